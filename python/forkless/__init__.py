@@ -1,0 +1,1 @@
+"""Process parallelism that cannot bite."""

@@ -1,0 +1,167 @@
+"""The Rust core, as the Python layer sees it. Everything public is re-exported by `forkless`."""
+
+from collections.abc import Buffer, Sequence
+from types import TracebackType
+from typing import Any, final
+
+from typing_extensions import Self
+
+class Shared:
+    """An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
+
+    Pickling does not keep the object alive: whoever sends the pickle must hold the object until it has
+    arrived. Our own transports do: pass the objects met while pickling as `handles` (see `_pickling.dumps`).
+    """
+
+    @property
+    def handle(self) -> tuple[int, int, int]:
+        """(arena id, offset in bytes, generation)."""
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class Lock(Shared):
+    def __new__(cls) -> Self: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+@final
+class Event(Shared):
+    def __new__(cls) -> Self: ...
+    def is_set(self) -> bool: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+@final
+class Message:
+    """One received message. Keeps what the message carries (payload, handles) alive: drop it after loading."""
+
+    @property
+    def tag(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+
+@final
+class Channel(Shared):
+    """Bytes from any process to any process, first in first out, committed by one store."""
+
+    def __new__(cls, maxsize: int = 0) -> Self: ...
+    def send(
+        self,
+        payload: Buffer,
+        handles: Sequence[Shared] = (),
+        *,
+        tag: int = 0,
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> bool:
+        """False when full (after `timeout` seconds). True: the message is in shared memory and survives the sender."""
+    def receive(
+        self,
+        *,
+        block: bool = True,
+        timeout: float | None = None,
+        claim: bool = False,
+        child_events: int | None = None,
+    ) -> Message | None:
+        """The next message, or None when there is none (after `timeout` seconds).
+
+        With `claim`, the message's tag is written into this process's slot before the message is taken, so that
+        `Child.claimed` can name it should this process die. With `child_events`, also returns None as soon as
+        `forkless._forkless.child_events()` differs from the value given.
+        """
+    def qsize(self) -> int: ...
+    @property
+    def maxsize(self) -> int: ...
+
+@final
+class SharedBuffer(Shared):
+    """Bytes in the arena, read-only in every process: a copy of `source`, with its format and shape.
+
+    Supports the buffer protocol: `memoryview(shared)`, `numpy.asarray(shared)`. Each process maps the pages
+    without write permission.
+    """
+
+    def __new__(cls, source: Buffer) -> Self: ...
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+def open_shared(kind: int, arena: int, offset: int, generation: int) -> Shared:
+    """Unpickles a `Shared`. Raises `forkless.StaleHandle` when the object no longer exists or is not reachable."""
+
+@final
+class Child:
+    """A process of this tree, started by the template, seen from the process that asked for it."""
+
+    @staticmethod
+    def start(method: str, payload: bytes, handles: Sequence[Shared], *, name: str, nice: bool = False) -> Child:
+        """Asks the template (started on the first call) for a child: "forkserver" or "spawn".
+
+        `payload` goes to `_child.run` in the child. Standard input, output and error are those of this process
+        now. Raises `forkless.ProcessError` when the template or the system refuses (too many threads in the
+        template, no memory, no processes left, no descriptors left).
+        """
+    @property
+    def pid(self) -> int: ...
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the child has ended; owned by this object."""
+    def poll(self) -> int | None:
+        """The exit code (negative: the signal), or None while it runs. Raises ProcessError if it cannot be known."""
+    def wait(self, timeout: float | None = None) -> int | None: ...
+    def signal(self, number: int) -> None:
+        """Sends a signal through the process descriptor: never to another process that got the same pid."""
+    def claimed(self) -> int | None:
+        """After its death: the tag of the last message it had claimed and taken, 0 or None if none."""
+    def close(self) -> None:
+        """Gives back the slot and the descriptor. ValueError while the child runs."""
+
+def child_events() -> int:
+    """Counts the ends of this process's children; see `Channel.receive`."""
+
+def unclaim() -> None:
+    """Forgets what this process had claimed: it is done."""
+
+def configure(executable: str, arguments: Sequence[str]) -> None:
+    """The command that starts a template or a spawned child: `executable *arguments`."""
+
+def shutdown() -> None:
+    """Ends this process's template, if it started one, and waits for it (at most a second). Children of it are killed."""
+
+@final
+class Job:
+    """What a new child has to do."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def method(self) -> str: ...
+
+def serve() -> Job:
+    """The template's life. Returns in each child it forks; in the template itself never (it exits).
+
+    Finds the arena, the listening socket and the root's pid in the environment variable its parent set.
+    """
+
+def adopt() -> Job:
+    """The start of a spawned child: attaches to the arena it was given and returns its job."""
+
+def thread_count() -> int:
+    """Threads of this process, native ones included."""
+
+def processes() -> list[tuple[int, str, str]]:
+    """(pid, name, role) of every process of the tree; role is "main", "template", "child" or "guest"."""
+
+def memory(pid: int) -> tuple[int, int, int, int]:
+    """Bytes of (RSS, PSS, USS, private dirty) of one process. ProcessLookupError if it is gone."""
