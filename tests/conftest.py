@@ -1,0 +1,54 @@
+"""Fixtures for all tests: a leak check around each of them, and properties that repeat exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import settings
+from support import Holdings, Outcome, left_behind
+from support import run_program as run_program_text
+
+# The same examples on each run, and no deadline: two cores may be busy with other things.
+settings.register_profile("forkless", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("forkless")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started() -> None:
+    """Lets forkless make what one process keeps for its whole life, before anybody counts descriptors."""
+    # When this fails, the tests of that part say so better.
+    with contextlib.suppress(Exception):
+        child = importlib.import_module("forkless").Process(target=int)
+        child.start()
+        child.join()
+        child.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(started: None) -> Iterator[None]:
+    """Fails a test that leaves a child, an open descriptor or an entry in /dev/shm."""
+    before = Holdings.now()
+    yield
+    stop_helpers_of_the_standard_library()
+    left = left_behind(before)
+    assert not left, "left behind by this test:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def run_program() -> Callable[..., Outcome]:
+    """Runs the text of a Python program in a process group of its own; see `support.run_program`."""
+    return run_program_text
+
+
+def stop_helpers_of_the_standard_library() -> None:
+    """Ends what `multiprocessing` starts on demand and keeps: comparisons with it use them."""
+    for module, name in (
+        ("multiprocessing.forkserver", "_forkserver"),
+        ("multiprocessing.resource_tracker", "_resource_tracker"),
+    ):
+        if module in sys.modules:
+            getattr(sys.modules[module], name)._stop()
