@@ -1,0 +1,80 @@
+"""What a type checker sees, what the stubs say and what is really there are the same."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "python" / "forkless"
+
+
+def mypy(*arguments: str, module: str = "mypy") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "MYPYPATH": str(ROOT / "python")},
+        capture_output=True,
+        text=True,
+    )
+
+
+def names_for_type_checkers() -> set[str]:
+    """What `forkless/__init__.py` imports or declares under TYPE_CHECKING."""
+    names: set[str] = set()
+    for node in ast.parse((PACKAGE / "__init__.py").read_text()).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for statement in node.body:
+                if isinstance(statement, ast.ImportFrom):
+                    names.update(alias.asname or alias.name for alias in statement.names)
+                if isinstance(statement, ast.AnnAssign):
+                    names.add(ast.unparse(statement.target))
+    return names
+
+
+@pytest.mark.timeout(240)
+def test_the_stubs_describe_the_built_module() -> None:
+    result = mypy("forkless._forkless", module="mypy.stubtest")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_public_names_agree() -> None:
+    import forkless
+
+    public = set(forkless.__all__)
+    assert forkless.__all__ == sorted(public), "sorted, and each name once"
+    assert names_for_type_checkers() == public
+    assert {name for name in public if not hasattr(forkless, name)} == set()
+    assert public <= set(dir(forkless))
+
+
+def test_public_names_say_where_they_live() -> None:
+    import forkless
+
+    for name in forkless.__all__:
+        value = getattr(forkless, name)
+        if isinstance(value, type) or callable(value):
+            assert value.__module__.partition(".")[0] == "forkless", f"{name} claims {value.__module__}"
+            assert value.__name__ == name
+            assert (value.__doc__ or "").strip(), f"{name} has no docstring"
+
+
+@pytest.mark.timeout(240)
+def test_every_public_name_has_a_type(tmp_path: Path) -> None:
+    import forkless
+
+    program = tmp_path / "program.py"
+    lines = ["import forkless", *(f"reveal_type(forkless.{name})" for name in forkless.__all__)]
+    program.write_text("\n".join([*lines, "forkless.no_such_name"]))
+    result = mypy("--no-error-summary", str(program))
+    revealed = [line for line in result.stdout.splitlines() if "Revealed type" in line]
+    assert len(revealed) == len(forkless.__all__), result.stdout + result.stderr
+    assert [line for line in revealed if '"Any"' in line or '"object"' in line.replace("builtins.", "")] == []
+    others = [line for line in result.stdout.splitlines() if line not in revealed]
+    assert len(others) == 1, result.stdout
+    assert 'no attribute "no_such_name"' in others[0]
