@@ -1,1 +1,129 @@
-"""Process parallelism that cannot bite."""
+"""Process parallelism that cannot bite: the interface of `multiprocessing`, on a core in Rust.
+
+Importing this package brings in names only. What stands behind a name is loaded when the name is first used,
+and neither a thread, nor a descriptor, nor a process exists before the first object that needs one.
+
+Example:
+    >>> import forkless as mp
+    >>> with mp.Pool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3])
+    [1, 2, 3]
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._forkless import Event, Lock, SharedBuffer
+    from ._memory import memory_report
+    from ._share import share
+    from .context import (
+        cpu_count,
+        freeze_support,
+        get_all_start_methods,
+        get_context,
+        get_start_method,
+        set_executable,
+        set_start_method,
+    )
+    from .exceptions import (
+        AuthenticationError,
+        BrokenPool,
+        BufferTooShort,
+        OwnerDied,
+        ProcessError,
+        RemoteError,
+        StaleHandle,
+        TimeoutError,
+        WorkerDied,
+    )
+    from .executor import Executor
+    from .pool import Pool
+    from .process import Process, active_children, current_process, parent_process
+    from .queues import Queue
+
+    __version__: str
+
+__all__ = [
+    "AuthenticationError",
+    "BrokenPool",
+    "BufferTooShort",
+    "Event",
+    "Executor",
+    "Lock",
+    "OwnerDied",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RemoteError",
+    "SharedBuffer",
+    "StaleHandle",
+    "TimeoutError",
+    "WorkerDied",
+    "__version__",
+    "active_children",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_start_method",
+    "memory_report",
+    "parent_process",
+    "set_executable",
+    "set_start_method",
+    "share",
+]
+
+_HOMES = {
+    "_forkless": ("Event", "Lock", "SharedBuffer"),
+    "_memory": ("memory_report",),
+    "_share": ("share",),
+    "context": (
+        "cpu_count",
+        "freeze_support",
+        "get_all_start_methods",
+        "get_context",
+        "get_start_method",
+        "set_executable",
+        "set_start_method",
+    ),
+    "exceptions": (
+        "AuthenticationError",
+        "BrokenPool",
+        "BufferTooShort",
+        "OwnerDied",
+        "ProcessError",
+        "RemoteError",
+        "StaleHandle",
+        "TimeoutError",
+        "WorkerDied",
+    ),
+    "executor": ("Executor",),
+    "pool": ("Pool",),
+    "process": ("Process", "active_children", "current_process", "parent_process"),
+    "queues": ("Queue",),
+}
+
+
+def __getattr__(name: str) -> object:
+    value = _load(name)
+    globals()[name] = value
+    return value
+
+
+def _load(name: str) -> object:
+    from importlib import import_module
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("forkless")
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

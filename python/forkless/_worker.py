@@ -1,0 +1,166 @@
+"""The life of a worker: take a task, run it, send back what became of it.
+
+A task is a pickled `(function, args, kwargs)`; an answer is a pickled `(True, value)` or `(False, report)`,
+with the tag of its task. While a task runs, its tag stands in the worker's slot (the claim): that is how the
+owner of the pool learns which task was lost when the worker dies.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _pickling, process
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._forkless import Channel, Message, Shared
+
+    Packed = tuple[bytes, Sequence[Shared]]
+
+# Tags that are no task's. A message to the workers with STOP ends one worker; one to the owner with WAKE says
+# that something has changed, with SETUP_FAILED that the initializer raised.
+STOP = 0
+WAKE = 0
+SETUP_FAILED = 2**64 - 1
+
+
+class Report(NamedTuple):
+    """An exception on its way home.
+
+    `pickled` is None if the exception cannot be rebuilt from a pickle; then the other fields must do.
+    """
+
+    type_name: str
+    arguments: str
+    traceback: str
+    pickled: bytes | None
+
+
+def work(tasks: "Channel", results: "Channel", setup: bytes, limit: int | None) -> None:
+    """Runs tasks until told to stop.
+
+    Args:
+        tasks: where tasks come from.
+        results: where answers go.
+        setup: the pickled `(initializer, initargs)`, or nothing.
+        limit: how many tasks to run at most.
+    """
+    from ._forkless import unclaim
+
+    if setup and not _set_up(results, setup):
+        return
+    for _ in itertools.repeat(None) if limit is None else range(limit):
+        message = tasks.receive(claim=True)
+        if message is None or message.tag == STOP:
+            return
+        tag = message.tag
+        answer = _answer(message)
+        # The owner may end this process as soon as it has the answer, and buffered output with it.
+        process.flush_streams()
+        _send(results, answer, tag)
+        del message, answer
+        unclaim()
+
+
+def run_chunk(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """One task for several calls with one argument each."""
+    return [function(item) for item in items]
+
+
+def run_star_chunk(function: Callable[..., Any], items: Iterable[Iterable[Any]]) -> list[Any]:
+    """One task for several calls with several arguments each."""
+    return [function(*item) for item in items]
+
+
+def rebuild(report: Report) -> BaseException:
+    """The exception that a report tells of, with the worker's traceback as its cause."""
+    from .exceptions import RemoteError, RemoteTraceback
+
+    error = None if report.pickled is None else _loads_error(report.pickled)
+    if error is None:
+        call = f"{report.type_name}({report.arguments})"
+        error = RemoteError(
+            f"{call} was raised in a worker and cannot be rebuilt here; its traceback is below", *report[:3]
+        )
+    error.__cause__ = RemoteTraceback(report.traceback)
+    return error
+
+
+def _set_up(results: "Channel", setup: bytes) -> bool:
+    try:
+        initializer, arguments = _pickling.loads(setup)
+        initializer(*arguments)
+    except BaseException as error:
+        _send(results, _failure(error), SETUP_FAILED)
+        return False
+    return True
+
+
+def _send(results: "Channel", answer: "Packed", tag: int) -> None:
+    payload, handles = answer
+    try:
+        results.send(payload, handles, tag=tag)
+    except Exception as error:
+        # No room for the answer in shared memory: there may still be some for the reason.
+        payload, handles = _failure(error)
+        results.send(payload, handles, tag=tag)
+
+
+def _answer(message: "Message") -> "Packed":
+    try:
+        function, args, kwargs = _pickling.loads(message.payload)
+        value = function(*args, **kwargs)
+        return _pickling.dumps((True, value))
+    except BaseException as error:
+        # SystemExit and KeyboardInterrupt too: they belong to the task, and its owner waits for an answer.
+        return _failure(error)
+
+
+def _failure(error: BaseException) -> "Packed":
+    return _pickling.dumps((False, _describe(error)))
+
+
+def _describe(error: BaseException) -> Report:
+    # Without this module's own frame, which is no news to anybody.
+    traceback = error.__traceback__ and error.__traceback__.tb_next
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return Report(name, _arguments(error), _format(error, traceback), _pickle(error))
+
+
+def _format(error: BaseException, traceback: "TracebackType | None") -> str:
+    from traceback import format_exception
+
+    try:
+        return "".join(format_exception(type(error), error, traceback))
+    except BaseException as second:
+        return f"(the traceback cannot be shown: {type(second).__name__})\n"
+
+
+def _arguments(error: BaseException) -> str:
+    try:
+        return ", ".join(map(repr, error.args))
+    except BaseException as second:
+        return f"<arguments without a repr: {type(second).__name__}>"
+
+
+def _pickle(error: BaseException) -> bytes | None:
+    """The pickled exception, or None if what comes out at the other end would not be that exception."""
+    try:
+        pickled, handles = _pickling.dumps(error)
+    except BaseException:
+        return None
+    # A handle would have to be kept alive beyond this message, so such an exception travels as text.
+    if handles:
+        return None
+    rebuilt = _loads_error(pickled)
+    return pickled if type(rebuilt) is type(error) else None
+
+
+def _loads_error(pickled: bytes) -> BaseException | None:
+    try:
+        error = _pickling.loads(pickled)
+    except BaseException:
+        return None
+    return error if isinstance(error, BaseException) else None

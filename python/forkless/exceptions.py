@@ -1,0 +1,89 @@
+"""What can go wrong. Every class here is also the one that the standard library raises in that place.
+
+`WorkerDied` and `BrokenPool` derive from `concurrent.futures.process.BrokenProcessPool`, whose module is
+heavy: they live in `_broken` and are loaded when first named.
+"""
+
+import builtins
+import multiprocessing.context as _standard
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._broken import BrokenPool, WorkerDied
+
+__all__ = [
+    "AuthenticationError",
+    "BrokenPool",
+    "BufferTooShort",
+    "OwnerDied",
+    "ProcessError",
+    "RemoteError",
+    "RemoteTraceback",
+    "StaleHandle",
+    "TimeoutError",
+    "WorkerDied",
+]
+
+
+class ProcessError(_standard.ProcessError):
+    """The base of what forkless raises; by itself: the system or the template refused or lost a process."""
+
+
+class OwnerDied(ProcessError):
+    """The process that held a lock has died: what the lock protects may be half written.
+
+    Raised once, to one waiter, without the lock being held. Repair or discard the data, then acquire again.
+    """
+
+
+class StaleHandle(ProcessError):
+    """A pickled handle names a shared object that no longer exists, or one of another tree of processes."""
+
+
+class TimeoutError(ProcessError, _standard.TimeoutError, builtins.TimeoutError):
+    """The time given has passed and the result is not there; the work goes on."""
+
+
+class AuthenticationError(ProcessError, _standard.AuthenticationError):
+    """The other side of a connection is not who it should be."""
+
+
+class BufferTooShort(ProcessError, _standard.BufferTooShort):
+    """The buffer given is shorter than the message; `args[0]` holds the whole message."""
+
+
+class RemoteError(ProcessError):
+    """An exception of a worker that cannot be rebuilt here: it does not pickle, or does not unpickle.
+
+    Attributes:
+        type_name: the qualified name of the exception's class.
+        arguments: `repr` of its arguments, one string.
+        traceback: the worker's traceback as text.
+    """
+
+    def __init__(self, message: str, type_name: str = "", arguments: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.arguments = arguments
+        self.traceback = traceback
+
+
+class RemoteTraceback(Exception):
+    """The `__cause__` of an exception that came from another process: shows that process's traceback."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("BrokenPool", "WorkerDied"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _broken
+
+    value: object = getattr(_broken, name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,523 @@
+"""Processes: `multiprocessing.Process`, started by the template instead of by forking the caller.
+
+`start` pickles the process object, hands it to the core, and the core's template forks (or execs) a child
+that loads it and calls `run`. The caller is never forked, and `__main__` never runs again.
+"""
+
+import contextlib
+import itertools
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ._forkless import Child, Shared
+
+__all__ = [
+    "ForkserverProcess",
+    "Process",
+    "SpawnProcess",
+    "active_children",
+    "current_process",
+    "parent_process",
+]
+
+
+class Process:
+    """Activity that runs in a process of its own; the counterpart of `threading.Thread`.
+
+    Differs from `multiprocessing.Process`: the target and the arguments may be lambdas, closures, and
+    functions and classes of `__main__`; a daemonic process may have children; a child ends when its parent
+    has ended.
+
+    Args:
+        group: always None; there for likeness with `threading.Thread`.
+        target: what `run` calls, or None.
+        name: a name for people; `Process-1`, `Process-2`, … if None.
+        args: positional arguments of the target.
+        kwargs: keyword arguments of the target.
+        daemon: whether the process is terminated when this one exits; inherited from the current process if
+            None.
+
+    Raises:
+        TypeError: `target` is not callable.
+
+    Example:
+        >>> process = Process(target=print, args=("hello",))
+        >>> process.start()
+        >>> process.join()
+        >>> process.exitcode
+        0
+    """
+
+    _start_method: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] = {},
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        if group is not None:
+            raise AssertionError("group argument must be None for now")
+        if target is not None and not callable(target):
+            raise TypeError(f"target must be callable, not {target!r}: pass the function, not its result")
+        self._identity: tuple[int, ...] = (*_current._identity, next(_numbers))
+        self._daemon: bool = _current._daemon if daemon is None else daemon
+        self._parent_pid: int | None = os.getpid()
+        self._parent_name: str = _current._name
+        self._child: Child | None = None
+        self._closed = False
+        self._target = target
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs)
+        self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        self._ignore_interrupt = False
+
+    def run(self) -> None:
+        """What the child does: calls the target. Subclasses may override it."""
+        if self._target:
+            self._target(*self._args, **self._kwargs)
+
+    def start(self) -> None:
+        """Starts the child; returns as soon as it exists.
+
+        Raises:
+            pickle.PicklingError: the target or an argument cannot be sent; the message names it. No process
+                is left.
+            ProcessError: the system refused: no memory, no processes, no descriptors left.
+        """
+        self._check_closed()
+        if self._child is not None:
+            raise AssertionError("cannot start a process twice")
+        if self._parent_pid != os.getpid():
+            raise AssertionError("can only start a process object created by current process")
+        payload, handles = _pack(self)
+        _before_start()
+        from . import _forkless
+
+        self._child = _forkless.Child.start(self._method(), payload, handles, name=self._name)
+        # What the child works on is not needed here any more, and may refer back to this object.
+        del self._target, self._args, self._kwargs
+        _children.add(self)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the child has ended.
+
+        Args:
+            timeout: how long to wait, in seconds; None waits for ever, and zero or less only looks.
+        """
+        self._check_closed()
+        child = self._owned("join")
+        if child is None:
+            raise AssertionError("can only join a started process")
+        if not _has_ended(child) and not _wait(child, timeout):
+            return
+        _children.discard(self)
+
+    def is_alive(self) -> bool:
+        """Whether the child has been started and has not ended."""
+        self._check_closed()
+        if self is _current:
+            return True
+        child = self._owned("test")
+        if child is None:
+            return False
+        if not _has_ended(child):
+            return True
+        _children.discard(self)
+        return False
+
+    def terminate(self) -> None:
+        """Asks the child to end, with SIGTERM."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends the child at once, with SIGKILL."""
+        self._signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Gives back what this object holds of the system. Only its name can be asked afterwards.
+
+        Raises:
+            ValueError: the child still runs.
+        """
+        if self._child is not None:
+            if not _has_ended(self._child):
+                raise ValueError(
+                    "Cannot close a process while it is still running. "
+                    "You should first call join() or terminate()."
+                )
+            self._child.close()
+            self._child = None
+            _children.discard(self)
+        self._closed = True
+
+    @property
+    def name(self) -> str:
+        """A name for people, without meaning for the system."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise AssertionError("name must be a string")
+        self._name = name
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the child is terminated when this process exits, rather than waited for."""
+        return self._daemon
+
+    @daemon.setter
+    def daemon(self, daemonic: bool) -> None:
+        if self._child is not None:
+            raise AssertionError("process has already started")
+        self._daemon = daemonic
+
+    @property
+    def exitcode(self) -> int | None:
+        """The exit code, `-N` if signal N killed the child, None while it runs or before it was started.
+
+        Raises:
+            ProcessError: the child has ended but its status is lost, because the template was killed before
+                it.
+        """
+        self._check_closed()
+        return None if self._child is None else self._child.poll()
+
+    @property
+    def ident(self) -> int | None:
+        """The process id, None before the start."""
+        self._check_closed()
+        if self is _current:
+            return os.getpid()
+        return None if self._child is None else self._child.pid
+
+    pid = ident
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the child has ended; valid until `close`."""
+        self._check_closed()
+        if self._child is None:
+            raise ValueError("process not started")
+        return self._child.sentinel
+
+    def __repr__(self) -> str:
+        parts = [type(self).__name__, f"name={self._name!r}"]
+        if self._child is not None:
+            parts.append(f"pid={self._child.pid}")
+        parts += [f"parent={self._parent_pid}", *self._status()]
+        if self._daemon:
+            parts.append("daemon")
+        return f"<{' '.join(parts)}>"
+
+    def _status(self) -> list[str]:
+        if self is _current:
+            return ["started"]
+        if self._closed:
+            return ["closed"]
+        if self._parent_pid != os.getpid():
+            return ["unknown"]
+        if self._child is None:
+            return ["initial"]
+        if not _has_ended(self._child):
+            return ["started"]
+        code = exit_code(self._child)
+        return ["stopped", f"exitcode={'unknown' if code is None else _exit_name(code)}"]
+
+    def _method(self) -> str:
+        if self._start_method is not None:
+            return self._start_method
+        return default_method or "forkserver"
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise ValueError("process object is closed")
+
+    def _owned(self, verb: str) -> "Child | None":
+        if self._parent_pid != os.getpid():
+            raise AssertionError(f"can only {verb} a child process")
+        return self._child
+
+    def _signal(self, number: int) -> None:
+        self._check_closed()
+        if self._child is None:
+            raise ValueError("process not started")
+        # It may end at any moment, also right now: then there is nothing left to do.
+        if not _has_ended(self._child):
+            with contextlib.suppress(ProcessLookupError):
+                self._child.signal(number)
+
+    def _bootstrap(self) -> int:
+        """Runs this object as the current process; returns the exit code."""
+        _become(self)
+        try:
+            self.run()
+        except SystemExit as end:
+            return _exit_code_of(end)
+        except BaseException as error:
+            report(error)
+            return 1
+        return 0
+
+
+class ForkserverProcess(Process):
+    """A process forked by the template, whatever the default start method is."""
+
+    _start_method = "forkserver"
+
+
+class SpawnProcess(Process):
+    """A process that starts from a fresh interpreter, whatever the default start method is."""
+
+    _start_method = "spawn"
+
+
+class _MainProcess(Process):
+    """The process that nobody of this tree has started."""
+
+    def __init__(self) -> None:
+        self._identity = ()
+        self._name = "MainProcess"
+        self._daemon = False
+        self._parent_pid = None
+        self._child = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Does nothing: there is nothing to give back."""
+
+
+class _ParentProcess(Process):
+    """The process that started this one, as seen from here."""
+
+    def __init__(self, name: str, pid: int) -> None:
+        self._identity = ()
+        self._name = name
+        self._daemon = False
+        self._pid = pid
+        self._parent_pid = None
+        self._child = None
+        self._closed = False
+
+    @property
+    def ident(self) -> int:
+        """The process id."""
+        return self._pid
+
+    pid = ident
+
+    def is_alive(self) -> bool:
+        """Whether the parent still runs."""
+        return not self._ended_within(0)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the parent has ended. This process is then about to be ended too."""
+        self._ended_within(None if timeout is None else max(0.0, timeout))
+
+    def _ended_within(self, timeout: float | None) -> bool:
+        import select
+
+        try:
+            descriptor = os.pidfd_open(self._pid)
+        except ProcessLookupError:
+            return True
+        try:
+            readable, _, _ = select.select([descriptor], [], [], timeout)
+        finally:
+            os.close(descriptor)
+        return bool(readable)
+
+
+_current: Process = _MainProcess()
+_parent: _ParentProcess | None = None
+_numbers = itertools.count(1)
+_children: set[Process] = set()
+_configured = False
+
+# What `set_start_method` has chosen, or the parent of this process; None: nobody has, so it is "forkserver".
+default_method: str | None = None
+# What `set_executable` has chosen.
+executable: str | None = None
+
+
+def current_process() -> Process:
+    """The object of the process that calls this."""
+    return _current
+
+
+def parent_process() -> Process | None:
+    """The object of the process that started this one; None in the main process."""
+    return _parent
+
+
+def active_children() -> list[Process]:
+    """The children of this process that have not ended; forgets those that have."""
+    for process in list(_children):
+        if process._child is None or _has_ended(process._child):
+            _children.discard(process)
+    return list(_children)
+
+
+def set_executable(path: str | bytes | os.PathLike[str]) -> None:
+    """Sets the interpreter of templates and spawned children started from now on, instead of this one's."""
+    global executable, _configured
+    executable, _configured = os.fsdecode(path), False
+
+
+def enter(name: str, method: str | None) -> None:
+    """In a new child: makes its name and its default start method known before anything can fail."""
+    global default_method
+    _current._name, default_method = name, method
+
+
+def report(error: BaseException) -> None:
+    """Writes what ended this process to standard error, in one piece: processes do not mix their lines.
+
+    Ctrl-C is not worth a traceback from every child: the parent shows its own.
+    """
+    if isinstance(error, KeyboardInterrupt) or sys.stderr is None:
+        return
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    sys.stderr.write(f"Process {_current._name}:\n{text}")
+
+
+def flush_streams() -> None:
+    """Empties the buffers of standard output and error, whatever has become of them."""
+    for stream in (sys.stdout, sys.stderr):
+        # It may be None, closed, a broken pipe, or in the middle of a write that a signal handler broke into.
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def exit_code(child: "Child") -> int | None:
+    """The exit code of a child that has ended, None if the system has lost it."""
+    try:
+        return child.poll()
+    except _process_error():
+        return None
+
+
+def _become(process: Process) -> None:
+    global _current, _parent, _numbers, _children, default_method
+    _parent = _ParentProcess(process._parent_name, process._parent_pid or 0)
+    _current = process
+    _numbers = itertools.count(1)
+    _children = set()
+    default_method = process._start_method or default_method
+
+
+def _pack(process: Process) -> "tuple[bytes, Sequence[Shared]]":
+    """The message that `_child.run` understands: the surroundings, and what can only be loaded in them."""
+    from . import _pickling
+
+    body, handles = _pickling.dumps(process)
+    preparation = {
+        "name": process._name,
+        "directory": _directory(),
+        "environment": dict(os.environ),
+        "umask": _umask(),
+        "path": list(map(os.fsdecode, sys.path)),
+        "arguments": list(getattr(sys, "argv", [])),
+        "main": _pickling.main_spec(),
+        "start_method": default_method,
+        "unbuffered": bool(getattr(sys.stdout, "write_through", False)),
+        "ignore_interrupt": process._ignore_interrupt or signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+    }
+    return pickle.dumps((preparation, body), protocol=5), handles
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None  # Somebody has removed it: the child stays where the template is.
+
+
+def _umask() -> int:
+    """This process's file mode mask, without changing it, as `os.umask` would under the feet of other threads."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _before_start() -> None:
+    """What the first start of a process needs, and what every start does."""
+    global _configured
+    from . import _exit
+
+    _exit.register()
+    if not _configured:
+        from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+        from . import _forkless
+
+        _forkless.configure(executable or sys.executable, _args_from_interpreter_flags())
+        _configured = True
+    active_children()
+    flush_streams()
+
+
+def _has_ended(child: "Child") -> bool:
+    try:
+        return child.poll() is not None
+    except _process_error():
+        return True  # It has ended, only nobody knows how.
+
+
+def _wait(child: "Child", timeout: float | None) -> bool:
+    try:
+        return child.wait(None if timeout is None else max(0.0, timeout)) is not None
+    except _process_error():
+        return True
+
+
+def _process_error() -> type[Exception]:
+    # Called only while an exception is being matched, so a program without one never loads the module.
+    from .exceptions import ProcessError
+
+    return ProcessError
+
+
+def _exit_code_of(end: SystemExit) -> int:
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code
+    if sys.stderr is not None:
+        sys.stderr.write(f"{end.code}\n")
+    return 1
+
+
+def _exit_name(code: int) -> str:
+    try:
+        return f"-{signal.Signals(-code).name}" if code < 0 else str(code)
+    except ValueError:
+        return str(code)
+
+
+def _forget_family() -> None:
+    """In a process that user code has forked: the children belong to the process it was forked from."""
+    global _children, _configured
+    _children, _configured = set(), False
+
+
+os.register_at_fork(after_in_child=_forget_family)
