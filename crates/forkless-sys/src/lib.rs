@@ -1,1 +1,46 @@
-//! Placeholder while the workspace is laid out.
+//! The operating system, as the rest of forkless needs it.
+//!
+//! Every other crate reaches the kernel through this one, so a port is a new version of these modules and
+//! nothing else. Each wrapper names its system call, retries what the manual page says to retry, and hands back
+//! an [`Errno`] as a value.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`crash`] | points where fault tests kill
+//! | [`futex`] | sleeping on one or two shared words |
+//! | [`memory`] | sealed memory files, mappings, shared words |
+//! | [`liveness`] | a word that the kernel marks when its process dies |
+//! | [`process`] | process descriptors, fork, exec, wait, signals |
+//! | [`socket`] | abstract sockets with descriptor passing |
+//! | [`orphan`] | dying with the last holder of a pipe |
+//! | [`proc`] | the few files of `/proc` that are read in-process |
+//! | [`time`] | deadlines on the monotonic clock |
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("forkless runs on 64-bit Linux for now: a port is a new version of the modules in forkless-sys");
+
+pub mod crash;
+pub mod futex;
+pub mod liveness;
+pub mod memory;
+pub mod orphan;
+pub mod proc;
+pub mod process;
+pub mod socket;
+pub mod time;
+
+pub use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+pub use rustix::io::Errno;
+
+/// 64 bits from the kernel's random source, never zero; names and identities are made of them.
+///
+/// # Errors
+/// Whatever `getrandom(2)` reports.
+pub fn random_u64() -> Result<u64, Errno> {
+    let mut bytes = [0u8; 8];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(u64::from_ne_bytes(bytes).max(1))
+}

@@ -1,0 +1,478 @@
+//! Processes: descriptors, starting programs, reaping, signals.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::{Errno, FdFlags};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It returned or called `_exit` with this code, 0 to 255.
+    Exited(u8),
+    /// This signal ended it.
+    Signaled(u8),
+}
+
+impl ExitStatus {
+    /// From the word that `waitpid(2)` fills in.
+    #[must_use]
+    pub fn from_wait_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signaled((libc::WTERMSIG(status) & 0x7f) as u8)
+        } else {
+            Self::Exited((libc::WEXITSTATUS(status) & 0xff) as u8)
+        }
+    }
+
+    /// As Python has it: the exit code, or the signal's number, negative.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => i32::from(code),
+            Self::Signaled(signal) => -i32::from(signal),
+        }
+    }
+
+    /// Back from [`Self::code`]; `None` for what no process can end with.
+    #[must_use]
+    pub fn from_code(code: i32) -> Option<Self> {
+        if code >= 0 { u8::try_from(code).ok().map(Self::Exited) } else { u8::try_from(-code).ok().map(Self::Signaled) }
+    }
+}
+
+/// The calling process's id.
+#[must_use]
+pub fn id() -> u32 {
+    std::process::id()
+}
+
+/// The parent's id; it changes when the parent ends.
+#[must_use]
+pub fn parent_id() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+}
+
+/// Whether the caller is its process's first thread.
+#[must_use]
+pub fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
+/// A descriptor for a process ([`pidfd_open(2)`]): it never comes to mean another process with the same number.
+///
+/// # Errors
+/// `ESRCH` if there is no such process, `EMFILE` without descriptors.
+///
+/// [`pidfd_open(2)`]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
+pub fn open(pid: u32) -> Result<OwnedFd, Errno> {
+    rustix::process::pidfd_open(to_pid(pid)?, PidfdFlags::empty())
+}
+
+/// Whether the process has ended (reaped or not).
+#[must_use]
+pub fn ended(process: BorrowedFd<'_>) -> bool {
+    readable(&[process], Duration::ZERO).is_ok_and(|ready| ready[0])
+}
+
+/// Which descriptors are readable or hung up, waiting at most `timeout` for the first.
+///
+/// # Errors
+/// `EINTR` when a signal handler ran.
+pub fn readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -> Result<Vec<bool>, Errno> {
+    let mut polls: Vec<_> = descriptors.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let timeout = rustix::time::Timespec::try_from(timeout).map_err(|_| Errno::INVAL)?;
+    rustix::event::poll(&mut polls, Some(&timeout))?;
+    Ok(polls.iter().map(|poll| !poll.revents().is_empty()).collect())
+}
+
+/// Sends a signal through a process descriptor.
+///
+/// # Errors
+/// `ESRCH` if it has ended and was reaped, `EINVAL` for a number that is no signal.
+pub fn send_signal(process: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: a descriptor and integers; the null pointer asks for the default information.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<libc::c_void>(), 0)
+    };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// SIGKILL to a child that the caller has not reaped, so that its number is still its own.
+pub fn kill_child(pid: u32) {
+    if let Ok(pid) = to_pid(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// The exit status of a process that someone else reaped (`PIDFD_GET_INFO`, Linux 6.15); `None` where the kernel
+/// does not tell or it still runs.
+#[must_use]
+pub fn exit_status_of_reaped(process: BorrowedFd<'_>) -> Option<ExitStatus> {
+    /// `struct pidfd_info` in its first size, from `linux/pidfd.h`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xFF, 11, struct pidfd_info)` with the 64 bytes above.
+    const GET_INFO: libc::Ioctl = 0xC040_FF0B;
+    const _: () = assert!(size_of::<Info>() == 64);
+
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: the request's size field says 64, the size of `info`, which outlives the call.
+    let result = unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & EXIT != 0).then(|| ExitStatus::from_wait_status(info.exit_code))
+}
+
+/// Reaps one ended child of the caller, if there is one: its pid and how it ended.
+#[must_use]
+pub fn reap_any() -> Option<(u32, ExitStatus)> {
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
+    Some((pid.as_raw_nonzero().get().unsigned_abs(), ExitStatus::from_wait_status(status.as_raw())))
+}
+
+/// Reaps one child of the caller if it has ended. `Some(None)`: somebody else reaped it.
+#[must_use]
+pub fn reap(pid: u32) -> Option<Option<ExitStatus>> {
+    match rustix::process::waitpid(Some(to_pid(pid).ok()?), WaitOptions::NOHANG) {
+        Ok(None) => None,
+        Ok(Some((_, status))) => Some(Some(ExitStatus::from_wait_status(status.as_raw()))),
+        Err(_) => Some(None),
+    }
+}
+
+/// Ends this process at once, without destructors or handlers.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: always sound; nothing of this process runs afterwards.
+    unsafe { libc::_exit(code) }
+}
+
+/// What [`spawn`] starts.
+#[derive(Debug)]
+pub struct Command {
+    /// The program's path and its arguments, the first of them its name.
+    pub program: CString,
+    /// The arguments, the program's name first.
+    pub arguments: Vec<CString>,
+    /// The whole environment, `NAME=VALUE`.
+    pub environment: Vec<CString>,
+}
+
+impl Command {
+    /// A command with this process's environment, to which `extra` pairs are added.
+    ///
+    /// # Errors
+    /// `EINVAL` if a text has a NUL byte in it.
+    pub fn new(program: &str, arguments: &[String], extra: &[(&str, String)]) -> Result<Self, Errno> {
+        let text = |text: &str| CString::new(text).map_err(|_| Errno::INVAL);
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let mut pair = name.into_vec();
+            if extra.iter().any(|(extra, _)| extra.as_bytes() == pair) {
+                continue;
+            }
+            pair.push(b'=');
+            pair.extend(value.into_vec());
+            environment.push(CString::new(pair).map_err(|_| Errno::INVAL)?);
+        }
+        for (name, value) in extra {
+            environment.push(text(&format!("{name}={value}"))?);
+        }
+        let arguments =
+            std::iter::once(program).chain(arguments.iter().map(String::as_str)).map(text).collect::<Result<_, _>>()?;
+        Ok(Self { program: text(program)?, arguments, environment })
+    }
+}
+
+/// Starts a program with [`posix_spawn(3)`], which does not copy this process's memory or page tables.
+///
+/// `standard` become its descriptors 0 to 2; `kept` stay open under their numbers; all else must be close-on-exec
+/// (the program should still call [`close_all_but`], as the user's code may have opened others). SIGINT is blocked, so
+/// that a Ctrl-C during the start waits for [`unblock_interrupts`]; other signals are not. SIGINT, SIGPIPE, SIGXFSZ
+/// and SIGCHLD have their default action.
+///
+/// # Errors
+/// `ENOENT` if there is no such program, `EAGAIN` or `ENOMEM` when the system is out of processes or memory.
+///
+/// [`posix_spawn(3)`]: https://man7.org/linux/man-pages/man3/posix_spawn.3.html
+pub fn spawn(command: &Command, standard: [BorrowedFd<'_>; 3], kept: &[BorrowedFd<'_>]) -> Result<u32, Errno> {
+    let pointers = |texts: &[CString]| -> Vec<*mut libc::c_char> {
+        texts.iter().map(|text| text.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
+    };
+    let arguments = pointers(&command.arguments);
+    let environment = pointers(&command.environment);
+    let mut pid = 0;
+    // SAFETY: the attribute and action objects are initialised before use and destroyed after it; every pointer
+    // refers to storage that outlives the call; descriptors are open because they are borrowed.
+    unsafe {
+        let mut attributes: libc::posix_spawnattr_t = std::mem::zeroed();
+        let mut actions: libc::posix_spawn_file_actions_t = std::mem::zeroed();
+        check(libc::posix_spawnattr_init(&raw mut attributes))?;
+        check(libc::posix_spawn_file_actions_init(&raw mut actions))?;
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGINT);
+        libc::posix_spawnattr_setsigmask(&raw mut attributes, &raw const set);
+        for signal in [libc::SIGINT, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::posix_spawnattr_setsigdefault(&raw mut attributes, &raw const set);
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        libc::posix_spawnattr_setflags(&raw mut attributes, flags as libc::c_short);
+        let mut result = 0;
+        for (target, source) in (0..).zip(standard) {
+            result |= libc::posix_spawn_file_actions_adddup2(&raw mut actions, source.as_raw_fd(), target);
+        }
+        for fd in kept {
+            // Onto itself: clears close-on-exec in the child only (glibc 2.29).
+            result |= libc::posix_spawn_file_actions_adddup2(&raw mut actions, fd.as_raw_fd(), fd.as_raw_fd());
+        }
+        if result == 0 {
+            result = libc::posix_spawn(
+                &raw mut pid,
+                command.program.as_ptr(),
+                &raw const actions,
+                &raw const attributes,
+                arguments.as_ptr(),
+                environment.as_ptr(),
+            );
+        }
+        libc::posix_spawn_file_actions_destroy(&raw mut actions);
+        libc::posix_spawnattr_destroy(&raw mut attributes);
+        check(result)?;
+    }
+    Ok(pid.unsigned_abs())
+}
+
+/// Closes every descriptor other than 0 to 2 and `keep`.
+pub fn close_all_but(keep: &[RawFd]) {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if from < fd {
+            close_range(from, fd - 1);
+        }
+        from = fd.saturating_add(1);
+    }
+}
+
+fn close_range(first: u32, last: u32) {
+    // SAFETY: closes descriptors that nobody in this young process owns; its caller names the ones to keep.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result != 0 {
+        // Before Linux 5.9: one by one.
+        let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let numbers: Vec<u32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        for fd in numbers.into_iter().filter(|fd| (first..=last).contains(fd)) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd.cast_signed()) };
+        }
+    }
+}
+
+/// Makes `source` this process's descriptor 0, 1 or 2.
+///
+/// # Errors
+/// Whatever `dup2` reports.
+pub fn set_standard(source: BorrowedFd<'_>, target: u8) -> Result<(), Errno> {
+    // SAFETY: 0 to 2 belong to the process as a whole; replacing them is what the caller asks for.
+    let result = unsafe { libc::dup2(source.as_raw_fd(), RawFd::from(target.min(2))) };
+    if result < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+/// A copy of this process's descriptor 0, 1 or 2, or of `/dev/null` where it is closed.
+///
+/// # Errors
+/// `EMFILE` without descriptors.
+pub fn standard(number: u8) -> Result<OwnedFd, Errno> {
+    // SAFETY: borrowed for one call; a closed number is answered with EBADF, not with another file.
+    let fd = unsafe { BorrowedFd::borrow_raw(RawFd::from(number.min(2))) };
+    match rustix::io::fcntl_dupfd_cloexec(fd, 3) {
+        Err(Errno::BADF) => null(),
+        other => other,
+    }
+}
+
+/// `/dev/null`, for reading and writing.
+///
+/// # Errors
+/// `EMFILE` without descriptors.
+pub fn null() -> Result<OwnedFd, Errno> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Takes over a descriptor that this process inherited by number, and makes it close-on-exec.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+///
+/// # Safety
+/// Nobody else in the process owns that descriptor.
+pub unsafe fn inherited(number: RawFd) -> Result<OwnedFd, Errno> {
+    if number < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: the caller guarantees ownership; the next call finds out whether it is open, and on failure the
+    // number is forgotten rather than closed.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    if let Err(errno) = rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC) {
+        std::mem::forget(fd);
+        return Err(errno);
+    }
+    Ok(fd)
+}
+
+/// SIGCHLD as something to poll: blocks the signal in the calling thread and returns a descriptor that is readable
+/// while one is pending ([`signalfd(2)`]).
+///
+/// # Errors
+/// `EMFILE` without descriptors.
+///
+/// [`signalfd(2)`]: https://man7.org/linux/man-pages/man2/signalfd.2.html
+pub fn child_signals() -> Result<OwnedFd, Errno> {
+    // SAFETY: a local set, initialised before use; the new descriptor is owned by nobody else.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        check(libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()))?;
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 { Err(last_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Undoes the blocking of [`child_signals`] in a forked child.
+pub fn unblock_child_signals() {
+    unblock(libc::SIGCHLD);
+}
+
+/// Undoes the blocking of SIGINT by [`spawn`], once the program has decided what it does about it.
+pub fn unblock_interrupts() {
+    unblock(libc::SIGINT);
+}
+
+fn unblock(signal: libc::c_int) {
+    // SAFETY: a local set, initialised before use.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Empties a descriptor of [`child_signals`].
+pub fn drain(signals: BorrowedFd<'_>) {
+    let mut bytes = [0u8; 1024];
+    while rustix::io::read(signals, &mut bytes).is_ok_and(|length| length > 0) {}
+}
+
+/// Has `handler` run in every child that this process forks, whoever forks it.
+///
+/// It runs between fork and whatever comes next, so it may only do what is async-signal-safe: store to atomics, close
+/// descriptors.
+pub fn at_fork_in_child(handler: extern "C" fn()) {
+    // SAFETY: `handler` is a function for the life of the process; the other two handlers are absent.
+    let _ = unsafe { libc::pthread_atfork(None, None, Some(wrap(handler))) };
+    fn wrap(handler: extern "C" fn()) -> unsafe extern "C" fn() {
+        handler
+    }
+}
+
+/// Closes a raw descriptor; for fork handlers, which cannot own one.
+///
+/// # Safety
+/// Nobody in this process uses the descriptor any more.
+pub unsafe fn close_raw(fd: RawFd) {
+    // SAFETY: by contract.
+    unsafe { libc::close(fd) };
+}
+
+/// A signal's name, `SIGSEGV`, or its number where it has none.
+#[must_use]
+pub fn signal_name(signal: u8) -> String {
+    // SAFETY: the function takes any number and returns null or a constant text.
+    let name = unsafe {
+        unsafe extern "C" {
+            /// `string.h` of glibc 2.32: the name without its `SIG`.
+            fn sigabbrev_np(signal: libc::c_int) -> *const libc::c_char;
+        }
+        let name = sigabbrev_np(i32::from(signal));
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    };
+    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
+}
+
+fn to_pid(pid: u32) -> Result<Pid, Errno> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)
+}
+
+fn check(code: libc::c_int) -> Result<(), Errno> {
+    if code == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(code)) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsFd;
+
+    fn shell(script: &str) -> (u32, OwnedFd) {
+        let command = Command::new("/bin/sh", &["-c".into(), script.into()], &[("FORKLESS_TEST", "7".into())]);
+        let null = null().unwrap();
+        let pid = spawn(&command.unwrap(), [null.as_fd(); 3], &[]).unwrap();
+        (pid, open(pid).unwrap())
+    }
+
+    fn status(pid: u32, process: &OwnedFd) -> ExitStatus {
+        while !readable(&[process.as_fd()], Duration::from_secs(60)).unwrap()[0] {}
+        reap(pid).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_program_runs_with_the_environment_it_was_given() {
+        let (pid, process) = shell("exit $FORKLESS_TEST");
+        assert_eq!(status(pid, &process), ExitStatus::Exited(7));
+        assert_eq!(reap(pid), Some(None), "reaped once, it is gone");
+    }
+
+    #[test]
+    fn a_signal_is_told_from_an_exit_code() {
+        let (pid, process) = shell("sleep 60");
+        assert!(!ended(process.as_fd()));
+        send_signal(process.as_fd(), libc::SIGTERM).unwrap();
+        let status = status(pid, &process);
+        assert_eq!((status, status.code()), (ExitStatus::Signaled(15), -15));
+        assert_eq!(ExitStatus::from_code(-15), Some(status));
+        assert_eq!(send_signal(process.as_fd(), 0), Err(Errno::SRCH));
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error() {
+        let null = null().unwrap();
+        let command = Command::new("/nonexistent/program", &[], &[]).unwrap();
+        assert_eq!(spawn(&command, [null.as_fd(); 3], &[]), Err(Errno::NOENT));
+        assert_eq!(Command::new("nul\0byte", &[], &[]).unwrap_err(), Errno::INVAL);
+    }
+
+    #[test]
+    fn signals_have_names() {
+        assert_eq!(signal_name(11), "SIGSEGV");
+        assert_eq!(signal_name(99), "signal 99");
+    }
+}

@@ -1,0 +1,63 @@
+//! Deadlines on the monotonic clock.
+
+use std::time::{Duration, Instant};
+
+/// The longest that anything sleeps before it looks again.
+///
+/// Wake-ups are sent where they are due; this bound is what makes a lost one (its sender was killed, the waiter
+/// was killed after being chosen) cost 50 ms instead of for ever. Sources: the prototypes' 2000 kills, longest
+/// wait under two bounds.
+pub const SLICE: Duration = Duration::from_millis(50);
+
+/// A moment to give up at, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// Waits for as long as it takes.
+    pub const NEVER: Self = Self(None);
+
+    /// `timeout` from now; a timeout too long for the clock means never.
+    #[must_use]
+    pub fn after(timeout: Duration) -> Self {
+        Self(Instant::now().checked_add(timeout))
+    }
+
+    /// Whether the moment has come.
+    #[must_use]
+    pub fn passed(self) -> bool {
+        self.0.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// What is left, at most `bound`; zero when the moment has passed.
+    #[must_use]
+    pub fn remaining(self, bound: Duration) -> Duration {
+        self.0.map_or(bound, |at| at.saturating_duration_since(Instant::now()).min(bound))
+    }
+}
+
+/// Nanoseconds of the monotonic clock, the same in every process of the machine.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_too_far_away_is_never() {
+        assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
+        assert!(!Deadline::NEVER.passed());
+        assert_eq!(Deadline::NEVER.remaining(SLICE), SLICE);
+    }
+
+    #[test]
+    fn a_deadline_of_zero_has_passed() {
+        let now = Deadline::after(Duration::ZERO);
+        assert!(now.passed());
+        assert_eq!(now.remaining(SLICE), Duration::ZERO);
+    }
+}
