@@ -1,1 +1,64 @@
-//! Placeholder while the workspace is laid out.
+//! The arena: one piece of shared memory per process tree.
+//!
+//! A sealed, sparse, nameless memory file, mapped whole by every process of the tree at whatever address. In it:
+//!
+//! - one [slot](slot) per process: who it is, whether it lives, what it holds, how it ended;
+//! - [blocks](block): allocated pieces, each with a kind and a generation; a [`Handle`] names one and travels;
+//! - [leases](lease): what keeps a block alive. Each is written into its holder's slot list *before* it is held,
+//!   so that the [cleaner](clean) can undo exactly what a dead process had;
+//! - a [log](txn) of one transaction, so that death inside the allocator leaves everything or nothing.
+//!
+//! Offsets only, never pointers; every value read back is checked as input from outside.
+
+pub mod arena;
+pub mod block;
+pub mod clean;
+mod layout;
+pub mod lease;
+pub mod robust;
+pub mod slot;
+mod txn;
+
+pub use arena::Arena;
+pub use block::{Block, Handle, Kind};
+pub use lease::Lease;
+pub use robust::{Acquired, Attempt};
+pub use slot::{Owner, Role};
+
+use forkless_sys::Errno;
+
+/// What can go wrong in the arena.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The system refused memory, descriptors or a mapping.
+    #[error("cannot {action}: {errno}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// The arena has no room for a block of this many bytes.
+    #[error("the shared arena is full: no room for {bytes} bytes (it has {size}; RLIMIT_AS may keep it small)")]
+    Full {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes the arena has in all.
+        size: usize,
+    },
+    /// Every process slot is taken.
+    #[error("the process tree is full: all {} slots are taken", layout::SLOTS)]
+    NoSlot,
+    /// The handle's object is gone, or it belongs to another process tree.
+    #[error("{0}")]
+    Stale(&'static str),
+    /// A value in shared memory is not one that forkless wrote.
+    #[error("shared memory is damaged: {0}")]
+    Corrupt(&'static str),
+}
+
+impl Error {
+    pub(crate) fn system(action: &'static str) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self::System { action, errno }
+    }
+}

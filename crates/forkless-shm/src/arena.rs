@@ -1,0 +1,261 @@
+//! Making an arena, joining one, and the process's own place in it.
+
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use forkless_sys::memory::{Mapping, MemoryFile};
+use forkless_sys::{AsFd, BorrowedFd, Errno, OwnedFd, process};
+
+use crate::layout::{HEAP, MAGIC, SLOTS_AT, VERSION, header};
+use crate::slot::{Owner, Role};
+use crate::{Error, Kind};
+
+/// Sizes to try, in bytes, largest first: address space is free until a limit says otherwise.
+const SIZES: [usize; 6] = [256 << 30, 64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
+
+/// One arena as this process sees it. Lives as long as the process: objects keep plain references to it.
+#[derive(Debug)]
+pub struct Arena {
+    file: MemoryFile,
+    map: Mapping,
+    id: u64,
+    /// This process's owner word, 0 while it has no slot: at first for strangers, and after a fork by user code.
+    me: AtomicU32,
+    kinds: &'static [Kind],
+    next: AtomicPtr<Self>,
+}
+
+/// The arenas of this process, latest first. Only ever grows, so that walking it needs no lock.
+static ARENAS: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Held by the thread that gets this process a slot; record locks tell processes apart, not threads.
+static REGISTERING: AtomicU32 = AtomicU32::new(0);
+
+/// A descriptor that must not survive a fork by user code, or -1: see [`close_in_forks`].
+static CLOSED_IN_FORKS: AtomicI32 = AtomicI32::new(-1);
+
+impl Arena {
+    /// Makes an arena and the calling process its main process. `kinds` says how to take apart each kind of block.
+    ///
+    /// # Errors
+    /// [`Error::System`] without memory, address space or descriptors.
+    pub fn create(kinds: &'static [Kind]) -> Result<&'static Self, Error> {
+        let (file, map) = Self::reserve()?;
+        let id = forkless_sys::random_u64().map_err(Error::system("name the arena"))?;
+        let arena = Self::publish(file, map, id, kinds);
+        for (offset, value) in [
+            (header::VERSION, VERSION),
+            (header::ID, id),
+            (header::SIZE, arena.map.size() as u64),
+            (header::FRESH, HEAP as u64),
+            (header::MAGIC, MAGIC),
+        ] {
+            arena.word(offset)?.store(value, Ordering::Release);
+        }
+        Ok(arena)
+    }
+
+    /// As large a file as this process may map.
+    fn reserve() -> Result<(MemoryFile, Mapping), Error> {
+        let mut last = Errno::NOMEM;
+        for size in SIZES {
+            match MemoryFile::create("forkless", size).and_then(|file| Ok((Mapping::whole(&file)?, file))) {
+                Ok((map, file)) => return Ok((file, map)),
+                Err(errno @ (Errno::NOMEM | Errno::FBIG | Errno::INVAL | Errno::OVERFLOW)) => last = errno,
+                Err(errno) => return Err(Error::system("create the shared arena")(errno)),
+            }
+        }
+        Err(Error::system("reserve address space for the shared arena (see RLIMIT_AS, RLIMIT_FSIZE)")(last))
+    }
+
+    /// Joins the arena behind a descriptor that another process handed over.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is no arena of this version; [`Error::System`] if it cannot be mapped.
+    pub fn join(fd: OwnedFd, kinds: &'static [Kind]) -> Result<&'static Self, Error> {
+        let file = MemoryFile::adopt(fd).map_err(Error::system("take up the shared arena"))?;
+        let map = Mapping::whole(&file).map_err(Error::system("map the shared arena (see RLIMIT_AS)"))?;
+        let value = |offset| map.u64(offset).map_or(0, |word| word.load(Ordering::Acquire));
+        if map.size() < HEAP || value(header::MAGIC) != MAGIC || value(header::SIZE) != map.size() as u64 {
+            return Err(Error::Corrupt("not an arena"));
+        }
+        if value(header::VERSION) != VERSION {
+            return Err(Error::Stale("the other process runs another version of forkless"));
+        }
+        let id = value(header::ID);
+        match Self::find(id) {
+            Some(known) => Ok(known),
+            None => Ok(Self::publish(file, map, id, kinds)),
+        }
+    }
+
+    fn publish(file: MemoryFile, map: Mapping, id: u64, kinds: &'static [Kind]) -> &'static Self {
+        let next = AtomicPtr::new(ARENAS.load(Ordering::Acquire));
+        let arena = Box::leak(Box::new(Self { file, map, id, me: AtomicU32::new(0), kinds, next }));
+        let new = std::ptr::from_mut(arena);
+        let arena: &'static Self = arena;
+        if arena.next.load(Ordering::Relaxed).is_null() {
+            process::at_fork_in_child(after_fork_in_child);
+        }
+        let mut head = arena.next.load(Ordering::Relaxed);
+        while let Err(now) = ARENAS.compare_exchange(head, new, Ordering::Release, Ordering::Acquire) {
+            head = now;
+            arena.next.store(now, Ordering::Relaxed);
+        }
+        arena
+    }
+
+    /// The arena with this id, if this process has it.
+    #[must_use]
+    pub fn find(id: u64) -> Option<&'static Self> {
+        arenas().find(|arena| arena.id == id)
+    }
+
+    /// The arena in which this process makes its objects: the first that it made or joined.
+    #[must_use]
+    pub fn home() -> Option<&'static Self> {
+        arenas().last()
+    }
+
+    /// Random and never zero; part of every handle.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.map.size()
+    }
+
+    /// The memory file, to hand to another process of the tree.
+    #[must_use]
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The whole arena's mapping.
+    #[must_use]
+    pub fn map(&self) -> &Mapping {
+        &self.map
+    }
+
+    pub(crate) fn memory(&self) -> &MemoryFile {
+        &self.file
+    }
+
+    /// A read-only mapping of a range, and the position of `offset` in it.
+    ///
+    /// # Errors
+    /// [`Error::System`] without address space.
+    pub fn map_read_only(&self, offset: usize, length: usize) -> Result<(Mapping, usize), Error> {
+        Mapping::read_only(&self.file, offset, length).map_err(Error::system("map shared memory for reading"))
+    }
+
+    pub(crate) fn kind(&self, id: u8) -> Option<&'static Kind> {
+        self.kinds.iter().find(|kind| kind.id == id)
+    }
+
+    /// This process's place in the arena; gets it one if it has none.
+    ///
+    /// # Errors
+    /// [`Error::NoSlot`] when the tree is full.
+    pub fn me(&'static self) -> Result<Owner, Error> {
+        match Owner::from_word(self.me.load(Ordering::Relaxed)) {
+            Some(me) => Ok(me),
+            None => self.register(),
+        }
+    }
+
+    /// Whether this process has its place already.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.me.load(Ordering::Relaxed) != 0
+    }
+
+    #[cold]
+    fn register(&'static self) -> Result<Owner, Error> {
+        while REGISTERING.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+        let registered = match Owner::from_word(self.me.load(Ordering::Acquire)) {
+            Some(me) => Ok(me),
+            None => {
+                let first = self.word(SLOTS_AT + crate::layout::slot::STATE)?.load(Ordering::Relaxed) == 0;
+                let (role, name) = if first { (Role::Main, "MainProcess") } else { (Role::Guest, "guest") };
+                self.register_slot(role, name)
+            }
+        };
+        if let Ok(me) = registered {
+            self.me.store(me.word(), Ordering::Release);
+        }
+        REGISTERING.store(0, Ordering::Release);
+        registered
+    }
+
+    /// Makes the calling process the one that `owner` was reserved for.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if whoever asked for this process has given up.
+    pub fn arrive(&'static self, owner: Owner) -> Result<(), Error> {
+        self.take_slot(owner)?;
+        self.me.store(owner.word(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The record lock under which processes without a slot take turns; released when dropped, or by death.
+    pub(crate) fn registrar_lock(&self) -> Result<impl Drop + '_, Error> {
+        self.file.lock().map_err(Error::system("wait for a turn to join the process tree"))
+    }
+
+    /// The double word at `offset`.
+    pub(crate) fn word(&self, offset: usize) -> Result<&AtomicU64, Error> {
+        self.map.u64(offset).ok_or(Error::Corrupt("an offset points outside the arena"))
+    }
+
+    /// The word at `offset`.
+    pub(crate) fn word32(&self, offset: usize) -> Result<&AtomicU32, Error> {
+        self.map.u32(offset).ok_or(Error::Corrupt("an offset points outside the arena"))
+    }
+}
+
+fn arenas() -> impl Iterator<Item = &'static Arena> {
+    let mut at: *mut Arena = ARENAS.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        let arena = deref(at)?;
+        at = arena.next.load(Ordering::Acquire);
+        Some(arena)
+    })
+}
+
+/// The only dereference in this crate.
+#[allow(unsafe_code)]
+fn deref(pointer: *mut Arena) -> Option<&'static Arena> {
+    // SAFETY: null, or from `publish`, which stores pointers of leaked boxes only and never takes one back.
+    unsafe { pointer.as_ref() }
+}
+
+/// Has a descriptor closed in every child that user code forks, so that the child does not count as its holder.
+pub fn close_in_forks(fd: BorrowedFd<'_>) {
+    use forkless_sys::AsRawFd;
+    CLOSED_IN_FORKS.store(fd.as_raw_fd(), Ordering::Release);
+}
+
+/// A child of a fork by user code is a new process to every arena: it has no slot and holds nothing. Only stores to
+/// atomics and closes a descriptor, as the moment demands.
+extern "C" fn after_fork_in_child() {
+    for arena in arenas() {
+        arena.me.store(0, Ordering::Relaxed);
+    }
+    REGISTERING.store(0, Ordering::Relaxed);
+    let fd = CLOSED_IN_FORKS.swap(-1, Ordering::Relaxed);
+    if fd >= 0 {
+        close(fd);
+    }
+}
+
+#[allow(unsafe_code)]
+fn close(fd: i32) {
+    // SAFETY: named by `close_in_forks`; the child's copy is used by nobody, as its process has no slot yet.
+    unsafe { process::close_raw(fd) };
+}

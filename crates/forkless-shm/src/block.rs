@@ -1,0 +1,292 @@
+//! Blocks: allocated pieces of the arena.
+//!
+//! Sizes are powers of two from 64 bytes, one free list each (Knuth, *The Art of Computer Programming* 1, 2.5, calls
+//! this segregated storage): a free is a push, an allocation a pop, and a page that was never touched costs
+//! nothing, so rounding up costs address space only. Blocks from a page upwards begin on a page.
+//!
+//! ```text
+//! +0  generation (63..32) | state (23..16) | kind (15..8) | class (7..0)
+//! +8  leases on it while live; the next free block while free
+//! +16 the payload; +64 in blocks of a page or more, so that arrays are aligned
+//! ```
+
+use crate::arena::Arena;
+use crate::layout::{HEAP, header};
+use crate::txn::Transaction;
+use crate::{Error, Lease};
+
+/// A kind of block, and how to take apart what it owns.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Names the kind in headers and handles.
+    pub id: u8,
+    /// Releases what the block owns, step by step, each safe against death; returns one more block, 0 for none, to
+    /// be freed together with this one. Called by its last holder; may be called again after a holder's death.
+    pub drain: Option<fn(&'static Arena, Block) -> Result<usize, Error>>,
+}
+
+/// The kind of lease records; belongs to this crate.
+pub(crate) const LEASE: u8 = 255;
+/// Blocks that own nothing and are owned by another block; reached through no handle.
+pub const PLAIN: u8 = 254;
+
+/// The smallest and the largest size class: 64 bytes and 64 GiB.
+const CLASSES: std::ops::RangeInclusive<u8> = 6..=36;
+/// From this class on a block is page-aligned and its payload begins at 64.
+const PAGED: u8 = 12;
+
+const FREE: u64 = 0;
+const LIVE: u64 = 1;
+/// Its last holder takes it apart; it cannot be opened any more.
+const DYING: u64 = 2;
+/// Free, and its pages have gone back to the system.
+const COLD: u64 = 3;
+
+/// Free blocks from a megabyte on keep their pages until this many bytes are kept. Fresh pages are eight times
+/// slower than warm ones (100 MB: 80 against 10 ms), and memory that is never given back is a leak.
+const WARM_LIMIT: u64 = 256 << 20;
+const WARM_CLASS: u8 = 20;
+
+/// A block that somebody keeps alive: an offset into its arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    offset: usize,
+    class: u8,
+}
+
+/// The name of a block: 20 bytes that travel, and mean nothing once the block is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle {
+    /// The arena's id.
+    pub arena: u64,
+    /// Where the block is.
+    pub offset: u64,
+    /// Which block it is, of all that have been there.
+    pub generation: u32,
+}
+
+impl Block {
+    /// Of a block header's place, checked.
+    pub(crate) fn at(arena: &Arena, offset: usize) -> Result<Self, Error> {
+        if offset < HEAP || !offset.is_multiple_of(64) {
+            return Err(Error::Corrupt("a block outside the heap"));
+        }
+        let class = Header(arena.word(offset)?.load(std::sync::atomic::Ordering::Acquire)).class();
+        if !CLASSES.contains(&class) || offset + (1 << class) > arena.size() {
+            return Err(Error::Corrupt("the size of a block"));
+        }
+        Ok(Self { offset, class })
+    }
+
+    /// Where the header is.
+    #[must_use]
+    pub fn offset(self) -> usize {
+        self.offset
+    }
+
+    /// Where the payload begins.
+    #[must_use]
+    pub fn payload(self) -> usize {
+        self.offset + payload_at(self.class)
+    }
+
+    /// Bytes of payload there is room for.
+    #[must_use]
+    pub fn capacity(self) -> usize {
+        (1 << self.class) - payload_at(self.class)
+    }
+}
+
+fn payload_at(class: u8) -> usize {
+    if class < PAGED { 16 } else { 64 }
+}
+
+/// The smallest class with room for `payload` bytes.
+fn class_for(payload: usize) -> Option<u8> {
+    CLASSES.into_iter().find(|&class| (1usize << class) - payload_at(class) >= payload)
+}
+
+/// The first word of a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Header(u64);
+
+impl Header {
+    fn new(generation: u32, state: u64, kind: u8, class: u8) -> Self {
+        Self(u64::from(generation) << 32 | state << 16 | u64::from(kind) << 8 | u64::from(class))
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn state(self) -> u64 {
+        self.0 >> 16 & 0xff
+    }
+
+    fn kind(self) -> u8 {
+        (self.0 >> 8 & 0xff) as u8
+    }
+
+    fn class(self) -> u8 {
+        (self.0 & 0xff) as u8
+    }
+
+    fn with_state(self, state: u64) -> Self {
+        Self::new(self.generation(), state, self.kind(), self.class())
+    }
+}
+
+impl Transaction {
+    /// A block of `kind` with room for `payload` bytes, without leases. Its bytes are whatever they were.
+    pub(crate) fn allocate(&mut self, payload: usize, kind: u8) -> Result<Block, Error> {
+        let size = self.arena().size();
+        let full = Error::Full { bytes: payload, size };
+        let class = class_for(payload).ok_or(full.clone())?;
+        let head = header::FREE + 8 * usize::from(class);
+        let free = self.get(head)? as usize;
+        let (offset, generation) = if free == 0 {
+            (self.extend(class)?.ok_or(full)?, 1)
+        } else {
+            let header = Header(self.get(free)?);
+            if !matches!(header.state(), FREE | COLD) || header.class() != class {
+                return Err(Error::Corrupt("a free list"));
+            }
+            let next = self.get(free + 8)?;
+            self.set(head, next)?;
+            if class >= WARM_CLASS && header.state() == FREE {
+                let warm = self.get(header::WARM)?;
+                self.set(header::WARM, warm.saturating_sub(1 << class))?;
+            }
+            (free, header.generation().wrapping_add(1).max(1))
+        };
+        self.set(offset, Header::new(generation, LIVE, kind, class).0)?;
+        self.set(offset + 8, 0)?;
+        Ok(Block { offset, class })
+    }
+
+    /// Fresh memory at the end of the heap.
+    fn extend(&mut self, class: u8) -> Result<Option<usize>, Error> {
+        let fresh = self.get(header::FRESH)? as usize;
+        let align = if class < PAGED { 64 } else { forkless_sys::memory::PAGE };
+        let offset = fresh.next_multiple_of(align);
+        let end = offset + (1 << class);
+        if end > self.arena().size() {
+            return Ok(None);
+        }
+        self.set(header::FRESH, end as u64)?;
+        Ok(Some(offset))
+    }
+
+    /// Puts a block on its free list. `true`: its pages should go back to the system.
+    pub(crate) fn free(&mut self, block: Block) -> Result<bool, Error> {
+        let header = Header(self.get(block.offset)?);
+        if !matches!(header.state(), LIVE | DYING) {
+            return Err(Error::Corrupt("a block freed twice"));
+        }
+        let head = header::FREE + 8 * usize::from(block.class);
+        let next = self.get(head)?;
+        self.set(block.offset + 8, next)?;
+        self.set(head, block.offset as u64)?;
+        let mut state = FREE;
+        if block.class >= WARM_CLASS {
+            let warm = self.get(header::WARM)? + (1 << block.class);
+            if warm > WARM_LIMIT {
+                state = COLD;
+            } else {
+                self.set(header::WARM, warm)?;
+            }
+        }
+        self.set(block.offset, header.with_state(state).0)?;
+        Ok(state == COLD)
+    }
+
+    /// Changes the number of leases on a block; returns the new one.
+    pub(crate) fn count_leases(&mut self, block: Block, by: i64) -> Result<u64, Error> {
+        let count = self.get(block.offset + 8)?;
+        let count = count.checked_add_signed(by).ok_or(Error::Corrupt("the number of leases"))?;
+        self.set(block.offset + 8, count)?;
+        Ok(count)
+    }
+
+    /// The block that a handle names, if it still does.
+    pub(crate) fn find(&self, handle: Handle, kind: u8) -> Result<Block, Error> {
+        const GONE: Error = Error::Stale("the object no longer exists: its last holder has let it go");
+        let offset = handle.offset as usize;
+        if offset < HEAP || offset >= self.get(header::FRESH)? as usize || !offset.is_multiple_of(64) {
+            return Err(GONE);
+        }
+        let header = Header(self.get(offset)?);
+        if header.generation() != handle.generation || header.state() != LIVE {
+            return Err(GONE);
+        }
+        if header.kind() != kind {
+            return Err(Error::Stale("the handle belongs to an object of another type"));
+        }
+        Block::at(self.arena(), offset)
+    }
+
+    /// From now on the block cannot be opened.
+    pub(crate) fn set_dying(&mut self, block: Block) -> Result<(), Error> {
+        let header = Header(self.get(block.offset)?);
+        self.set(block.offset, header.with_state(DYING).0)
+    }
+
+    pub(crate) fn kind_of(&self, block: Block) -> Result<u8, Error> {
+        Ok(Header(self.get(block.offset)?).kind())
+    }
+}
+
+impl Arena {
+    /// A new block with room for `payload` bytes, kept alive by the lease returned. Its bytes are whatever they were
+    /// (zero, if never used before).
+    ///
+    /// # Errors
+    /// [`Error::Full`] when the arena has no room, [`Error::System`] when the machine has no memory.
+    pub fn allocate(&'static self, payload: usize, kind: u8) -> Result<Lease, Error> {
+        let me = self.me()?;
+        let mut transaction = Transaction::begin(self)?;
+        let warm = transaction.get(header::WARM)?;
+        let block = transaction.allocate(payload, kind)?;
+        let was_warm = transaction.get(header::WARM)? != warm;
+        let lease = transaction.lease(me, block)?;
+        transaction.commit()?;
+        if payload >= 1 << WARM_CLASS && !was_warm {
+            // Better an error here than SIGBUS, or the memory killer, in the middle of a copy.
+            self.memory().reserve(block.offset, payload).map_err(Error::system("allocate shared memory"))?;
+        }
+        Ok(lease)
+    }
+
+    /// Opens the block that a handle names.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if it is gone, was never here, or is of another kind.
+    pub fn open(&'static self, handle: Handle, kind: u8) -> Result<Lease, Error> {
+        if handle.arena != self.id() {
+            return Err(Error::Stale("the object belongs to another process tree"));
+        }
+        let me = self.me()?;
+        let mut transaction = Transaction::begin(self)?;
+        let block = transaction.find(handle, kind)?;
+        let lease = transaction.lease(me, block)?;
+        transaction.commit()?;
+        Ok(lease)
+    }
+
+    /// The handle of a live block.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its header is outside the arena.
+    pub fn handle(&self, block: Block) -> Result<Handle, Error> {
+        let header = Header(self.word(block.offset)?.load(std::sync::atomic::Ordering::Acquire));
+        Ok(Handle { arena: self.id(), offset: block.offset as u64, generation: header.generation() })
+    }
+
+    /// A block known to be kept alive by the caller, from its offset; what a record in shared memory says is checked.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for an offset that is no block's.
+    pub fn block(&self, offset: usize) -> Result<Block, Error> {
+        Block::at(self, offset)
+    }
+}

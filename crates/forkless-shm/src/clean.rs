@@ -1,0 +1,156 @@
+//! The cleaner: gives back what a dead process held, exactly.
+//!
+//! Run by whoever reaps the process, or first finds it dead. Each step is one transaction, so a cleaner that dies
+//! leaves the rest to the next one; running it twice does no harm.
+
+use std::sync::atomic::Ordering;
+
+use crate::arena::Arena;
+use crate::layout::slot;
+use crate::lease::record;
+use crate::slot::{End, Owner};
+use crate::txn::Transaction;
+use crate::{Error, Lease};
+
+/// Whether the count at `count_at` has moved past `sequence`. Counts wrap.
+fn passed(transaction: &Transaction, count_at: usize, sequence: u32) -> Result<bool, Error> {
+    let count = transaction.arena().word32(count_at)?.load(Ordering::Acquire);
+    Ok(count.wrapping_sub(sequence).cast_signed() > 0)
+}
+
+impl Arena {
+    /// Decides what of a dead process's half-done transfers happened, before anybody else moves the counts that tell.
+    ///
+    /// Whoever takes a channel's lock from a dead owner calls this before its own first transfer; so does the
+    /// cleaner. A process that is alive, or whose slot went to another, is left alone.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn settle(&'static self, dead: Owner) -> Result<(), Error> {
+        // One lock for the whole list: another cleaner may be taking it over.
+        let mut transaction = Transaction::begin(self)?;
+        if self.process(dead).is_none() || !self.is_dead(dead) {
+            return Ok(());
+        }
+        self.settle_claim(&mut transaction, dead)?;
+        let mut at = transaction.get(dead.field(slot::LEASES))? as usize;
+        while let Some((node, _)) = transaction.lease_at(at)? {
+            let payload = node.payload();
+            at = transaction.get(payload + record::NEXT)? as usize;
+            let count_at = transaction.get(payload + record::COUNT_AT)? as usize;
+            if count_at != 0 {
+                let guard = transaction.get(payload + record::GUARD)?;
+                let moved = passed(&transaction, count_at, guard as u32)?;
+                let mine = (guard & record::TAKES != 0) == moved;
+                if mine {
+                    transaction.set(payload + record::COUNT_AT, 0)?;
+                } else {
+                    transaction.unlink(dead, node)?;
+                }
+                transaction.flush()?;
+            }
+        }
+        transaction.commit()
+    }
+
+    fn settle_claim(&'static self, transaction: &mut Transaction, dead: Owner) -> Result<(), Error> {
+        let count_at = transaction.get(dead.field(slot::CLAIM_COUNT_AT))? as usize;
+        if count_at > 1 {
+            let sequence = transaction.get(dead.field(slot::CLAIM_SEQUENCE))?;
+            let held = passed(transaction, count_at, sequence as u32)?;
+            // 1: decided, the claim holds.
+            transaction.set(dead.field(slot::CLAIM_COUNT_AT), u64::from(held))?;
+        }
+        Ok(())
+    }
+
+    /// Gives back everything that a process left behind and writes down how it ended. Its slot stays for whoever asked
+    /// for it; without such a process, or with that one dead too, the slot is freed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn clean(&'static self, dead: Owner, end: End) -> Result<(), Error> {
+        let Some(process) = self.process(dead) else { return Ok(()) };
+        if !self.mark_ended(dead)? {
+            return Ok(());
+        }
+        self.settle(dead)?;
+        while let Some(lease) = self.steal(dead)? {
+            drop(lease);
+        }
+        for child in self.processes() {
+            if child.parent == Some(dead) && !child.live {
+                self.free_slot(child.owner)?;
+            }
+        }
+        self.record_end(dead, end);
+        if process.parent.is_none_or(|parent| self.is_dead(parent)) {
+            self.free_slot(dead)?;
+        }
+        Ok(())
+    }
+
+    /// Moves one lease of a dead process to this one.
+    fn steal(&'static self, dead: Owner) -> Result<Option<Lease>, Error> {
+        let me = self.me()?;
+        let mut transaction = Transaction::begin(self)?;
+        let Some((node, target)) = transaction.first_lease(dead)? else { return Ok(None) };
+        transaction.unlink(dead, node)?;
+        let lease = transaction.lease_uncounted(me, target)?;
+        transaction.commit()?;
+        Ok(Some(lease))
+    }
+
+    /// Gives a slot back once its end is known, or when its process was never started.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn return_slot(&'static self, owner: Owner) -> Result<(), Error> {
+        self.free_slot(owner)
+    }
+
+    /// Says that nobody will ask how the process ended.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn disown(&'static self, owner: Owner) -> Result<(), Error> {
+        let mut transaction = Transaction::begin(self)?;
+        if self.process(owner).is_some() {
+            transaction.set(owner.field(slot::PARENT), 0)?;
+        }
+        transaction.commit()
+    }
+
+    /// Notes, in this process's own slot, what it is about to take: `tag` is claimed once the count at `count_at` exceeds
+    /// `sequence`.
+    ///
+    /// # Errors
+    /// [`Error::NoSlot`] if this process cannot get a place.
+    pub fn claim(&'static self, count_at: usize, sequence: u32, tag: u64) -> Result<(), Error> {
+        let me = self.me()?;
+        let guard = self.word(me.field(slot::CLAIM_COUNT_AT))?;
+        guard.store(0, Ordering::Relaxed);
+        self.word(me.field(slot::CLAIM_SEQUENCE))?.store(u64::from(sequence), Ordering::Release);
+        self.word(me.field(slot::CLAIM_TAG))?.store(tag, Ordering::Release);
+        guard.store(count_at as u64, Ordering::Release);
+        Ok(())
+    }
+
+    /// Notes that this process has claimed nothing, or is done with it.
+    ///
+    /// # Errors
+    /// [`Error::NoSlot`] if this process cannot get a place.
+    pub fn unclaim(&'static self) -> Result<(), Error> {
+        let me = self.me()?;
+        self.word(me.field(slot::CLAIM_COUNT_AT))?.store(0, Ordering::Release);
+        Ok(())
+    }
+
+    /// What a process that was cleaned up had claimed and taken when it died.
+    #[must_use]
+    pub fn claimed(&'static self, dead: Owner) -> Option<u64> {
+        self.process(dead)?;
+        let guard = self.word(dead.field(slot::CLAIM_COUNT_AT)).ok()?.load(Ordering::Acquire);
+        (guard == 1).then(|| self.word(dead.field(slot::CLAIM_TAG)).ok().map(|tag| tag.load(Ordering::Acquire)))?
+    }
+}

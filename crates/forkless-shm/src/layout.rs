@@ -1,0 +1,74 @@
+//! Where things are in the arena. Everything is a `u64` or a `u32` at a fixed offset; version [`VERSION`].
+
+use forkless_sys::memory::PAGE;
+
+/// `forkless` in ASCII, little-endian.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"forkless");
+/// Changes with any change to this file or to a kind of block.
+pub(crate) const VERSION: u64 = 1;
+
+/// The header: words of the first page.
+pub(crate) mod header {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const VERSION: usize = 8;
+    /// Random, names the arena in handles.
+    pub(crate) const ID: usize = 16;
+    pub(crate) const SIZE: usize = 24;
+    /// u32: the robust lock of everything the transactions change.
+    pub(crate) const LOCK: usize = 32;
+    /// The first byte of the heap never allocated so far.
+    pub(crate) const FRESH: usize = 40;
+    /// Bytes in free blocks whose pages are kept for reuse.
+    pub(crate) const WARM: usize = 48;
+    /// How many slots have ever been used: the rest of the table has no pages yet.
+    pub(crate) const SLOTS_USED: usize = 56;
+    /// One list head per size class.
+    pub(crate) const FREE: usize = 64;
+    /// The transaction log: a count, then pairs (offset, value).
+    pub(crate) const LOG: usize = 2048;
+}
+
+/// Pairs that fit into the log.
+pub(crate) const LOG_PAIRS: usize = (PAGE - header::LOG - 8) / 16;
+
+/// Process slots per tree. The owner word has room for 65,535.
+pub(crate) const SLOTS: usize = 4096;
+/// The slots begin behind the header.
+pub(crate) const SLOTS_AT: usize = PAGE;
+/// The heap begins behind the slots.
+pub(crate) const HEAP: usize = SLOTS_AT + SLOTS * slot::SIZE;
+
+/// Fields of a slot.
+pub(crate) mod slot {
+    /// u32, then what glibc keeps beside it: see `forkless_sys::liveness`.
+    pub(crate) const LIVE: usize = 0;
+    /// u64: generation << 32 | state.
+    pub(crate) const STATE: usize = 64;
+    /// u64: pid.
+    pub(crate) const PID: usize = 72;
+    /// u64: start time in clock ticks; with the pid, the identity.
+    pub(crate) const STARTED: usize = 80;
+    /// u64: the owner word of the process that asked for this one, or 0.
+    pub(crate) const PARENT: usize = 88;
+    /// u64: a `Role`.
+    pub(crate) const ROLE: usize = 96;
+    /// u32 futex: 0, or how the process ended or could not start.
+    pub(crate) const END: usize = 104;
+    /// u32 futex: how many children of this process have ended.
+    pub(crate) const CHILD_EVENTS: usize = 108;
+    /// u64: the first lease.
+    pub(crate) const LEASES: usize = 112;
+    /// u64: the count that decides whether the claim holds, 0 for no claim.
+    pub(crate) const CLAIM_COUNT_AT: usize = 120;
+    /// u64: the value that count must exceed.
+    pub(crate) const CLAIM_SEQUENCE: usize = 128;
+    /// u64: what was claimed.
+    pub(crate) const CLAIM_TAG: usize = 136;
+    /// 64 bytes of UTF-8, padded with zeros.
+    pub(crate) const NAME: usize = 144;
+    pub(crate) const NAME_SIZE: usize = 64;
+    pub(crate) const SIZE: usize = 256;
+}
+
+const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::SIZE);
+const _: () = assert!(header::FREE + 8 * 64 <= header::LOG);
