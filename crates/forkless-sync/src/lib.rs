@@ -1,1 +1,38 @@
-//! Placeholder while the workspace is laid out.
+//! Synchronisation between processes that may die at any instruction.
+//!
+//! Each object is one block of the [arena](forkless_shm): it belongs to no parent, its [`Handle`] can travel
+//! anywhere in the tree, it needs no descriptor, and it lives as long as somebody holds it. [`Mutex`] knows its
+//! owner, and whoever waits for a dead one is told; an [`Event`] has no owner.
+//!
+//! Waiting comes in bounded steps (`…_within`), so that a caller can run signal handlers between them; the plain
+//! methods wait to a [`Deadline`].
+
+mod event;
+mod mutex;
+
+pub use event::{Event, Ticket};
+pub use forkless_shm::{Acquired, Attempt, Handle, Owner};
+pub use forkless_sys::time::Deadline;
+pub use mutex::Mutex;
+
+use forkless_shm::Error;
+use forkless_sys::time::SLICE;
+
+/// Repeats a bounded attempt until it comes to something or the deadline passes. Signals do not end the wait: for
+/// programs whose handlers only set flags, or that have none.
+///
+/// # Errors
+/// Whatever the attempt reports.
+pub fn until<T>(
+    deadline: Deadline,
+    mut attempt: impl FnMut(std::time::Duration) -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    loop {
+        if let Some(value) = attempt(deadline.remaining(SLICE))? {
+            return Ok(Some(value));
+        }
+        if deadline.passed() {
+            return Ok(None);
+        }
+    }
+}

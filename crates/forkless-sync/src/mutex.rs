@@ -1,0 +1,102 @@
+//! A mutex that survives its owner.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, robust};
+use forkless_sys::time::Deadline;
+
+use crate::until;
+
+/// A robust mutex in shared memory, one word (see [`forkless_shm::robust`]).
+///
+/// Taken once per process at a time, by any thread, and given back by any process, as `multiprocessing.Lock` allows.
+/// If its owner dies, the next taker holds it and is told so.
+#[derive(Debug)]
+pub struct Mutex {
+    lease: Lease,
+}
+
+impl Mutex {
+    /// The kind of its block.
+    pub const KIND: u8 = 1;
+    const SIZE: usize = 16;
+
+    /// A new mutex, free.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn create(arena: &'static Arena) -> Result<Self, Error> {
+        let lease = arena.allocate(Self::SIZE, Self::KIND)?;
+        if !arena.map().write(lease.block().payload(), &[0; Self::SIZE]) {
+            return Err(Error::Corrupt("a new mutex"));
+        }
+        Ok(Self { lease })
+    }
+
+    /// The mutex that a handle names.
+    ///
+    /// # Errors
+    /// See [`Arena::open`].
+    pub fn open(arena: &'static Arena, handle: Handle) -> Result<Self, Error> {
+        Ok(Self { lease: arena.open(handle, Self::KIND)? })
+    }
+
+    /// What keeps it alive.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    fn word(&self) -> Result<&AtomicU32, Error> {
+        self.lease.arena().map().u32(self.lease.block().payload()).ok_or(Error::Corrupt("a mutex"))
+    }
+
+    /// Takes it if that needs no waiting.
+    ///
+    /// # Errors
+    /// [`Error::NoSlot`] if this process cannot join the tree.
+    pub fn try_acquire(&self) -> Result<Option<Acquired>, Error> {
+        let arena = self.lease.arena();
+        Ok(arena.try_acquire(self.word()?, arena.me()?))
+    }
+
+    /// Tries for it, sleeping at most `bound` (and at most 50 ms).
+    ///
+    /// # Errors
+    /// See [`Self::try_acquire`].
+    pub fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
+        let arena = self.lease.arena();
+        Ok(arena.acquire_within(self.word()?, arena.me()?, bound))
+    }
+
+    /// Waits for it until the deadline; `None` if that passed. The wait ends within 100 ms of the owner's death.
+    ///
+    /// # Errors
+    /// See [`Self::try_acquire`].
+    pub fn acquire(&self, deadline: Deadline) -> Result<Option<Acquired>, Error> {
+        if let Some(acquired) = self.try_acquire()? {
+            return Ok(Some(acquired));
+        }
+        until(deadline, |bound| match self.acquire_within(bound)? {
+            Attempt::Acquired(acquired) => Ok(Some(acquired)),
+            Attempt::Again | Attempt::Interrupted => Ok(None),
+        })
+    }
+
+    /// Gives it back; `false` if it was not held.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn release(&self) -> Result<bool, Error> {
+        Ok(self.lease.arena().release(self.word()?))
+    }
+
+    /// Who holds it, dead or alive.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn holder(&self) -> Result<Option<Owner>, Error> {
+        Ok(robust::holder(self.word()?))
+    }
+}
