@@ -1,1 +1,17 @@
-//! Placeholder while the workspace is laid out.
+//! Messages between processes that may die at any instruction.
+//!
+//! A [`Channel`] carries bytes, first in first out, from any process of the tree to any other. A message is committed by
+//! one store: death before it, and nothing happened; after it, the message is whole and survives its sender. A
+//! message may carry handles of objects in the arena; it keeps them alive while it is on its way.
+
+mod buffer;
+mod channel;
+mod parcel;
+
+pub use buffer::Buffer;
+pub use channel::{Channel, Claim, Message, Received, Sent};
+pub use forkless_shm::{Handle, Kind, Lease};
+pub use parcel::Parcel;
+
+/// Every kind of block that needs taking apart; what to make and join arenas with.
+pub static KINDS: &[Kind] = &[channel::KIND, parcel::KIND];

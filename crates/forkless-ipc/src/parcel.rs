@@ -1,0 +1,118 @@
+//! Parcels: blocks with bytes and the handles they refer to.
+//!
+//! ```text
+//! +0  handles held now   +8 room for handles   +16 bytes
+//! +24 offsets of the blocks held, then the bytes
+//! ```
+
+use forkless_shm::block::Block;
+use forkless_shm::{Arena, Error, Handle, Kind, Lease};
+
+/// How parcels are taken apart: they let go what they hold, one by one.
+pub(crate) const KIND: Kind = Kind { id: Parcel::KIND, drain: Some(drain) };
+
+const HELD: usize = 0;
+const ROOM: usize = 8;
+const LENGTH: usize = 16;
+const HANDLES: usize = 24;
+
+/// Bytes on their way, and leases on what they refer to.
+#[derive(Debug)]
+pub struct Parcel {
+    lease: Lease,
+}
+
+impl Parcel {
+    /// The kind of its block.
+    pub const KIND: u8 = 4;
+
+    /// Packs bytes and further leases on the blocks of `contents`.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn pack(arena: &'static Arena, bytes: &[u8], contents: &[&Lease]) -> Result<Self, Error> {
+        let handles = HANDLES + 8 * contents.len();
+        let lease = arena.allocate(handles + bytes.len(), Self::KIND)?;
+        let at = lease.block().payload();
+        set(arena, at + HELD, 0)?;
+        set(arena, at + ROOM, contents.len() as u64)?;
+        set(arena, at + LENGTH, bytes.len() as u64)?;
+        if !arena.map().write(at + handles, bytes) {
+            return Err(Error::Corrupt("a new parcel"));
+        }
+        for (index, content) in contents.iter().enumerate() {
+            let slot = (at + HANDLES + 8 * index, content.block().offset() as u64);
+            content.entrust(&[slot, (at + HELD, index as u64 + 1)])?;
+        }
+        Ok(Self { lease })
+    }
+
+    /// The parcel that a handle names.
+    ///
+    /// # Errors
+    /// See [`Arena::open`].
+    pub fn open(arena: &'static Arena, handle: Handle) -> Result<Self, Error> {
+        Ok(Self { lease: arena.open(handle, Self::KIND)? })
+    }
+
+    pub(crate) fn from_lease(lease: Lease) -> Self {
+        Self { lease }
+    }
+
+    pub(crate) fn into_lease(self) -> Lease {
+        self.lease
+    }
+
+    /// What keeps it alive.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Copies its bytes out.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if what it says of itself does not fit its block.
+    pub fn bytes(&self) -> Result<Vec<u8>, Error> {
+        let arena = self.lease.arena();
+        let at = self.lease.block().payload();
+        let room = get(arena, at + ROOM)?;
+        let length = get(arena, at + LENGTH)?;
+        let handles = room.checked_mul(8).and_then(|bytes| bytes.checked_add(HANDLES));
+        let fits = handles.and_then(|handles| handles.checked_add(length));
+        match (handles, fits) {
+            (Some(handles), Some(size)) if size <= self.lease.block().capacity() => {
+                let mut bytes = Vec::new();
+                if arena.map().read(at + handles, length, &mut bytes) {
+                    return Ok(bytes);
+                }
+                Err(Error::Corrupt("the bytes of a parcel"))
+            }
+            _ => Err(Error::Corrupt("the size of a parcel")),
+        }
+    }
+}
+
+fn get(arena: &Arena, at: usize) -> Result<usize, Error> {
+    let word = arena.map().u64(at).ok_or(Error::Corrupt("a parcel"))?;
+    Ok(word.load(std::sync::atomic::Ordering::Acquire) as usize)
+}
+
+fn set(arena: &Arena, at: usize, value: u64) -> Result<(), Error> {
+    let word = arena.map().u64(at).ok_or(Error::Corrupt("a parcel"))?;
+    word.store(value, std::sync::atomic::Ordering::Release);
+    Ok(())
+}
+
+fn drain(arena: &'static Arena, parcel: Block) -> Result<usize, Error> {
+    let at = parcel.payload();
+    loop {
+        let held = get(arena, at + HELD)?;
+        let Some(last) = held.checked_sub(1) else { return Ok(0) };
+        if HANDLES + 8 * held > parcel.capacity() {
+            return Err(Error::Corrupt("the contents of a parcel"));
+        }
+        let content = arena.block(get(arena, at + HANDLES + 8 * last)?)?;
+        drop(Lease::adopt(arena, content, (at + HELD, last as u64))?);
+    }
+}
