@@ -1,1 +1,81 @@
-//! Placeholder while the workspace is laid out.
+//! A process from birth to exit status.
+//!
+//! The *template* is a program that is exec'ed once per tree, stays single-threaded, and forks (or execs) every child; the
+//! user's process is never forked. This crate has both ends: [`template`] is the template's event loop,
+//! [`Client`] and [`Child`] are what the others see. What a child has to run travels as a
+//! [`Parcel`](forkless_ipc::Parcel); how it ended comes back through its slot in the arena.
+
+mod child;
+mod client;
+mod protocol;
+pub mod template;
+
+pub use child::Child;
+pub use client::{Client, Program, attach_by_environment};
+pub use protocol::Method;
+pub use template::{Fork, Job};
+
+use forkless_sys::Errno;
+
+/// The variable in which a tree tells strangers the name of its socket.
+pub const TREE_VARIABLE: &str = "FORKLESS_TREE";
+
+/// What can go wrong with processes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arena refused.
+    #[error(transparent)]
+    Arena(#[from] forkless_shm::Error),
+    /// The system refused.
+    #[error("cannot {action}: {errno}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// The template has threads, so that a fork would copy locks in unknown states.
+    #[error(
+        "the template (pid {pid}) has other threads ({threads}), left by a module imported there; forking it could \
+         deadlock the child. Use the \"spawn\" start method, or do not import that module there"
+    )]
+    Threads {
+        /// The template.
+        pid: u32,
+        /// Their names.
+        threads: String,
+    },
+    /// The template ended while a child was being started, twice.
+    #[error("the template (pid {pid}) ended while it was starting {name}; its standard error may say why")]
+    TemplateDied {
+        /// The template.
+        pid: u32,
+        /// The child's name.
+        name: String,
+    },
+    /// Nobody could reap the process, and the kernel does not tell how it ended.
+    #[error("process {name} (pid {pid}) has ended, but its exit status is lost: its template was killed before it")]
+    StatusLost {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
+    /// It was asked to be closed while it runs.
+    #[error("process {name} (pid {pid}) is still running; join() or terminate() it before close()")]
+    StillRunning {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A variable or a message from another process is not one that forkless wrote.
+    #[error("a start message is damaged: {0}")]
+    Protocol(&'static str),
+}
+
+impl Error {
+    pub(crate) fn system(action: &'static str) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self::System { action, errno }
+    }
+}

@@ -1,0 +1,180 @@
+//! A child, seen by the process that asked for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use forkless_ipc::Parcel;
+use forkless_shm::slot::End;
+use forkless_shm::{Arena, Owner};
+use forkless_sys::futex::{self, Woken};
+use forkless_sys::process::{self, ExitStatus};
+use forkless_sys::time::SLICE;
+use forkless_sys::{AsFd, AsRawFd, Errno, OwnedFd, RawFd, orphan};
+
+use crate::{Client, Error};
+
+/// A process that this one asked for. It is the template's child; its exit status comes through its slot.
+#[derive(Debug)]
+pub struct Child {
+    arena: &'static Arena,
+    owner: Owner,
+    pid: u32,
+    name: String,
+    process: OwnedFd,
+    client: &'static Client,
+    /// Keeps what the job refers to until the child has ended: it may not have read it before.
+    _job: Parcel,
+    returned: AtomicBool,
+}
+
+/// How long the template, or the kernel, may take to tell how a process ended that has ended.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Child {
+    pub(crate) fn new(
+        arena: &'static Arena,
+        owner: Owner,
+        pid: u32,
+        name: &str,
+        client: &'static Client,
+        job: Parcel,
+    ) -> Result<Self, Error> {
+        let process = Self::descriptor(arena, owner, pid)?;
+        let name = name.to_owned();
+        Ok(Self { arena, owner, pid, name, process, client, _job: job, returned: AtomicBool::new(false) })
+    }
+
+    /// A descriptor for the process, or one that is always readable if it has ended already.
+    fn descriptor(arena: &'static Arena, owner: Owner, pid: u32) -> Result<OwnedFd, Error> {
+        let opened = process::open(pid);
+        // Its end is written down after it was reaped: without one, the number is still its own.
+        match opened {
+            Ok(process) if arena.end(owner).is_none() => Ok(process),
+            Ok(_) | Err(Errno::SRCH) => {
+                let (reader, _) = orphan::lifeline().map_err(Error::system("make a sentinel"))?;
+                Ok(reader)
+            }
+            Err(errno) => Err(Error::System { action: "open a descriptor for the child process", errno }),
+        }
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A descriptor that is readable once the process has ended.
+    #[must_use]
+    pub fn sentinel(&self) -> RawFd {
+        self.process.as_raw_fd()
+    }
+
+    /// How it ended, or `None` while it runs.
+    ///
+    /// # Errors
+    /// [`Error::StatusLost`] if it ended and nobody knows how.
+    pub fn poll(&self) -> Result<Option<ExitStatus>, Error> {
+        match self.end() {
+            None => Ok(None),
+            Some(End::Status(status)) => Ok(Some(status)),
+            Some(End::Unknown | End::NotStarted(_)) => {
+                Err(Error::StatusLost { pid: self.pid, name: self.name.clone() })
+            }
+        }
+    }
+
+    fn end(&self) -> Option<End> {
+        if let Some(end) = self.arena.end(self.owner) {
+            return Some(end);
+        }
+        if !process::ended(self.process.as_fd()) {
+            return None;
+        }
+        // Ended, but not written down yet: the template is about to, or is gone.
+        let until = Instant::now() + GRACE;
+        loop {
+            if let Some(end) = self.arena.end(self.owner) {
+                return Some(end);
+            }
+            if !self.client.is_alive() || Instant::now() > until {
+                if let Some(end) = self.end_without_template(until) {
+                    return Some(end);
+                }
+            }
+            if let Some(word) = self.arena.end_word(self.owner) {
+                futex::wait(word, 0, Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Does the template's work when it is gone: the kernel may tell, and what the child held is given back.
+    fn end_without_template(&self, until: Instant) -> Option<End> {
+        let end = match process::exit_status_of_reaped(self.process.as_fd()) {
+            Some(status) => End::Status(status),
+            None if Instant::now() < until => return None,
+            None => End::Unknown,
+        };
+        let _ = self.arena.clean(self.owner, end);
+        self.arena.end(self.owner).or(Some(end))
+    }
+
+    /// Waits for its end, at most `bound` (and at most 50 ms). Whether a signal handler ran.
+    pub fn wait_within(&self, bound: Duration) -> bool {
+        let Some(end) = self.arena.end_word(self.owner) else { return false };
+        let bound = bound.min(SLICE);
+        let woken = match self.client.liveness(self.arena) {
+            Some(template) => futex::wait_either((end, 0), template, bound),
+            None => match process::readable(&[self.process.as_fd()], bound) {
+                Err(Errno::INTR) => Woken::Interrupted,
+                _ => Woken::Look,
+            },
+        };
+        woken == Woken::Interrupted
+    }
+
+    /// Sends it a signal, unless it has ended.
+    ///
+    /// # Errors
+    /// [`Error::System`] for a number that is no signal.
+    pub fn signal(&self, number: i32) -> Result<(), Error> {
+        if self.arena.end(self.owner).is_some() {
+            return Ok(());
+        }
+        match process::send_signal(self.process.as_fd(), number) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(Error::System { action: "send a signal", errno }),
+        }
+    }
+
+    /// The tag of the message that it had claimed and taken when it died.
+    #[must_use]
+    pub fn claimed(&self) -> Option<u64> {
+        self.end()?;
+        self.arena.claimed(self.owner)
+    }
+
+    /// Gives back its slot.
+    ///
+    /// # Errors
+    /// [`Error::StillRunning`].
+    pub fn close(&self) -> Result<(), Error> {
+        if self.end().is_none() {
+            return Err(Error::StillRunning { pid: self.pid, name: self.name.clone() });
+        }
+        if !self.returned.swap(true, Ordering::AcqRel) {
+            self.arena.return_slot(self.owner)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Child {
+    /// A child that still runs is nobody's from now on: whoever cleans up after it frees its slot too.
+    fn drop(&mut self) {
+        let _ = self.arena.disown(self.owner);
+        if self.arena.end(self.owner).is_some() {
+            let _ = self.close();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is said to the template: one message of fixed size per request, answered through the arena.
+//!
+//! A request is one `sendmsg` on a `SOCK_SEQPACKET` socket, so threads and signal handlers need no lock around it; the
+//! answer (a pid, or why there is none) appears in the slot that the request names.
+
+use forkless_shm::{Handle, Owner};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::Error;
+
+/// How a child begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Forked from the template.
+    Forkserver,
+    /// A fresh interpreter.
+    Spawn,
+}
+
+impl Method {
+    const ALL: [Self; 2] = [Self::Forkserver, Self::Spawn];
+
+    /// The name users know.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forkserver => "forkserver",
+            Self::Spawn => "spawn",
+        }
+    }
+
+    /// From [`Self::name`].
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+}
+
+const START_FORKSERVER: u32 = 1;
+const START_SPAWN: u32 = 2;
+const ATTACH: u32 = 3;
+const SHUTDOWN: u32 = 4;
+
+/// `flk1`, so that a stray connection is told from ours.
+const MAGIC: u32 = u32::from_le_bytes(*b"flk1");
+
+/// A request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Start a child for this slot; its job is in the parcel. Brings descriptors 0 to 2.
+    Start { method: Method, owner: Owner, job: Handle },
+    /// Send the arena's memory file.
+    Attach,
+    /// End, with all children.
+    Shutdown,
+}
+
+/// The message's layout.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Default)]
+#[repr(C)]
+struct Wire {
+    magic: u32,
+    operation: u32,
+    owner: u32,
+    generation: u32,
+    arena: u64,
+    offset: u64,
+}
+
+/// Bytes of every request.
+pub(crate) const SIZE: usize = size_of::<Wire>();
+
+impl Request {
+    pub(crate) fn to_bytes(self) -> [u8; SIZE] {
+        let mut wire = Wire { magic: MAGIC, ..Wire::default() };
+        match self {
+            Self::Start { method, owner, job } => {
+                wire.operation = match method {
+                    Method::Forkserver => START_FORKSERVER,
+                    Method::Spawn => START_SPAWN,
+                };
+                wire.owner = owner.word();
+                wire.generation = job.generation;
+                wire.arena = job.arena;
+                wire.offset = job.offset;
+            }
+            Self::Attach => wire.operation = ATTACH,
+            Self::Shutdown => wire.operation = SHUTDOWN,
+        }
+        let mut bytes = [0; SIZE];
+        bytes.copy_from_slice(wire.as_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let wire = Wire::read_from_bytes(bytes).map_err(|_| Error::Protocol("size"))?;
+        if wire.magic != MAGIC {
+            return Err(Error::Protocol("not a request"));
+        }
+        let method = match wire.operation {
+            START_FORKSERVER => Method::Forkserver,
+            START_SPAWN => Method::Spawn,
+            ATTACH => return Ok(Self::Attach),
+            SHUTDOWN => return Ok(Self::Shutdown),
+            _ => return Err(Error::Protocol("unknown request")),
+        };
+        let owner = Owner::from_word(wire.owner).ok_or(Error::Protocol("no such slot"))?;
+        let job = Handle { arena: wire.arena, offset: wire.offset, generation: wire.generation };
+        Ok(Self::Start { method, owner, job })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_survive_the_wire() {
+        let job = Handle { arena: 1, offset: 64, generation: 2 };
+        let owner = Owner::from_word(0x1_0001).unwrap();
+        for request in [
+            Request::Start { method: Method::Spawn, owner, job },
+            Request::Start { method: Method::Forkserver, owner, job },
+            Request::Attach,
+            Request::Shutdown,
+        ] {
+            assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn damaged_requests_are_errors() {
+        let good = Request::Attach.to_bytes();
+        assert!(Request::from_bytes(&good[1..]).is_err());
+        for index in 0..8 {
+            let mut bad = good;
+            bad[index] ^= 0xff;
+            assert!(Request::from_bytes(&bad).is_err());
+        }
+        let mut no_slot = Request::Attach.to_bytes();
+        no_slot[4] = 1;
+        assert!(Request::from_bytes(&no_slot).is_err());
+    }
+}
