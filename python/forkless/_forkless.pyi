@@ -105,7 +105,7 @@ class Child:
     """A process of this tree, started by the template, seen from the process that asked for it."""
 
     @staticmethod
-    def start(method: str, payload: bytes, handles: Sequence[Shared], *, name: str, nice: bool = False) -> Child:
+    def start(method: str, payload: bytes, handles: Sequence[Shared], *, name: str) -> Child:
         """Asks the template (started on the first call) for a child: "forkserver" or "spawn".
 
         `payload` goes to `_child.run` in the child. Standard input, output and error are those of this process
@@ -133,8 +133,8 @@ def child_events() -> int:
 def unclaim() -> None:
     """Forgets what this process had claimed: it is done."""
 
-def configure(executable: str, arguments: Sequence[str]) -> None:
-    """The command that starts a template or a spawned child: `executable *arguments`."""
+def configure(executable: str, arguments: Sequence[str], prelude: str = "") -> None:
+    """How to start an interpreter: `executable *arguments -c CODE`, where CODE begins with `prelude`."""
 
 def shutdown() -> None:
     """Ends this process's template, if it started one, and waits for it (at most a second). Children of it are killed."""
@@ -165,3 +165,6 @@ def processes() -> list[tuple[int, str, str]]:
 
 def memory(pid: int) -> tuple[int, int, int, int]:
     """Bytes of (RSS, PSS, USS, private dirty) of one process. ProcessLookupError if it is gone."""
+
+def arm_crash_point(name: str, passes: int = 1) -> bool:
+    """For fault tests: has this process killed at the `passes`-th pass through a point. False in release builds."""

@@ -1,8 +1,42 @@
-//! The extension module `forkless._forkless`.
+//! The extension module `forkless._forkless`: converts arguments and errors, releases the interpreter around every wait
+//! and runs signal handlers between its steps. No policy lives here.
+//!
+//! No Python object is created or dropped while a lock of ours is held: results leave the core as plain Rust values
+//! first. That is what makes every operation safe to call from `__del__`, weakref callbacks and signal handlers.
+
+mod buffer;
+mod channel;
+mod child;
+mod errors;
+mod event;
+mod lock;
+mod shared;
+mod tree;
+mod wait;
+
 use pyo3::prelude::*;
 
-/// The extension module.
+/// The Rust core of forkless.
 #[pymodule]
-fn _forkless(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<shared::Shared>()?;
+    module.add_class::<lock::Lock>()?;
+    module.add_class::<event::Event>()?;
+    module.add_class::<channel::Channel>()?;
+    module.add_class::<channel::Message>()?;
+    module.add_class::<buffer::SharedBuffer>()?;
+    module.add_class::<child::Child>()?;
+    module.add_class::<child::Job>()?;
+    module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
+    module.add_function(wrap_pyfunction!(child::configure, module)?)?;
+    module.add_function(wrap_pyfunction!(child::serve, module)?)?;
+    module.add_function(wrap_pyfunction!(child::adopt, module)?)?;
+    module.add_function(wrap_pyfunction!(child::shutdown, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::child_events, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::unclaim, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::thread_count, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::memory, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;
     Ok(())
 }

@@ -1,0 +1,169 @@
+//! `SharedBuffer`: an array that all processes read in place.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_int, c_void};
+use std::sync::Arc;
+
+use forkless_ipc::Buffer;
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::errors::OrRaise;
+use crate::shared::{Shared, home};
+
+/// Bytes in the arena, read-only in every process: a copy of `source`, with its format and shape.
+///
+/// Supports the buffer protocol (`memoryview(shared)`, `numpy.asarray(shared)`) and pickles to a handle. Each process maps
+/// the pages without write permission.
+#[pyclass(extends = Shared, frozen, module = "forkless")]
+pub(crate) struct SharedBuffer {
+    buffer: Arc<Buffer>,
+    kind: Description,
+    strides: Vec<ffi::Py_ssize_t>,
+}
+
+/// What the bytes are. In the arena: item size, number of dimensions, shape (8 bytes each), then the format.
+struct Description {
+    format: CString,
+    item_size: ffi::Py_ssize_t,
+    shape: Vec<ffi::Py_ssize_t>,
+}
+
+impl Description {
+    fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [self.item_size, self.shape.len() as isize];
+        let numbers = numbers.iter().chain(&self.shape).flat_map(|number| number.to_le_bytes());
+        numbers.chain(self.format.as_bytes().iter().copied()).collect()
+    }
+
+    /// Checked: it comes from shared memory. `length` is that of the data.
+    fn from_bytes(bytes: &[u8], length: usize) -> Option<Self> {
+        let number = |index: usize| {
+            let bytes = bytes.get(8 * index..8 * index + 8)?;
+            isize::from_le_bytes(bytes.try_into().ok()?).try_into().ok()
+        };
+        let (item_size, dimensions): (usize, usize) = (number(0)?, number(1)?);
+        if dimensions > 64 {
+            return None;
+        }
+        let shape: Vec<usize> = (0..dimensions).map(|index| number(2 + index)).collect::<Option<_>>()?;
+        let size = shape.iter().try_fold(item_size, |size, extent| size.checked_mul(*extent))?;
+        let format = CString::new(bytes.get(8 * (2 + dimensions)..)?).ok()?;
+        (size == length && item_size > 0).then(|| Self {
+            format,
+            item_size: item_size.cast_signed(),
+            shape: shape.into_iter().map(usize::cast_signed).collect(),
+        })
+    }
+
+    /// In bytes, last dimension fastest.
+    fn strides(&self) -> Vec<ffi::Py_ssize_t> {
+        let mut stride = self.item_size;
+        let mut strides: Vec<_> = self
+            .shape
+            .iter()
+            .rev()
+            .map(|extent| {
+                let this = stride;
+                stride *= extent;
+                this
+            })
+            .collect();
+        strides.reverse();
+        strides
+    }
+}
+
+impl SharedBuffer {
+    fn parts(py: Python<'_>, buffer: Buffer) -> PyResult<PyClassInitializer<Self>> {
+        let kind = Description::from_bytes(&buffer.description(), buffer.length())
+            .ok_or(forkless_shm::Error::Corrupt("the description of a buffer"))
+            .or_raise(py)?;
+        let strides = kind.strides();
+        let buffer = Arc::new(buffer);
+        Ok(PyClassInitializer::from(Shared::new(Arc::clone(&buffer) as _)).add_subclass(Self { buffer, kind, strides }))
+    }
+
+    pub(crate) fn wrap(py: Python<'_>, buffer: Buffer) -> PyResult<Py<PyAny>> {
+        Ok(Py::new(py, Self::parts(py, buffer)?)?.into_any())
+    }
+}
+
+#[pymethods]
+impl SharedBuffer {
+    #[new]
+    fn new(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<PyClassInitializer<Self>> {
+        let view = PyUntypedBuffer::get(source)?;
+        if !view.is_c_contiguous() {
+            return Err(PyValueError::new_err("only C-contiguous buffers can be shared; make a contiguous copy first"));
+        }
+        let kind = Description {
+            format: view.format().to_owned(),
+            item_size: view.item_size().cast_signed(),
+            shape: view.shape().iter().map(|extent| extent.cast_signed()).collect(),
+        };
+        // SAFETY: the view keeps `len_bytes` contiguous bytes alive and in place until it is dropped at the end of this
+        // function. The interpreter is not released before the copy is made, so no Python code changes them.
+        let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
+        let bytes = if view.len_bytes() == 0 { &[] } else { bytes };
+        Self::parts(py, Buffer::create(home(py)?, &kind.to_bytes(), bytes).or_raise(py)?)
+    }
+
+    fn __len__(&self) -> usize {
+        self.kind.shape.first().map_or(1, |extent| extent.cast_unsigned())
+    }
+
+    /// Bytes.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.buffer.length()
+    }
+
+    /// What an item is, in the notation of the `struct` module.
+    #[getter]
+    fn format(&self) -> String {
+        self.kind.format.to_string_lossy().into_owned()
+    }
+
+    /// Items in each dimension.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
+        pyo3::types::PyTuple::new(py, &self.kind.shape)
+    }
+
+    /// # Safety
+    /// Called by the interpreter with a view to fill in.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        if view.is_null() || flags & ffi::PyBUF_WRITABLE == ffi::PyBUF_WRITABLE {
+            return Err(PyBufferError::new_err("shared buffers are read-only"));
+        }
+        let this = slf.get();
+        let wants = |flag: c_int| flags & flag == flag;
+        // SAFETY: `view` is the interpreter's, not null (checked above). Every pointer stored refers to memory that the
+        // object owns and never moves (it is frozen), and the view holds a reference to the object. Consumers get
+        // mutable pointers by the protocol's signature, but `readonly` is set and the pages are mapped read-only.
+        unsafe {
+            (*view).buf = this.buffer.address().as_ptr().cast::<c_void>();
+            (*view).len = this.buffer.length().cast_signed();
+            (*view).readonly = 1;
+            (*view).itemsize = this.kind.item_size;
+            (*view).format =
+                if wants(ffi::PyBUF_FORMAT) { this.kind.format.as_ptr().cast_mut() } else { std::ptr::null_mut() };
+            (*view).ndim = this.kind.shape.len() as c_int;
+            (*view).shape =
+                if wants(ffi::PyBUF_ND) { this.kind.shape.as_ptr().cast_mut() } else { std::ptr::null_mut() };
+            (*view).strides =
+                if wants(ffi::PyBUF_STRIDES) { this.strides.as_ptr().cast_mut() } else { std::ptr::null_mut() };
+            (*view).suboffsets = std::ptr::null_mut();
+            (*view).internal = std::ptr::null_mut();
+            (*view).obj = slf.into_any().into_ptr();
+        }
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<SharedBuffer format={:?} shape={:?}>", self.format(), self.kind.shape)
+    }
+}

@@ -1,0 +1,198 @@
+//! Starting processes, being started, and the template.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use forkless_process::{Client, Error, Fork, Method, Program, TREE_VARIABLE, template};
+use forkless_shm::Arena;
+use forkless_sys::process::ExitStatus;
+use forkless_sys::{Errno, RawFd};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::errors::OrRaise;
+use crate::shared::{Shared, home};
+use crate::wait;
+
+/// How to start an interpreter. Locked only with the interpreter held and for one assignment, so that a fork by user
+/// code, which needs the interpreter too, never copies it locked.
+static PROGRAM: Mutex<Option<Program>> = Mutex::new(None);
+
+/// Says how to start an interpreter: `executable *arguments -c CODE`, where CODE begins with `prelude`.
+#[pyfunction]
+#[pyo3(signature = (executable, arguments, prelude = String::new()))]
+pub(crate) fn configure(executable: String, arguments: Vec<String>, prelude: String) {
+    let mut program = PROGRAM.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    *program = Some(Program { executable, arguments, prelude });
+}
+
+fn program() -> PyResult<Program> {
+    let program = PROGRAM.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    program.clone().ok_or_else(|| PyValueError::new_err("configure() was not called: which interpreter to start?"))
+}
+
+/// A process of this tree, seen from the process that asked for it.
+#[pyclass(frozen, weakref, module = "forkless")]
+pub(crate) struct Child {
+    child: forkless_process::Child,
+}
+
+#[pymethods]
+impl Child {
+    /// Asks the template (started on the first call) for a child.
+    ///
+    /// Raises:
+    ///     ProcessError: The template or the system refuses.
+    #[staticmethod]
+    #[pyo3(signature = (method, payload, handles, *, name))]
+    fn start(
+        py: Python<'_>,
+        method: &str,
+        payload: &Bound<'_, PyBytes>,
+        handles: Vec<Bound<'_, Shared>>,
+        name: &str,
+    ) -> PyResult<Self> {
+        let method = Method::from_name(method)
+            .ok_or_else(|| PyValueError::new_err(format!("unknown start method {method:?}")))?;
+        let arena = home(py)?;
+        let program = program()?;
+        let objects: Vec<_> = handles.iter().map(|handle| handle.get().lease()).collect();
+        let bytes = payload.as_bytes();
+        let child = py.detach(|| Client::start(arena, &program, method, name, bytes, &objects)).or_raise(py)?;
+        publish(py)?;
+        Ok(Self { child })
+    }
+
+    /// The process id.
+    #[getter]
+    fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// A descriptor that becomes readable when the child has ended; owned by this object.
+    #[getter]
+    fn sentinel(&self) -> RawFd {
+        self.child.sentinel()
+    }
+
+    /// The exit code (negative: the signal), or None while it runs.
+    ///
+    /// Raises:
+    ///     ProcessError: It ended and nobody knows how.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {
+        Ok(py.detach(|| self.child.poll()).or_raise(py)?.map(ExitStatus::code))
+    }
+
+    /// Waits for its end up to `timeout` seconds (None: as long as it takes); the exit code, or None if it still runs.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        let deadline = wait::deadline(true, timeout)?;
+        let status = wait::until(py, deadline, |bound| {
+            if let Some(status) = self.child.poll()? {
+                return Ok::<_, Error>(Some(status));
+            }
+            if !self.child.wait_within(bound) {
+                return self.child.poll();
+            }
+            Ok(None)
+        })?;
+        Ok(status.map(ExitStatus::code))
+    }
+
+    /// Sends a signal: never to another process that got the same number. Does nothing if it has ended.
+    fn signal(&self, py: Python<'_>, number: i32) -> PyResult<()> {
+        self.child.signal(number).or_raise(py)
+    }
+
+    /// After its death: the tag of the message it had claimed and taken, None if none.
+    fn claimed(&self, py: Python<'_>) -> Option<u64> {
+        py.detach(|| self.child.claimed())
+    }
+
+    /// Gives its slot back.
+    ///
+    /// Raises:
+    ///     ValueError: It still runs.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.child.close().or_raise(py)
+    }
+}
+
+/// Tells programs that this process will start by other means where the tree is.
+fn publish(py: Python<'_>) -> PyResult<()> {
+    let Some(client) = Client::existing().filter(|client| client.is_root()) else { return Ok(()) };
+    set_tree(py, client.name())
+}
+
+fn set_tree(py: Python<'_>, name: &str) -> PyResult<()> {
+    let environment = py.import("os")?.getattr("environ")?;
+    let known = environment.call_method1("get", (TREE_VARIABLE,))?;
+    if !known.eq(name)? {
+        environment.set_item(TREE_VARIABLE, name)?;
+    }
+    Ok(())
+}
+
+/// Ends this process's template, if it started one, with all children, and waits for it.
+#[pyfunction]
+pub(crate) fn shutdown(py: Python<'_>) {
+    if let Some(arena) = Arena::home() {
+        py.detach(|| Client::shutdown(arena, Duration::from_secs(2)));
+    }
+}
+
+/// What a new child has to do.
+#[pyclass(frozen, module = "forkless")]
+pub(crate) struct Job {
+    job: template::Job,
+}
+
+#[pymethods]
+impl Job {
+    /// The bytes that the parent gave.
+    #[getter]
+    fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.job.bytes().or_raise(py)?))
+    }
+
+    /// How it was started.
+    #[getter]
+    fn method(&self) -> &'static str {
+        self.job.method.name()
+    }
+}
+
+/// The template's life. Returns in each child that it forks; in the template itself never.
+#[pyfunction]
+pub(crate) fn serve(py: Python<'_>) -> PyResult<Job> {
+    // os.fork runs the interpreter's own before and after; the template has one thread, so the interpreter is held.
+    let os_fork = py.import("os")?.getattr("fork")?;
+    let fork = || match os_fork.call0().and_then(|pid| pid.extract::<u32>()) {
+        Ok(0) => Ok(Fork::Child),
+        Ok(pid) => Ok(Fork::Parent(pid)),
+        Err(error) => Err(errno_of(py, &error)),
+    };
+    let ready = |name: &str| {
+        // Without the variable, strangers do not find the tree: a pity, no reason to end.
+        let _ = set_tree(py, name).and_then(|()| forget(py, "FORKLESS_TEMPLATE"));
+    };
+    Ok(Job { job: template::serve(ready, fork).or_raise(py)? })
+}
+
+fn errno_of(py: Python<'_>, error: &PyErr) -> Errno {
+    let number = error.value(py).getattr("errno").and_then(|number| number.extract());
+    Errno::from_raw_os_error(number.unwrap_or(Errno::AGAIN.raw_os_error()))
+}
+
+fn forget(py: Python<'_>, variable: &str) -> PyResult<()> {
+    py.import("os")?.getattr("environ")?.call_method1("pop", (variable, py.None())).map(|_| ())
+}
+
+/// The start of a spawned child: joins the arena it was given and returns its job.
+#[pyfunction]
+pub(crate) fn adopt(py: Python<'_>) -> PyResult<Job> {
+    let job = template::adopt().or_raise(py)?;
+    forget(py, "FORKLESS_SPAWNED")?;
+    Ok(Job { job })
+}
