@@ -13,6 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "python" / "forkless"
 
+DIFFERENCES = (
+    # PyO3 lists all names of a module; nobody imports `*` from this one.
+    r"forkless\._forkless\.__all__",
+    # The buffer protocol has no method in Python before 3.12.
+    r"forkless\._forkless\.\w+\.__buffer__",
+)
+
 
 def mypy(*arguments: str, module: str = "mypy") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -38,8 +45,11 @@ def names_for_type_checkers() -> set[str]:
 
 
 @pytest.mark.timeout(240)
-def test_the_stubs_describe_the_built_module() -> None:
-    result = mypy("forkless._forkless", module="mypy.stubtest")
+def test_the_stubs_describe_the_built_module(tmp_path: Path) -> None:
+    differences = tmp_path / "differences"
+    differences.write_text("\n".join(DIFFERENCES))
+    allowed = ["--allowlist", str(differences), "--ignore-unused-allowlist"]
+    result = mypy("forkless._forkless", *allowed, module="mypy.stubtest")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
