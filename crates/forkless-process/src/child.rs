@@ -97,10 +97,10 @@ impl Child {
             if let Some(end) = self.arena.end(self.owner) {
                 return Some(end);
             }
-            if !self.client.is_alive() || Instant::now() > until {
-                if let Some(end) = self.end_without_template(until) {
-                    return Some(end);
-                }
+            if (!self.client.is_alive() || Instant::now() > until)
+                && let Some(end) = self.end_without_template(until)
+            {
+                return Some(end);
             }
             if let Some(word) = self.arena.end_word(self.owner) {
                 futex::wait(word, 0, Duration::from_millis(5));

@@ -183,10 +183,8 @@ impl Template {
         let Ok(Some(connection)) = socket::accept(self.listener.as_fd()) else { return };
         if let Ok(pid) = socket::peer_pid(connection.as_fd()) {
             let known = self.children.contains_key(&pid) || self.watched.iter().any(|(_, watched)| *watched == pid);
-            if !known {
-                if let Ok(process) = process::open(pid) {
-                    self.watched.push((process, pid));
-                }
+            if !known && let Ok(process) = process::open(pid) {
+                self.watched.push((process, pid));
             }
         }
         self.connections.push(connection);

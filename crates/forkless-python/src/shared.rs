@@ -50,6 +50,9 @@ impl Shared {
     }
 }
 
+/// A function and its arguments: what `pickle` writes down.
+type Reduced<'py> = (Bound<'py, PyAny>, (u8, u64, u64, u32));
+
 #[pymethods]
 impl Shared {
     /// (arena id, offset in bytes, generation).
@@ -59,7 +62,7 @@ impl Shared {
         Ok((arena, offset, generation))
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (u8, u64, u64, u32))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
         let (arena, offset, generation) = self.handle(py)?;
         let open = py.import("forkless._forkless")?.getattr("open_shared")?;
         Ok((open, (self.object.kind(), arena, offset, generation)))

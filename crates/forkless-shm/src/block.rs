@@ -22,7 +22,7 @@ pub struct Kind {
     pub id: u8,
     /// Releases what the block owns, step by step, each safe against death; returns one more block, 0 for none, to
     /// be freed together with this one. Called by its last holder; may be called again after a holder's death.
-    pub drain: Option<fn(&'static Arena, Block) -> Result<usize, Error>>,
+    pub drain: Option<Drain>,
 }
 
 /// The kind of lease records; belongs to this crate.
@@ -46,6 +46,9 @@ const COLD: u64 = 3;
 /// slower than warm ones (100 MB: 80 against 10 ms), and memory that is never given back is a leak.
 const WARM_LIMIT: u64 = 256 << 20;
 const WARM_CLASS: u8 = 20;
+
+/// See [`Kind::drain`].
+pub type Drain = fn(&'static Arena, Block) -> Result<usize, Error>;
 
 /// A block that somebody keeps alive: an offset into its arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

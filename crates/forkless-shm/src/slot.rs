@@ -361,11 +361,11 @@ impl Arena {
 
     /// Writes down how a process ended, unless that is known, and tells its parent.
     pub fn record_end(&self, owner: Owner, end: End) {
-        if let Some(word) = self.end_word(owner) {
-            if word.compare_exchange(0, end.word(), Ordering::Release, Ordering::Relaxed).is_ok() {
-                futex::wake(word, futex::ALL);
-                self.tell_parent(owner);
-            }
+        if let Some(word) = self.end_word(owner)
+            && word.compare_exchange(0, end.word(), Ordering::Release, Ordering::Relaxed).is_ok()
+        {
+            futex::wake(word, futex::ALL);
+            self.tell_parent(owner);
         }
     }
 

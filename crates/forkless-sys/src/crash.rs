@@ -18,12 +18,12 @@ pub fn arm(name: &str, passes: u32) -> bool {
 /// A point. The name says what has just happened: `channel.send.written`.
 #[inline]
 pub fn point(name: &str) {
-    if cfg!(debug_assertions) {
-        if let Some((armed, left)) = ARMED.get() {
-            if armed == name && left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                crate::process::kill_child(crate::process::id());
-                // SIGKILL to oneself is taken before the call returns to user code.
-            }
-        }
+    if cfg!(debug_assertions)
+        && let Some((armed, left)) = ARMED.get()
+        && armed == name
+        && left.fetch_sub(1, Ordering::Relaxed) == 1
+    {
+        // SIGKILL to oneself is taken before the call returns.
+        crate::process::kill_child(crate::process::id());
     }
 }
