@@ -273,15 +273,12 @@ impl Template {
         process::spawn(&command, standard, &[file, self.lifeline.as_fd()])
     }
 
-    /// In the forked child: everything that is the template's own goes.
+    /// In the forked child, which drops the template's descriptors when it leaves [`serve`].
     fn become_child(&mut self, owner: Owner, job: Handle, standard: [BorrowedFd<'_>; 3]) -> Result<Job, Error> {
         process::unblock_child_signals();
         for (target, source) in (0..).zip(standard) {
             process::set_standard(source, target).map_err(Error::system("set up standard input and output"))?;
         }
-        // The arena stays open for the child's own spawned children; the lifeline for die_with.
-        let keep = [self.arena.file().as_raw_fd(), self.lifeline.as_raw_fd()];
-        process::close_all_but(&keep);
         begin(self.arena, owner, self.lifeline.as_fd(), job, Method::Forkserver)
     }
 
