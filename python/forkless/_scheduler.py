@@ -128,7 +128,9 @@ class Scheduler:
         self._setup: bytes = b""
         self._setup_handles: Sequence[Shared] = ()
         if initializer is not None:
-            self._setup, self._setup_handles = _pickling.dumps((initializer, tuple(initargs)))
+            self._setup, self._setup_handles = _pickling.dumps(
+                (initializer, tuple(initargs)), names=("initializer", "initargs")
+            )
         self._tasks, self._results = _forkless.Channel(), _forkless.Channel()
         self._owner = os.getpid()
         self._ids = itertools.count(1)
@@ -195,7 +197,7 @@ class Scheduler:
         """
         task.id = next(self._ids)
         try:
-            task.payload, task.handles = _pickling.dumps(call)
+            task.payload, task.handles = _pickling.dumps(call, names=("function", "args", "kwargs"))
         except Exception as error:
             task.settle(False, error)
             return True

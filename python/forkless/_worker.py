@@ -111,14 +111,14 @@ def _answer(message: "Message") -> "Packed":
     try:
         function, args, kwargs = _pickling.loads(message.payload)
         value = function(*args, **kwargs)
-        return _pickling.dumps((True, value))
+        return _pickling.dumps((True, value), home=True, names=("done", "the result"))
     except BaseException as error:
         # SystemExit and KeyboardInterrupt too: they belong to the task, and its owner waits for an answer.
         return _failure(error)
 
 
 def _failure(error: BaseException) -> "Packed":
-    return _pickling.dumps((False, _describe(error)))
+    return _pickling.dumps((False, _describe(error)), home=True)
 
 
 def _describe(error: BaseException) -> Report:
@@ -148,7 +148,7 @@ def _arguments(error: BaseException) -> str:
 def _pickle(error: BaseException) -> bytes | None:
     """The pickled exception, or None if what comes out at the other end would not be that exception."""
     try:
-        pickled, handles = _pickling.dumps(error)
+        pickled, handles = _pickling.dumps(error, home=True)
     except BaseException:
         return None
     # A handle would have to be kept alive beyond this message, so such an exception travels as text.

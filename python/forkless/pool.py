@@ -4,6 +4,7 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ._scheduler import Scheduler, Task, cut, name_of
@@ -386,12 +387,15 @@ class MapResult(AsyncResult[list[R]]):
         shown: list[int] = []
         try:
             while len(shown) < self._parts:
-                self._waiters.wait(lambda: len(self._finished) > len(shown))
+                self._waiters.wait(partial(self._has_more_than, len(shown)))
                 news = self._finished[len(shown) :]
                 shown += news
                 progress.update(sum(news))
         finally:
             progress.close()
+
+    def _has_more_than(self, parts: int) -> bool:
+        return len(self._finished) > parts
 
     def _set_part(self, start: int, count: int, done: bool, value: Any) -> None:
         if done:

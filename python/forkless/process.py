@@ -446,7 +446,7 @@ def _directory() -> str | None:
 
 
 def _umask() -> int:
-    """This process's file mode mask, without changing it, as `os.umask` would under the feet of other threads."""
+    """This process's file mode mask. Not by `os.umask`, which changes it for a moment, for all threads."""
     try:
         with open("/proc/self/status", "rb") as status:
             for line in status:

@@ -1,0 +1,202 @@
+"""What the tests run in other processes; light, as every child that runs one of these loads this file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from forkless import Event, Lock, Queue
+
+
+def double(value: Any) -> Any:
+    return value + value
+
+
+def add(left: int, right: int = 0) -> int:
+    return left + right
+
+
+def refuse(value: object) -> NoReturn:
+    raise ValueError(f"no {value}")
+
+
+def refuse_three(value: int) -> int:
+    if value == 3:
+        raise ValueError("three")
+    return value
+
+
+def exit_with(code: Any) -> NoReturn:
+    sys.exit(code)
+
+
+def die(number: int = signal.SIGKILL) -> NoReturn:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+    raise AssertionError("should be dead")
+
+
+def die_on_three(value: int) -> int:
+    if value == 3:
+        die()
+    return value
+
+
+def hang(*_: object) -> NoReturn:
+    while True:
+        signal.pause()
+
+
+def stubborn(ready: Event) -> NoReturn:
+    """Ends for nothing but SIGKILL."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready.set()
+    hang()
+
+
+def set_and_hang(event: Event) -> NoReturn:
+    event.set()
+    hang()
+
+
+def wait_for(event: Event, value: Any = None) -> Any:
+    if not event.wait(30):
+        raise TimeoutError("nobody set the event")
+    return value
+
+
+def meet(mine: Event, other: Event) -> int:
+    """Comes back only if two of these run at the same time."""
+    mine.set()
+    wait_for(other)
+    return os.getpid()
+
+
+def pid(_: object = None) -> int:
+    return os.getpid()
+
+
+def put(queue: Queue[Any], value: Any) -> None:
+    queue.put(value)
+
+
+def put_many(queue: Queue[Any], sender: int, count: int) -> None:
+    for number in range(count):
+        queue.put((sender, number))
+
+
+def holding(lock: Lock) -> bool:
+    return lock.locked()
+
+
+def surroundings(queue: Queue[Any]) -> None:
+    """What a child shares with its parent."""
+    mask = os.umask(0)
+    queue.put((os.getcwd(), os.environ.get("FORKLESS_JOB"), "HOME" in os.environ, mask, sys.argv, sys.path))
+
+
+def relatives(queue: Queue[Any]) -> None:
+    """Who a child takes itself and its parent for."""
+    import forkless
+
+    me, parent = forkless.current_process(), forkless.parent_process()
+    assert parent is not None
+    queue.put((me.name, me.pid, me.is_alive(), parent.name, parent.pid, parent.is_alive()))
+
+
+def streams(queue: Queue[Any]) -> None:
+    sys.stdout.write("to stdout ")
+    sys.stderr.write("to stderr ")
+    queue.put(sys.stdin.read())
+
+
+def thread_and_exit_handler(queue: Queue[Any]) -> None:
+    """Leaves a thread and an exit handler behind, which both have to run."""
+    import atexit
+
+    release = threading.Event()
+
+    def last_words() -> None:
+        release.wait(30)
+        queue.put("thread")
+
+    atexit.register(queue.put, "exit handler")
+    threading.Thread(target=last_words).start()
+    release.set()
+
+
+def grandparent(queue: Queue[Any]) -> None:
+    """Has a child of its own."""
+    import forkless
+
+    child = forkless.Process(target=put, args=(queue, os.getpid()))
+    child.start()
+    child.join()
+    queue.put(child.exitcode)
+
+
+def sum_in_pool(values: list[int]) -> int:
+    """Has a pool of its own."""
+    import forkless
+
+    with forkless.Pool(2) as pool:
+        return sum(pool.map(double, values))
+
+
+initialized: list[object] = []
+
+
+def initialize(*values: object) -> None:
+    initialized.extend(values)
+
+
+def what_was_initialized(_: object = None) -> list[object]:
+    return initialized
+
+
+class NeedsTwo(Exception):
+    """Pickles, but cannot be rebuilt: the pickle has one argument, the constructor takes two."""
+
+    def __init__(self, left: object, right: object) -> None:
+        super().__init__(f"{left} and {right}")
+
+
+def raise_needs_two(_: object = None) -> NoReturn:
+    raise NeedsTwo("bread", "butter")
+
+
+class Unpicklable(Exception):
+    def __init__(self) -> None:
+        super().__init__("it holds a lock", threading.Lock())
+
+
+def raise_unpicklable(_: object = None) -> NoReturn:
+    raise Unpicklable
+
+
+def return_unpicklable(_: object = None) -> object:
+    return threading.Lock()
+
+
+class OnlyThere:
+    """Can be loaded in a worker only."""
+
+    def __init__(self, owner: int) -> None:
+        self.owner = owner
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        if os.getpid() == state["owner"]:
+            raise ValueError("not here")
+        self.__dict__ = state
+
+
+class Explosive:
+    """Cannot be loaded anywhere."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return refuse, ("such object",)
