@@ -110,7 +110,7 @@ impl Child {
 
     /// Does the template's work when it is gone: the kernel may tell, and what the child held is given back.
     fn end_without_template(&self, until: Instant) -> Option<End> {
-        let end = match process::exit_status_of_reaped(self.process.as_fd()) {
+        let end = match process::exit_status_of_other(self.process.as_fd(), self.pid) {
             Some(status) => End::Status(status),
             None if Instant::now() < until => return None,
             None => End::Unknown,

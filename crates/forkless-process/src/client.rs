@@ -80,7 +80,10 @@ impl Client {
         }
         let fresh = match Self::inherited(arena) {
             Some(client) => client,
-            None => Self::launch(arena, program)?,
+            None => {
+                Self::bury(arena)?;
+                Self::launch(arena, program)?
+            }
         };
         let fresh = Box::into_raw(Box::new(fresh));
         let old = CLIENT.load(Ordering::Acquire);
@@ -98,6 +101,18 @@ impl Client {
     pub fn existing() -> Option<&'static Self> {
         let client = deref(&CLIENT)?;
         (client.pid == process::id() && !process::ended(client.template.as_fd())).then_some(client)
+    }
+
+    /// Reaps and cleans up after a template of this process that has ended. Its connection stays, and with it the
+    /// lifeline: children of that template go on, and end with this process.
+    fn bury(arena: &'static Arena) -> Result<(), Error> {
+        let mine = deref(&CLIENT).filter(|client| client.pid == process::id() && client.lifeline.is_some());
+        if let Some(client) = mine {
+            let status = process::reap(client.template_pid).flatten();
+            arena.clean(client.owner, status.map_or(End::Unknown, End::Status))?;
+            arena.return_slot(client.owner)?;
+        }
+        Ok(())
     }
 
     /// To the template that started this process, or this process's parent before a fork by user code.

@@ -60,6 +60,22 @@ pub fn start_time(pid: u32) -> Option<u64> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The status of a process that has ended and waits to be reaped, as `waitpid(2)` would report it; `None` if it runs, is
+/// gone, or is not ours to read.
+#[must_use]
+pub fn wait_status_of_zombie(pid: u32) -> Option<i32> {
+    parse_zombie(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `exit_code` is the last field, the 50th after the name (`proc_pid_stat(5)`).
+fn parse_zombie(stat: &str) -> Option<i32> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if fields.next()? != "Z" {
+        return None;
+    }
+    fields.nth(48)?.parse().ok()
+}
+
 /// The name in parentheses may hold anything, so fields are counted from its end: state is the first after it,
 /// `starttime` the twentieth (`proc_pid_stat(5)`).
 fn parse_stat(stat: &str) -> Option<u64> {
@@ -89,6 +105,9 @@ mod tests {
         assert_eq!(parse_stat(&format!("7 (a) b) S {}", fields.join(" "))), Some(18));
         assert_eq!(parse_stat("7 (a) Z 1 2 3"), None);
         assert_eq!(parse_stat("garbage"), None);
+        let fields: Vec<String> = (4..53).map(|n| n.to_string()).collect();
+        assert_eq!(parse_zombie(&format!("7 (a) b) Z {}", fields.join(" "))), Some(52));
+        assert_eq!(parse_zombie(&format!("7 (a) b) S {}", fields.join(" "))), None);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
+use crate::proc;
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -110,10 +112,21 @@ pub fn kill_child(pid: u32) {
     }
 }
 
+/// The exit status of an ended process that is somebody else's child: from `/proc` while it waits to be reaped, from
+/// the kernel afterwards, where that tells.
+#[must_use]
+pub fn exit_status_of_other(process: BorrowedFd<'_>, pid: u32) -> Option<ExitStatus> {
+    let zombie = proc::wait_status_of_zombie(pid);
+    // The number was still its own if the process can be signalled afterwards: it was not reaped before.
+    match zombie {
+        Some(status) if send_signal(process, 0).is_ok() => Some(ExitStatus::from_wait_status(status)),
+        _ => exit_status_of_reaped(process),
+    }
+}
+
 /// The exit status of a process that someone else reaped (`PIDFD_GET_INFO`, Linux 6.15); `None` where the kernel
 /// does not tell or it still runs.
-#[must_use]
-pub fn exit_status_of_reaped(process: BorrowedFd<'_>) -> Option<ExitStatus> {
+fn exit_status_of_reaped(process: BorrowedFd<'_>) -> Option<ExitStatus> {
     /// `struct pidfd_info` in its first size, from `linux/pidfd.h`.
     #[repr(C)]
     #[derive(Default)]
@@ -455,7 +468,10 @@ mod tests {
     fn a_signal_is_told_from_an_exit_code() {
         let (pid, process) = shell("sleep 60");
         assert!(!ended(process.as_fd()));
+        assert_eq!(exit_status_of_other(process.as_fd(), pid), None);
         send_signal(process.as_fd(), libc::SIGTERM).unwrap();
+        while !ended(process.as_fd()) {}
+        assert_eq!(exit_status_of_other(process.as_fd(), pid), Some(ExitStatus::Signaled(15)));
         let status = status(pid, &process);
         assert_eq!((status, status.code()), (ExitStatus::Signaled(15), -15));
         assert_eq!(ExitStatus::from_code(-15), Some(status));
