@@ -46,21 +46,20 @@ def run_and_get(context: Context, target: Any, *args: Any) -> Any:
 def test_a_life(context: Context) -> None:
     go = context.Event()
     process = context.Process(target=jobs.wait_for, args=(go,))
-    assert (process.pid, process.exitcode, process.is_alive()) == (None, None, False)
+    assert [process.pid, process.exitcode, process.is_alive()] == [None, None, False]
     with pytest.raises(ValueError, match="not started"):
         _ = process.sentinel
     process.start()
     assert process.pid == process.ident != os.getpid()
-    assert process.is_alive()
-    assert process.exitcode is None
+    assert [process.exitcode, process.is_alive()] == [None, True]
     assert not select.select([process.sentinel], [], [], 0)[0]
     process.join(0)
     process.join(-1)
-    assert process.is_alive(), "a timeout of zero or less only looks"
+    assert [process.is_alive()] == [True], "a timeout of zero or less only looks"
     go.set()
     process.join()
     assert select.select([process.sentinel], [], [], 0)[0]
-    assert (process.exitcode, process.is_alive()) == (0, False)
+    assert [process.exitcode, process.is_alive()] == [0, False]
     process.close()
     with pytest.raises(ValueError, match="closed"):
         process.is_alive()

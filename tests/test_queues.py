@@ -44,14 +44,11 @@ def test_full() -> None:
     assert not queue.full()
     queue.put_nowait(2)
     assert queue.full()
-    for call in (
-        lambda: queue.put_nowait(3),
-        lambda: queue.put(3, timeout=0.01),
-        lambda: queue.put(3, timeout=-1),
-        lambda: queue.put(3, block=False),
-    ):
+    for options in ({"timeout": 0.01}, {"timeout": -1}, {"block": False}):
         with pytest.raises(standard.Full):
-            call()
+            queue.put(3, **options)
+    with pytest.raises(standard.Full):
+        queue.put_nowait(3)
     assert [queue.get(), queue.get()] == [1, 2]
     assert not queue.full()
 
@@ -163,7 +160,12 @@ def test_a_queue_that_only_lives_in_a_message() -> None:
 
 def test_items_outlive_the_process_that_put_them() -> None:
     queue: forkless.Queue[Any] = forkless.Queue()
-    child = forkless.Process(target=lambda: (jobs.put_many(queue, 0, 100), jobs.die()))
+
+    def put_and_die() -> None:
+        jobs.put_many(queue, 0, 100)
+        jobs.die()
+
+    child = forkless.Process(target=put_and_die)
     child.start()
     child.join()
     assert child.exitcode == -9

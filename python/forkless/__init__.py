@@ -10,8 +10,8 @@ Example:
     [1, 2, 3]
 """
 
-from typing import TYPE_CHECKING
-
+# Not from `typing`, which would be most of the cost of importing this package; type checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._forkless import Event, Lock, SharedBuffer
     from ._memory import memory_report
@@ -106,10 +106,11 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    value = _load(name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.
+
+    def __getattr__(name: str) -> object:
+        value = globals()[name] = _load(name)
+        return value
 
 
 def _load(name: str) -> object:

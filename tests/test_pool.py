@@ -1,0 +1,663 @@
+"""`forkless.Pool`: results, errors, deaths, ends."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import operator
+import os
+import pickle
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import forkless
+import jobs
+import pytest
+from forkless.exceptions import RemoteTraceback
+from support import Program, eventually, run_program
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def pool() -> Iterator[forkless.Pool]:
+    with forkless.Pool(2) as pool:
+        yield pool
+
+
+# --- results ---
+
+
+def test_apply(pool: forkless.Pool) -> None:
+    assert pool.apply(jobs.add, (1,), {"right": 2}) == 3
+    assert pool.apply(jobs.pid) in [worker.pid for worker in forkless.active_children()]
+
+
+def test_apply_async(pool: forkless.Pool) -> None:
+    go = forkless.Event()
+    result = pool.apply_async(jobs.wait_for, (go, "gone"))
+    assert not result.ready()
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    result.wait(0)
+    for timeout in (0.01, 0, -1):
+        with pytest.raises(forkless.TimeoutError, match="the call goes on"):
+            result.get(timeout)
+    go.set()
+    assert result.get(30) == "gone"
+    assert result.ready()
+    assert result.successful()
+
+
+def test_callbacks(pool: forkless.Pool) -> None:
+    got: list[Any] = []
+    pool.apply_async(jobs.add, (1, 2), callback=got.append, error_callback=got.append).wait(30)
+    pool.apply_async(jobs.refuse, (1,), callback=got.append, error_callback=got.append).wait(30)
+    pool.map_async(jobs.double, [1, 2], callback=got.append).wait(30)
+    assert eventually(lambda: len(got) == 3, 10)
+    assert (got[0], str(got[1]), got[2]) == (3, "no 1", [2, 4])
+
+
+def test_a_callback_may_submit_and_may_fail(pool: forkless.Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    got: list[int] = []
+    pool.apply_async(
+        jobs.add, (1, 2), callback=lambda _: pool.apply_async(jobs.add, (3, 4), callback=got.append)
+    )
+    assert eventually(lambda: got == [7], 20)
+    pool.apply_async(jobs.add, (1, 2), callback=jobs.refuse).wait(30)
+    assert pool.apply(jobs.add, (5, 6)) == 11
+    assert "ValueError: no 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 100])
+@pytest.mark.parametrize("chunksize", [None, 1, 3, 1000])
+def test_map(pool: forkless.Pool, size: int, chunksize: int | None) -> None:
+    expected = [2 * number for number in range(size)]
+    assert pool.map(jobs.double, range(size), chunksize) == expected
+    assert pool.map(jobs.double, iter(range(size)), chunksize) == expected
+    assert pool.map_async(jobs.double, range(size), chunksize).get(30) == expected
+    assert list(pool.imap(jobs.double, range(size), chunksize or 2)) == expected
+    assert sorted(pool.imap_unordered(jobs.double, range(size), chunksize or 2)) == expected
+
+
+def test_starmap(pool: forkless.Pool) -> None:
+    pairs = [(number, 10 * number) for number in range(10)]
+    expected = [11 * number for number in range(10)]
+    assert pool.starmap(jobs.add, pairs) == expected
+    assert pool.starmap_async(jobs.add, pairs, 3).get(30) == expected
+
+
+def test_a_chunk_size_must_be_positive(pool: forkless.Pool) -> None:
+    for call in (pool.map, pool.map_async, pool.imap, pool.imap_unordered):
+        with pytest.raises(ValueError, match="Chunksize"):
+            call(jobs.double, [1], 0)
+
+
+def test_lambdas_closures_and_methods(pool: forkless.Pool) -> None:
+    factor = 3
+    assert pool.map(lambda number: number * factor, range(4)) == [0, 3, 6, 9]
+    assert pool.map("{}!".format, range(2)) == ["0!", "1!"]
+    assert pool.map(operator.attrgetter("real"), [1, 2]) == [1, 2]
+
+
+def test_both_workers_work_at_the_same_time(pool: forkless.Pool) -> None:
+    one, two = forkless.Event(), forkless.Event()
+    first, second = pool.apply_async(jobs.meet, (one, two)), pool.apply_async(jobs.meet, (two, one))
+    assert {first.get(30), second.get(30)} == {worker.pid for worker in pool._pool}
+
+
+def test_locks_and_queues_as_arguments(pool: forkless.Pool) -> None:
+    lock, queue = forkless.Lock(), forkless.Queue[str]()
+    with lock:
+        assert pool.apply(jobs.holding, (lock,))
+    pool.apply(jobs.put, (queue, "here"))
+    assert queue.get_nowait() == "here"
+
+
+def test_a_task_is_sent_as_it_is_when_submitted(pool: forkless.Pool) -> None:
+    go = forkless.Event()
+    blockers = [pool.apply_async(jobs.wait_for, (go,)) for _ in range(8)]
+    items = [1]
+    result = pool.apply_async(jobs.double, (items,))
+    items.append(2)
+    go.set()
+    assert result.get(30) == [1, 1]
+    assert [blocker.get(30) for blocker in blockers] == [None] * 8
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_initializer(method: str) -> None:
+    with forkless.get_context(method).Pool(2, jobs.initialize, ("a", 1)) as pool:
+        assert pool.map(jobs.what_was_initialized, range(4)) == [["a", 1]] * 4
+
+
+def test_a_worker_is_replaced_after_its_tasks() -> None:
+    with forkless.Pool(1, maxtasksperchild=2) as pool:
+        pids = [pool.apply(jobs.pid) for _ in range(6)]
+    assert [len(list(group)) for _, group in itertools.groupby(pids)] == [2, 2, 2]
+
+
+def test_a_pool_in_a_pool(pool: forkless.Pool) -> None:
+    assert pool.map(jobs.sum_in_pool, [[1, 2], [3]], chunksize=1) == [6, 6]
+
+
+def test_progress(pool: forkless.Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pool.map(jobs.double, range(5), progress=True) == [0, 2, 4, 6, 8]
+    assert list(pool.imap(jobs.double, range(5), progress=True)) == [0, 2, 4, 6, 8]
+    assert sorted(pool.imap_unordered(jobs.double, iter(range(5)), progress=True)) == [0, 2, 4, 6, 8]
+    assert pool.starmap(jobs.add, [(1, 2)], progress=True) == [3]
+    capsys.readouterr()
+
+
+# --- imap ---
+
+
+class Counted:
+    """Input that knows how far it has been read."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.read = size, 0
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(self.size):
+            self.read += 1
+            yield number
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_imap_reads_its_input_only_a_little_ahead(pool: forkless.Pool, method: str) -> None:
+    source = Counted(1000)
+    results = getattr(pool, method)(jobs.double, source)
+    assert 2 <= source.read <= 10
+    for _ in range(100):
+        next(results)
+    assert 102 <= source.read <= 110
+    assert sorted(results)[-1] == 1998
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_imap_is_ordered_and_lazy(pool: forkless.Pool) -> None:
+    go = forkless.Event()
+
+    def task(number: int) -> int:
+        if number == 0:
+            go.wait(30)
+        return number
+
+    results = pool.imap(task, range(4))
+    for timeout in (0.01, 0, -1):
+        with pytest.raises(forkless.TimeoutError):
+            results.next(timeout)
+    go.set()
+    assert list(results) == [0, 1, 2, 3]
+
+
+def test_imap_unordered_gives_what_is_ready(pool: forkless.Pool) -> None:
+    go = forkless.Event()
+
+    def task(number: int) -> int:
+        if number == 0:
+            go.wait(30)
+        return number
+
+    results = pool.imap_unordered(task, range(4))
+    assert [next(results) for _ in range(3)] == [1, 2, 3]
+    go.set()
+    assert list(results) == [0]
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_an_error_in_imap_takes_its_place_and_the_next_results_follow(
+    pool: forkless.Pool, method: str
+) -> None:
+    results = getattr(pool, method)(jobs.refuse_three, range(6))
+    got: list[Any] = []
+    for _ in range(6):
+        try:
+            got.append(next(results))
+        except ValueError as error:
+            got.append(str(error))
+    assert sorted(got, key=str) == [0, 1, 2, 4, 5, "three"]
+    assert list(results) == []
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_an_error_of_the_input_comes_after_the_results_before_it(pool: forkless.Pool, method: str) -> None:
+    def source() -> Iterator[int]:
+        yield from range(5)
+        raise OSError("the file ends here")
+
+    results = getattr(pool, method)(jobs.double, source())
+    assert sorted(itertools.islice(results, 5)) == [0, 2, 4, 6, 8]
+    with pytest.raises(OSError, match="ends here"):
+        next(results)
+    assert list(results) == []
+
+
+def test_imap_after_close_and_join_has_everything() -> None:
+    pool = forkless.Pool(2)
+    source = Counted(100)
+    results = pool.imap(jobs.double, source, 3)
+    pool.close()
+    pool.join()
+    assert source.read == 100
+    assert list(results) == [2 * number for number in range(100)]
+
+
+def test_imap_goes_on_after_close_without_join() -> None:
+    pool = forkless.Pool(2)
+    results = pool.imap(jobs.double, range(100))
+    pool.close()
+    assert list(results) == [2 * number for number in range(100)]
+    pool.join()
+
+
+def test_an_abandoned_imap_does_not_keep_a_closed_pool() -> None:
+    pool = forkless.Pool(2)
+    pool.imap(jobs.double, itertools.count()).next()
+    gc.collect()
+    pool.close()
+    pool.join()
+
+
+def test_what_is_left_of_an_imap_after_terminate() -> None:
+    with forkless.Pool(1) as pool:
+        results = pool.imap(jobs.double, itertools.count())
+        assert next(results) == 0
+    with pytest.raises((forkless.BrokenPool, ValueError)):
+        list(results)
+
+
+def test_several_threads_take_from_one_imap(pool: forkless.Pool) -> None:
+    for method in (pool.imap, pool.imap_unordered):
+        results = method(jobs.double, range(300), 2)
+        got: list[int] = []
+        threads = [threading.Thread(target=got.extend, args=(results,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(got) == [2 * number for number in range(300)]
+
+
+# --- errors ---
+
+
+def test_an_exception_comes_home_with_its_traceback(pool: forkless.Pool) -> None:
+    with pytest.raises(ValueError, match=r"^no luck$") as caught:
+        pool.apply(jobs.refuse, ("luck",))
+    cause = caught.value.__cause__
+    assert isinstance(cause, RemoteTraceback)
+    assert "in refuse" in str(cause)
+    assert "ValueError: no luck" in str(cause)
+
+
+def test_map_raises_the_first_error_when_all_is_done(pool: forkless.Pool) -> None:
+    with pytest.raises(ValueError, match=r"^three$"):
+        pool.map(jobs.refuse_three, range(8), 1)
+    assert pool.map(jobs.double, [1]) == [2]
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"), [(SystemExit(3), SystemExit), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_what_is_no_exception_comes_home_too(
+    pool: forkless.Pool, raised: BaseException, kind: type[BaseException]
+) -> None:
+    def target() -> None:
+        raise raised
+
+    with pytest.raises(kind):
+        pool.apply(target)
+    assert pool.apply(jobs.add, (1, 2)) == 3
+
+
+def test_an_exception_that_cannot_be_rebuilt(pool: forkless.Pool) -> None:
+    with pytest.raises(forkless.RemoteError, match=r"NeedsTwo.*bread and butter") as caught:
+        pool.apply(jobs.raise_needs_two)
+    assert caught.value.type_name == "jobs.NeedsTwo"
+    assert caught.value.arguments == "'bread and butter'"
+    assert "in raise_needs_two" in caught.value.traceback
+    assert "in raise_needs_two" in str(caught.value.__cause__)
+    assert pickle.loads(pickle.dumps(caught.value)).type_name == "jobs.NeedsTwo"
+
+
+def test_an_exception_that_cannot_be_pickled(pool: forkless.Pool) -> None:
+    with pytest.raises(forkless.RemoteError, match=r"jobs\.Unpicklable"):
+        pool.apply(jobs.raise_unpicklable)
+
+
+def test_a_result_that_cannot_be_pickled(pool: forkless.Pool) -> None:
+    with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
+        pool.apply(jobs.return_unpicklable)
+    with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
+        pool.map(jobs.return_unpicklable, range(4))
+
+
+def test_a_result_that_cannot_be_loaded_here(pool: forkless.Pool) -> None:
+    with pytest.raises(forkless.RemoteError, match=r"result of .*OnlyThere.* cannot be loaded: .*not here"):
+        pool.apply(jobs.OnlyThere, (os.getpid(),))
+
+
+def test_an_argument_that_cannot_be_pickled(pool: forkless.Pool) -> None:
+    with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
+        pool.apply(jobs.double, (threading.Lock(),))
+    with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
+        pool.map(jobs.double, [1, threading.Lock()])
+    assert pool.apply(jobs.add, (1, 2)) == 3
+
+
+def test_an_argument_that_cannot_be_loaded_there(pool: forkless.Pool) -> None:
+    with pytest.raises(ValueError, match="no such object"):
+        pool.apply(jobs.double, (jobs.Explosive(),))
+    assert pool.apply(jobs.add, (1, 2)) == 3
+
+
+def test_arguments_of_the_pool_are_checked() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        forkless.Pool(0)
+    for nonsense in (0, -1, 0.5, "12"):
+        with pytest.raises(ValueError, match="maxtasksperchild"):
+            forkless.Pool(1, maxtasksperchild=nonsense)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="initializer"):
+        forkless.Pool(1, initializer=3)  # type: ignore[arg-type]
+    with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
+        forkless.Pool(1, jobs.initialize, (threading.Lock(),))
+
+
+# --- deaths ---
+
+
+@pytest.mark.parametrize(
+    ("target", "argument", "end", "exitcode"),
+    [
+        (jobs.die, signal.SIGKILL, "was killed by SIGKILL", -9),
+        (jobs.die, signal.SIGSEGV, "was killed by SIGSEGV", -11),
+        (os._exit, 0, "ended with exit code 0", 0),
+        (os._exit, 3, "ended with exit code 3", 3),
+    ],
+)
+def test_a_death_fails_its_task_and_says_why(
+    pool: forkless.Pool, target: Any, argument: int, end: str, exitcode: int
+) -> None:
+    others = [pool.apply_async(jobs.double, (number,)) for number in range(8)]
+    with pytest.raises(forkless.WorkerDied, match=end) as caught:
+        pool.apply(target, (argument,))
+    assert caught.value.exitcode == exitcode
+    assert caught.value.worker.startswith("PoolWorker-")
+    assert str(caught.value.pid) in str(caught.value)
+    assert caught.value.task in str(caught.value)
+    assert [other.get(30) for other in others] == [2 * number for number in range(8)]
+    assert pool.apply(jobs.add, (1, 2)) == 3
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.task, copy.exitcode, str(copy)) == (caught.value.task, exitcode, str(caught.value))
+
+
+def test_a_death_in_a_map_names_the_item(pool: forkless.Pool) -> None:
+    with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(item 3\)"):
+        pool.map(jobs.die_on_three, range(10), 1)
+    with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(items 2 to 3\)"):
+        pool.map(jobs.die_on_three, range(10), 2)
+
+
+def test_every_other_task_of_a_deadly_map_is_done(pool: forkless.Pool) -> None:
+    results = [pool.apply_async(jobs.die_on_three, (number,)) for number in range(6)]
+    got = [result.get(30) for number, result in enumerate(results) if number != 3]
+    assert got == [0, 1, 2, 4, 5]
+
+
+def test_many_deaths_break_nothing_as_long_as_tasks_are_lost_one_by_one(pool: forkless.Pool) -> None:
+    results = [pool.apply_async(jobs.die) for _ in range(12)]
+    for result in results:
+        with pytest.raises(forkless.WorkerDied):
+            result.get(30)
+    assert pool.map(jobs.double, [1, 2]) == [2, 4]
+
+
+def test_an_idle_worker_that_dies_is_replaced(pool: forkless.Pool) -> None:
+    before = pool._pool
+    before[0].kill()
+    assert eventually(lambda: len({*pool._pool} - {*before}) == 1 and len(pool._pool) == 2, 10)
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_an_initializer_that_raises_breaks_the_pool() -> None:
+    pool = forkless.Pool(2, jobs.refuse, ("start",))
+    with pytest.raises(forkless.BrokenPool, match=r"initializer raised ValueError.*no start") as caught:
+        pool.map(jobs.double, range(10))
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert eventually(lambda: pool._pool == [], 10)
+    with pytest.raises(forkless.BrokenPool):
+        pool.apply_async(jobs.double, (1,))
+    pool.terminate()
+    pool.join()
+
+
+@pytest.mark.parametrize("end", [os._exit, jobs.die])
+def test_an_initializer_that_dies_breaks_the_pool(end: Any) -> None:
+    with (
+        pytest.raises(forkless.BrokenPool, match=r"4 workers in a row ended.*initializer"),
+        forkless.Pool(2, end, (9,)) as pool,
+    ):
+        pool.map(jobs.double, range(10))
+
+
+# --- ends ---
+
+
+def test_close_and_join() -> None:
+    pool = forkless.Pool(2)
+    result = pool.map_async(jobs.double, range(50), 1)
+    with pytest.raises(ValueError, match="still running"):
+        pool.join()
+    pool.close()
+    with pytest.raises(ValueError, match="not running"):
+        pool.apply_async(jobs.double, (1,))
+    pool.join()
+    assert result.get(0) == [2 * number for number in range(50)]
+    assert pool._pool == []
+    assert "state=CLOSE" in repr(pool)
+    pool.close()
+    pool.terminate()
+    pool.join()
+
+
+def test_terminate_fails_what_is_not_done() -> None:
+    ready = forkless.Event()
+    pool = forkless.Pool(1)
+    running, waiting = pool.apply_async(jobs.set_and_hang, (ready,)), pool.apply_async(jobs.double, (1,))
+    assert ready.wait(30)
+    pool.terminate()
+    for result in (running, waiting):
+        with pytest.raises(forkless.BrokenPool, match="terminated"):
+            result.get(5)
+    assert pool._pool == []
+    with pytest.raises(ValueError, match="not running"):
+        pool.map(jobs.double, [1])
+
+
+def test_terminate_ends_workers_that_ignore_sigterm() -> None:
+    ready = forkless.Event()
+    with forkless.Pool(1) as pool:
+        pool.apply_async(jobs.stubborn, (ready,))
+        assert ready.wait(30)
+        worker = pool._pool[0]
+    assert worker.exitcode == -signal.SIGKILL
+
+
+def test_a_broken_with_block_ends_the_workers() -> None:
+    pool = forkless.Pool(2)
+    workers = pool._pool
+    with pytest.raises(ZeroDivisionError), pool:
+        _ = 1 / 0
+    assert [worker.is_alive() for worker in workers] == [False, False]
+
+
+def test_a_pool_that_is_dropped_ends() -> None:
+    pool = forkless.Pool(2)
+    workers, gone = pool._pool, weakref.ref(pool)
+    assert pool.apply(jobs.add, (1, 2)) == 3
+    del pool
+    gc.collect()
+    assert gone() is None
+    assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
+
+
+def test_a_result_keeps_its_pool() -> None:
+    assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(30) == 3
+    assert list(forkless.Pool(1).imap(jobs.double, range(20))) == [2 * number for number in range(20)]
+
+
+def test_a_pool_does_not_travel(pool: forkless.Pool) -> None:
+    with pytest.raises(NotImplementedError, match="cannot be passed"):
+        pickle.dumps(pool)
+
+
+def test_submitting_from_many_threads(pool: forkless.Pool) -> None:
+    got: list[list[int]] = []
+
+    def submit_some() -> None:
+        results = [pool.apply_async(jobs.double, (number,)) for number in range(100)]
+        got.append([result.get(30) for result in results])
+
+    threads = [threading.Thread(target=submit_some) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [[2 * number for number in range(100)]] * 4
+
+
+# --- whole programs ---
+
+
+@pytest.mark.parametrize("how", ["file", "command", "stdin"])
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_an_unguarded_program(how: Any, method: str) -> None:
+    source = f"""
+import forkless
+print("once")
+forkless.set_start_method({method!r})
+offset = 100
+def shifted(number):
+    return number + offset
+with forkless.Pool(2) as pool:
+    print(sum(pool.imap_unordered(shifted, range(10))))
+    print(pool.map(lambda number: number * offset, [1, 2]))
+"""
+    assert run_program(source, how=how).check() == "once\n1045\n[100, 200]\n"
+
+
+def test_output_of_tasks_is_not_lost() -> None:
+    source = """
+import forkless
+with forkless.Pool(1) as pool:
+    pool.map(print, ["one", "two"])
+"""
+    assert run_program(source).check() == "one\ntwo\n"
+
+
+def test_the_exit_with_a_live_pool_is_quick_and_quiet() -> None:
+    source = """
+import forkless, signal
+ready = forkless.Event()
+def work(ready):
+    ready.set()
+    signal.pause()
+pool = forkless.Pool(2)
+pool.apply_async(work, (ready,))
+pool.map(abs, range(10))
+assert ready.wait(20)
+"""
+    outcome = run_program(source, timeout=10)
+    assert (outcome.check(), outcome.stderr) == ("", "")
+
+
+def test_ctrl_c_is_told_once_and_ends_everything() -> None:
+    source = """
+import forkless, signal
+ready = forkless.Event()
+def work(ready):
+    ready.set()
+    signal.pause()
+with forkless.Pool(2) as pool:
+    result = pool.map_async(work, [ready] * 10)
+    assert ready.wait(20)
+    print("ready", flush=True)
+    result.get()
+"""
+    with Program(source) as program:
+        program.wait_for("ready")
+        program.interrupt()
+        outcome = program.finish(10)
+    assert (outcome.exit_code, outcome.survivors) == (-signal.SIGINT, ())
+    assert outcome.stderr.count("Traceback") == 1
+    assert outcome.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_pool_survives_a_caught_ctrl_c() -> None:
+    source = """
+import forkless, time
+with forkless.Pool(2) as pool:
+    pool.map(abs, [1])
+    print("ready", flush=True)
+    try:
+        time.sleep(30)
+    except KeyboardInterrupt:
+        print(pool.map(abs, [-1, -2]))
+"""
+    with Program(source) as program:
+        program.wait_for("ready")
+        program.interrupt()
+        assert program.finish(10).check() == "ready\n[1, 2]\n"
+
+
+def test_submitting_from_del_and_from_signal_handlers() -> None:
+    source = """
+import forkless, gc, signal
+results = []
+class Loop:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        results.append(pool.apply_async(abs, (-1,)))
+handled = 0
+def handle(*_):
+    global handled
+    handled += 1
+    results.append(pool.apply_async(abs, (-2,)))
+with forkless.Pool(2) as pool:
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    for number in range(2000):
+        Loop()
+        results.append(pool.apply_async(abs, (number,)))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    gc.collect()
+    assert len(results) == 4000 + handled
+    for result in results:
+        result.get(20)
+    print(handled > 10)
+"""
+    assert run_program(source).check() == "True\n"
+
+
+def test_a_fork_by_the_user_leaves_the_pool_alone() -> None:
+    source = """
+import forkless, gc, os, sys
+pool = forkless.Pool(2)
+assert pool.map(abs, [-1]) == [1]
+if os.fork() == 0:
+    pool.terminate()
+    del pool
+    gc.collect()
+    sys.exit()
+os.wait()
+print(pool.map(abs, [-1, -2]))
+"""
+    assert run_program(source, python=(sys.executable, "-W", "ignore")).check() == "[1, 2]\n"
