@@ -11,8 +11,8 @@ def main() -> None:
     """Serves until the process that started this template is gone; each child runs its job and exits."""
     # Ctrl-C reaches the whole process group; the template ends with its owner instead.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from forkless import _child, _forkless, _pickling, _worker, process
+    from forkless import _byvalue, _child, _forkless, _pickling, _worker, process
 
     # Loaded for the children: named so that no linter takes them for mistakes.
-    _ = _pickling, _worker, process
+    _ = _byvalue, _pickling, _worker, process
     _child.run(_forkless.serve())

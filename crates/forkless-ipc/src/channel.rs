@@ -97,15 +97,28 @@ impl Message {
         }
     }
 
-    /// Runs `use_bytes` on its bytes, without a copy where there is one already.
+    /// How many bytes it has.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its parcel is damaged.
-    pub fn with_bytes<T>(&self, use_bytes: impl FnOnce(&[u8]) -> T) -> Result<T, Error> {
+    pub fn length(&self) -> Result<usize, Error> {
         match &self.body {
-            Body::Inline(bytes) => Ok(use_bytes(bytes)),
-            Body::Parcel(parcel) => Ok(use_bytes(&parcel.bytes()?)),
+            Body::Inline(bytes) => Ok(bytes.len()),
+            Body::Parcel(parcel) => parcel.length(),
         }
+    }
+
+    /// Copies its bytes to where they are wanted; `into` has their length.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its parcel is damaged.
+    pub fn copy_to(&self, into: &mut [u8]) -> Result<(), Error> {
+        match &self.body {
+            Body::Inline(bytes) if bytes.len() == into.len() => into.copy_from_slice(bytes),
+            Body::Inline(_) => return Err(Error::Corrupt("the length of a message")),
+            Body::Parcel(parcel) => parcel.copy_to(into)?,
+        }
+        Ok(())
     }
 }
 

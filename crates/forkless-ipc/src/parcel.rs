@@ -74,6 +74,36 @@ impl Parcel {
     /// # Errors
     /// [`Error::Corrupt`] if what it says of itself does not fit its block.
     pub fn bytes(&self) -> Result<Vec<u8>, Error> {
+        let (at, length) = self.place()?;
+        let mut bytes = Vec::new();
+        if self.lease.arena().map().read(at, length, &mut bytes) {
+            return Ok(bytes);
+        }
+        Err(Error::Corrupt("the bytes of a parcel"))
+    }
+
+    /// How many bytes it carries.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    pub fn length(&self) -> Result<usize, Error> {
+        Ok(self.place()?.1)
+    }
+
+    /// Copies its bytes to where they are wanted; `into` has their length.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    pub fn copy_to(&self, into: &mut [u8]) -> Result<(), Error> {
+        let (at, length) = self.place()?;
+        if length == into.len() && self.lease.arena().map().read_into(at, into) {
+            return Ok(());
+        }
+        Err(Error::Corrupt("the bytes of a parcel"))
+    }
+
+    /// Where its bytes are and how many, checked.
+    fn place(&self) -> Result<(usize, usize), Error> {
         let arena = self.lease.arena();
         let at = self.lease.block().payload();
         let room = get(arena, at + ROOM)?;
@@ -81,13 +111,7 @@ impl Parcel {
         let handles = room.checked_mul(8).and_then(|bytes| bytes.checked_add(HANDLES));
         let fits = handles.and_then(|handles| handles.checked_add(length));
         match (handles, fits) {
-            (Some(handles), Some(size)) if size <= self.lease.block().capacity() => {
-                let mut bytes = Vec::new();
-                if arena.map().read(at + handles, length, &mut bytes) {
-                    return Ok(bytes);
-                }
-                Err(Error::Corrupt("the bytes of a parcel"))
-            }
+            (Some(handles), Some(size)) if size <= self.lease.block().capacity() => Ok((at + handles, length)),
             _ => Err(Error::Corrupt("the size of a parcel")),
         }
     }

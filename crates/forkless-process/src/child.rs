@@ -18,6 +18,8 @@ use crate::{Client, Error};
 pub struct Child {
     arena: &'static Arena,
     owner: Owner,
+    /// Who asked for it; a fork by user code has a copy of this object, but not of its duties.
+    parent: Owner,
     pid: u32,
     name: String,
     process: OwnedFd,
@@ -41,7 +43,8 @@ impl Child {
     ) -> Result<Self, Error> {
         let process = Self::descriptor(arena, owner, pid)?;
         let name = name.to_owned();
-        Ok(Self { arena, owner, pid, name, process, client, _job: job, returned: AtomicBool::new(false) })
+        let parent = arena.me()?;
+        Ok(Self { arena, owner, parent, pid, name, process, client, _job: job, returned: AtomicBool::new(false) })
     }
 
     /// A descriptor for the process, or one that is always readable if it has ended already.
@@ -172,6 +175,9 @@ impl Child {
 impl Drop for Child {
     /// A child that still runs is nobody's from now on: whoever cleans up after it frees its slot too.
     fn drop(&mut self) {
+        if !self.arena.is_me(self.parent) {
+            return;
+        }
         let _ = self.arena.disown(self.owner);
         if self.arena.end(self.owner).is_some() {
             let _ = self.close();

@@ -166,55 +166,45 @@ impl Client {
         &self.name
     }
 
+    fn last_pid() -> u32 {
+        deref(&CLIENT).map_or(0, |client| client.template_pid)
+    }
+
     /// Whether this process started the template.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.lifeline.is_some()
     }
 
-    /// Asks for a child.
+    /// Asks for a child; [`Pending::wait_within`] then tells when it is there.
     ///
     /// # Errors
-    /// [`Error::Threads`], or [`Error::System`] when the system refuses.
-    pub fn start(
+    /// [`Error::System`] when the system refuses.
+    pub fn request(
         arena: &'static Arena,
         program: &Program,
         method: Method,
         name: &str,
         job: &[u8],
         handles: &[&Lease],
-    ) -> Result<Child, Error> {
+    ) -> Result<Pending, Error> {
         let job = Parcel::pack(arena, job, handles)?;
         let standard = [0, 1, 2].map(process::standard);
         let [Ok(stdin), Ok(stdout), Ok(stderr)] = standard else {
             return Err(Error::System { action: "copy standard input and output for the child", errno: Errno::MFILE });
         };
-        let mut last = 0;
-        // A template may be found dead only when it is asked: once more with a new one.
-        for _ in 0..2 {
-            let client = Self::get(arena, program)?;
-            last = client.template_pid;
-            let owner = arena.reserve_slot(Role::Child, name)?;
-            let request = Request::Start { method, owner, job: job.lease().handle()? };
-            let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-            if socket::send(client.socket.as_fd(), &request.to_bytes(), &descriptors).is_err() {
-                arena.return_slot(owner)?;
-                continue;
-            }
-            match client.await_start(arena, owner) {
-                Started::Pid(pid) => {
-                    return Child::new(arena, owner, pid, name, client, job).inspect_err(|_| {
-                        let _ = arena.return_slot(owner);
-                    });
-                }
-                Started::TemplateDied => arena.return_slot(owner)?,
-                Started::Refused(reason) => {
-                    arena.return_slot(owner)?;
-                    return Err(client.refusal(reason));
-                }
-            }
-        }
-        Err(Error::TemplateDied { pid: last, name: name.to_owned() })
+        let mut pending = Pending {
+            arena,
+            program: program.clone(),
+            method,
+            name: name.to_owned(),
+            job: Some(job),
+            standard: [stdin, stdout, stderr],
+            asked: None,
+            tries: 0,
+        };
+        pending.ask()?;
+        Ok(pending)
     }
 
     fn refusal(&self, reason: u16) -> Error {
@@ -223,24 +213,6 @@ impl Client {
             return Error::Threads { pid: self.template_pid, threads };
         }
         Error::System { action: "start a child process", errno: Errno::from_raw_os_error(i32::from(reason)) }
-    }
-
-    /// Waits for the slot to say that the process is there, or why not.
-    fn await_start(&self, arena: &'static Arena, owner: Owner) -> Started {
-        let (Some(pid), Some(end)) = (arena.pid_word(owner), arena.end_word(owner)) else {
-            return Started::TemplateDied;
-        };
-        loop {
-            match arena.end(owner) {
-                Some(End::NotStarted(reason)) => return Started::Refused(reason),
-                _ if pid.load(Ordering::Acquire) != 0 => return Started::Pid(pid.load(Ordering::Acquire)),
-                _ => {}
-            }
-            if process::ended(self.template.as_fd()) {
-                return Started::TemplateDied;
-            }
-            futex::wait_either((pid, 0), (end, 0), SLICE);
-        }
     }
 
     /// Whether the template lives.
@@ -290,10 +262,87 @@ fn discard(client: *mut Client, arena: &'static Arena) {
     }
 }
 
-enum Started {
-    Pid(u32),
-    TemplateDied,
-    Refused(u16),
+/// A child that was asked for and is not there yet. Dropped before it is, it never runs its job, or is killed.
+#[derive(Debug)]
+pub struct Pending {
+    arena: &'static Arena,
+    program: Program,
+    method: Method,
+    name: String,
+    job: Option<Parcel>,
+    standard: [OwnedFd; 3],
+    asked: Option<(&'static Client, Owner)>,
+    tries: u32,
+}
+
+/// A template may be found dead only when it is asked: how often to go on with a new one.
+const TRIES: u32 = 2;
+
+impl Pending {
+    fn ask(&mut self) -> Result<(), Error> {
+        let job = self.job.as_ref().ok_or(Error::Protocol("asked after the answer"))?.lease().handle()?;
+        while self.tries < TRIES {
+            self.tries += 1;
+            let client = Client::get(self.arena, &self.program)?;
+            let owner = self.arena.reserve_slot(Role::Child, &self.name)?;
+            self.asked = Some((client, owner));
+            let request = Request::Start { method: self.method, owner, job };
+            let descriptors = [&self.standard[0], &self.standard[1], &self.standard[2]].map(AsFd::as_fd);
+            if socket::send(client.socket.as_fd(), &request.to_bytes(), &descriptors).is_ok() {
+                return Ok(());
+            }
+            self.give_up();
+        }
+        let pid = Client::last_pid();
+        Err(Error::TemplateDied { pid, name: self.name.clone() })
+    }
+
+    /// Waits for the child, at most `bound` (and at most 50 ms); `None` if it is not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Threads`], [`Error::TemplateDied`], or [`Error::System`] when the system refuses.
+    pub fn wait_within(&mut self, bound: Duration) -> Result<Option<Child>, Error> {
+        let Some((client, owner)) = self.asked else { return Err(Error::Protocol("nothing was asked for")) };
+        let words = (self.arena.pid_word(owner), self.arena.end_word(owner));
+        let (Some(pid), Some(end)) = words else { return Err(Error::Protocol("a slot outside the arena")) };
+        if let Some(End::NotStarted(reason)) = self.arena.end(owner) {
+            self.give_up();
+            return Err(client.refusal(reason));
+        }
+        let started = pid.load(Ordering::Acquire);
+        if started != 0 {
+            let Some(job) = self.job.take() else { return Err(Error::Protocol("asked after the answer")) };
+            // On failure to watch it, dropping this kills it.
+            let child = Child::new(self.arena, owner, started, &self.name, client, job)?;
+            self.asked = None;
+            return Ok(Some(child));
+        }
+        if !client.is_alive() {
+            self.give_up();
+            self.ask()?;
+        }
+        futex::wait_either((pid, 0), (end, 0), bound.min(SLICE));
+        Ok(None)
+    }
+
+    fn give_up(&mut self) {
+        let Some((_, owner)) = self.asked.take() else { return };
+        // A slot given back makes a child that comes late turn round; one that is there already is killed.
+        let pid = self.arena.pid_word(owner).map_or(0, |pid| pid.load(Ordering::Acquire));
+        if let Ok(process) = process::open(pid)
+            && self.arena.end(owner).is_none()
+        {
+            let _ = process::send_signal(process.as_fd(), SIGKILL);
+        }
+        let _ = self.arena.disown(owner);
+        let _ = self.arena.return_slot(owner);
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.give_up();
+    }
 }
 
 /// What a template is started with.

@@ -11,7 +11,7 @@ mod protocol;
 pub mod template;
 
 pub use child::Child;
-pub use client::{Client, Program, attach_by_environment};
+pub use client::{Client, Pending, Program, attach_by_environment};
 pub use protocol::Method;
 pub use template::{Fork, Job};
 

@@ -179,8 +179,17 @@ impl Template {
     }
 
     fn accept(&mut self) {
-        // Out of descriptors, or a connection given up: the next turn tries again.
-        let Ok(Some(connection)) = socket::accept(self.listener.as_fd()) else { return };
+        let connection = match socket::accept(self.listener.as_fd()) {
+            Ok(Some(connection)) => connection,
+            Ok(None) => return,
+            Err(_) => {
+                // Out of descriptors, most likely: the oldest connection makes room, its owner will connect anew.
+                if !self.connections.is_empty() {
+                    self.connections.remove(0);
+                }
+                return;
+            }
+        };
         if let Ok(pid) = socket::peer_pid(connection.as_fd()) {
             let known = self.children.contains_key(&pid) || self.watched.iter().any(|(_, watched)| *watched == pid);
             if !known && let Ok(process) = process::open(pid) {

@@ -35,7 +35,8 @@ impl Message {
     /// Its bytes.
     #[getter]
     fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.message.with_bytes(|bytes| PyBytes::new(py, bytes)).or_raise(py)
+        let length = self.message.length().or_raise(py)?;
+        PyBytes::new_with(py, length, |bytes| self.message.copy_to(bytes).or_raise(py))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use forkless_process::{Client, Error, Fork, Method, Program, TREE_VARIABLE, template};
 use forkless_shm::Arena;
 use forkless_sys::process::ExitStatus;
+use forkless_sys::time::Deadline;
 use forkless_sys::{Errno, RawFd};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -59,9 +60,11 @@ impl Child {
         let program = program()?;
         let objects: Vec<_> = handles.iter().map(|handle| handle.get().lease()).collect();
         let bytes = payload.as_bytes();
-        let child = py.detach(|| Client::start(arena, &program, method, name, bytes, &objects)).or_raise(py)?;
+        let mut pending =
+            py.detach(|| Client::request(arena, &program, method, name, bytes, &objects)).or_raise(py)?;
         publish(py)?;
-        Ok(Self { child })
+        let child = wait::until(py, Deadline::NEVER, |bound| pending.wait_within(bound))?;
+        child.map(|child| Self { child }).ok_or_else(|| PyValueError::new_err("a wait without end has ended"))
     }
 
     /// The process id.

@@ -2,7 +2,9 @@
 
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Owner};
+use forkless_sys::futex;
 use forkless_sys::process::{ExitStatus, signal_name};
+use forkless_sys::time::SLICE;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
@@ -43,6 +45,10 @@ pub(crate) fn owner_died(py: Python<'_>, arena: &'static Arena, owner: Owner) ->
         Some(process) => format!("{} (pid {})", process.name, process.pid),
         None => "a process of this tree".to_owned(),
     };
+    // Whoever reaps it knows within a moment; the kernel has marked it before that.
+    if let Some(word) = arena.end_word(owner).filter(|_| arena.end(owner).is_none()) {
+        py.detach(|| futex::wait(word, 0, SLICE));
+    }
     let how = match arena.end(owner) {
         Some(End::Status(ExitStatus::Signaled(signal))) => format!("killed by {}", signal_name(signal)),
         Some(End::Status(ExitStatus::Exited(code))) => format!("exit code {code}"),

@@ -167,10 +167,10 @@ impl Arena {
         }
     }
 
-    /// Whether this process has its place already.
+    /// Whether this process is the one with that place: false in a fork of it by user code. Gets it no place.
     #[must_use]
-    pub fn is_registered(&self) -> bool {
-        self.me.load(Ordering::Relaxed) != 0
+    pub fn is_me(&self, owner: Owner) -> bool {
+        self.me.load(Ordering::Relaxed) == owner.word()
     }
 
     #[cold]
@@ -190,6 +190,9 @@ impl Arena {
             self.me.store(me.word(), Ordering::Release);
         }
         REGISTERING.store(0, Ordering::Release);
+        if registered.is_ok() {
+            self.clean_up_after_guests()?;
+        }
         registered
     }
 

@@ -47,6 +47,14 @@ const COLD: u64 = 3;
 const WARM_LIMIT: u64 = 256 << 20;
 const WARM_CLASS: u8 = 20;
 
+/// Where a block is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    Live,
+    Dying,
+}
+
 /// See [`Kind::drain`].
 pub type Drain = fn(&'static Arena, Block) -> Result<usize, Error>;
 
@@ -91,6 +99,11 @@ impl Block {
     #[must_use]
     pub fn payload(self) -> usize {
         self.offset + payload_at(self.class)
+    }
+
+    /// Bytes from this header to the next.
+    pub(crate) fn size(self) -> usize {
+        1 << self.class
     }
 
     /// Bytes of payload there is room for.
@@ -236,6 +249,32 @@ impl Transaction {
 
     pub(crate) fn kind_of(&self, block: Block) -> Result<u8, Error> {
         Ok(Header(self.get(block.offset)?).kind())
+    }
+
+    pub(crate) fn state_of(&self, block: Block) -> Result<State, Error> {
+        match Header(self.get(block.offset)?).state() {
+            FREE | COLD => Ok(State::Free),
+            LIVE => Ok(State::Live),
+            DYING => Ok(State::Dying),
+            _ => Err(Error::Corrupt("the state of a block")),
+        }
+    }
+
+    /// The lengths of all free lists. Gives up beyond `most`, since a damaged list may have no end.
+    pub(crate) fn count_free(&self, most: usize) -> Result<usize, Error> {
+        let mut count = 0;
+        for class in CLASSES {
+            let mut at = self.get(header::FREE + 8 * usize::from(class))? as usize;
+            while at != 0 {
+                let block = Block::at(self.arena(), at)?;
+                count += 1;
+                if count > most || block.class != class || self.state_of(block)? != State::Free {
+                    return Err(Error::Corrupt("a free list"));
+                }
+                at = self.get(at + 8)? as usize;
+            }
+        }
+        Ok(count)
     }
 }
 

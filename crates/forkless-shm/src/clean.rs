@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::arena::Arena;
 use crate::layout::slot;
 use crate::lease::record;
-use crate::slot::{End, Owner};
+use crate::slot::{End, Owner, Role};
 use crate::txn::Transaction;
 use crate::{Error, Lease};
 
@@ -86,6 +86,16 @@ impl Arena {
         self.record_end(dead, end);
         if process.parent.is_none_or(|parent| self.is_dead(parent)) {
             self.free_slot(dead)?;
+        }
+        Ok(())
+    }
+
+    /// Guests come and go without anybody who reaps them: each cleans up after those before it.
+    pub(crate) fn clean_up_after_guests(&'static self) -> Result<(), Error> {
+        for guest in self.processes() {
+            if guest.role == Role::Guest && guest.live && self.is_dead(guest.owner) {
+                self.clean(guest.owner, End::Unknown)?;
+            }
         }
         Ok(())
     }

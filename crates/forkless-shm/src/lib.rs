@@ -17,6 +17,7 @@ mod layout;
 pub mod lease;
 pub mod robust;
 pub mod slot;
+mod statistics;
 mod txn;
 
 pub use arena::Arena;
@@ -24,6 +25,7 @@ pub use block::{Block, Handle, Kind};
 pub use lease::Lease;
 pub use robust::{Acquired, Attempt};
 pub use slot::{Owner, Role};
+pub use statistics::Statistics;
 
 use forkless_sys::Errno;
 

@@ -239,6 +239,17 @@ impl Mapping {
         fits
     }
 
+    /// Fills `into` with the bytes from `offset`. `false`, and nothing done, when they lie outside.
+    #[must_use]
+    pub fn read_into(&self, offset: usize, into: &mut [u8]) -> bool {
+        let fits = offset.checked_add(into.len()).is_some_and(|end| end <= self.size);
+        if fits {
+            // SAFETY: source in bounds (checked above); `into` is private memory of the same length.
+            unsafe { into.as_mut_ptr().copy_from_nonoverlapping(self.base.as_ptr().add(offset), into.len()) };
+        }
+        fits
+    }
+
     /// The address of `offset`, for a buffer view whose keeper also keeps the mapping.
     #[must_use]
     pub fn address(&self, offset: usize) -> Option<NonNull<u8>> {
