@@ -2,7 +2,8 @@
 //!
 //! The layers are a line: a crate may use any crate to its left, never one to its right. Two crates stand at the
 //! borders: only `forkless-sys` names the operating system, and only `forkless-python` knows PyO3. Development and
-//! build dependencies count too, so that no test reaches around its layer.
+//! build dependencies count too, so that no test reaches around its layer; the one thing they may add is
+//! `forkless-testing`, which nothing that is shipped depends on.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -16,6 +17,10 @@ const LAYERS: [&str; 6] =
 /// For Rust users: sees every layer but the extension module.
 const FACADE: &str = "forkless";
 
+/// For tests only: a development dependency of any crate, which itself uses these.
+const TESTING: &str = "forkless-testing";
+const TESTING_USES: [&str; 2] = ["forkless-sys", "forkless-shm"];
+
 /// Dependencies that one crate alone may have (a trailing `*` stands for anything), and that crate.
 const BORDERS: [(&str, &str); 6] = [
     ("libc", "forkless-sys"),
@@ -26,8 +31,16 @@ const BORDERS: [(&str, &str); 6] = [
     ("numpy", "forkless-python"),
 ];
 
+/// A dependency, as cargo knows it.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Normal,
+    Development,
+    Build,
+}
+
 /// Why `from` must not depend on `to`, or nothing.
-fn objection(from: &str, to: &str) -> Option<String> {
+fn objection(from: &str, to: &str, kind: Kind) -> Option<String> {
     let layer = |name: &str| LAYERS.iter().position(|layer| *layer == name);
     let ours = |name: &str| name == FACADE || name.starts_with("forkless-");
     if !ours(to) {
@@ -38,15 +51,19 @@ fn objection(from: &str, to: &str) -> Option<String> {
         let (_, owner) = BORDERS.iter().find(|(pattern, _)| named(pattern))?;
         return (*owner != from).then(|| format!("{from} depends on {to}: only {owner} may"));
     }
+    if to == TESTING && from != TESTING {
+        return (kind != Kind::Development).then(|| format!("{from} depends on {to}: for its tests it may, no more"));
+    }
     match (layer(from), layer(to)) {
         (Some(user), Some(used)) if used < user => None,
         (None, Some(_)) if from == FACADE && to != "forkless-python" => None,
+        (None, Some(_)) if from == TESTING && TESTING_USES.contains(&to) => None,
         _ => Some(format!("{from} depends on {to}: not an edge that is allowed")),
     }
 }
 
-/// Every crate of the workspace with the names of all its dependencies.
-fn workspace() -> BTreeMap<String, Vec<String>> {
+/// Every crate of the workspace with all its dependencies.
+fn workspace() -> BTreeMap<String, Vec<(String, Kind)>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--no-deps", "--locked", "--offline"])
@@ -57,26 +74,29 @@ fn workspace() -> BTreeMap<String, Vec<String>> {
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
     let name = |item: &Value| item["name"].as_str().expect("packages and dependencies have names").to_owned();
     let list = |item: &Value, key: &str| item[key].as_array().expect("cargo metadata prints a list").clone();
-    list(&metadata, "packages")
-        .iter()
-        .map(|package| (name(package), list(package, "dependencies").iter().map(name).collect()))
-        .collect()
+    let kind = |item: &Value| match item["kind"].as_str() {
+        None => Kind::Normal,
+        Some("dev") => Kind::Development,
+        Some(_) => Kind::Build,
+    };
+    let dependencies = |package| list(package, "dependencies").iter().map(|item| (name(item), kind(item))).collect();
+    list(&metadata, "packages").iter().map(|package| (name(package), dependencies(package))).collect()
 }
 
 #[test]
 fn every_edge_is_allowed() {
     let objections: Vec<String> = workspace()
         .iter()
-        .flat_map(|(from, dependencies)| dependencies.iter().filter_map(move |to| objection(from, to)))
+        .flat_map(|(from, dependencies)| dependencies.iter().filter_map(|(to, kind)| objection(from, to, *kind)))
         .collect();
     assert!(objections.is_empty(), "{}", objections.join("\n"));
 }
 
 #[test]
 fn every_crate_has_its_place() {
-    let mut expected: Vec<&str> = LAYERS.into_iter().chain([FACADE]).collect();
-    expected.sort_unstable();
-    assert_eq!(workspace().into_keys().collect::<Vec<_>>(), expected, "a new crate needs a place in LAYERS");
+    let known: Vec<&str> = LAYERS.into_iter().chain([FACADE, TESTING]).collect();
+    let strangers: Vec<String> = workspace().into_keys().filter(|name| !known.contains(&name.as_str())).collect();
+    assert!(strangers.is_empty(), "say where these belong: {strangers:?}");
 }
 
 #[test]
@@ -91,8 +111,11 @@ fn wrong_edges_are_noticed() {
         ("forkless-process", "libc"),
         ("forkless-shm", "rustix-extra"),
         ("forkless-process", "pyo3-ffi"),
+        ("forkless-sync", "forkless-testing"),
+        ("forkless-testing", "forkless-process"),
+        ("forkless-testing", "forkless-testing"),
     ] {
-        assert!(objection(from, to).is_some(), "{from} must not depend on {to}");
+        assert!(objection(from, to, Kind::Normal).is_some(), "{from} must not depend on {to}");
     }
     for (from, to) in [
         ("forkless-shm", "forkless-sys"),
@@ -101,7 +124,11 @@ fn wrong_edges_are_noticed() {
         ("forkless-sys", "rustix"),
         ("forkless-python", "pyo3"),
         ("forkless-ipc", "thiserror"),
+        ("forkless-testing", "forkless-shm"),
     ] {
-        assert_eq!(objection(from, to), None, "{from} may depend on {to}");
+        assert_eq!(objection(from, to, Kind::Normal), None, "{from} may depend on {to}");
     }
+    assert_eq!(objection("forkless-shm", "forkless-testing", Kind::Development), None);
+    assert!(objection("forkless-shm", "forkless-testing", Kind::Build).is_some());
+    assert!(objection("forkless-shm", "forkless-ipc", Kind::Development).is_some());
 }
