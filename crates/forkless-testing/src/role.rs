@@ -1,0 +1,118 @@
+//! The child's side: from the first instruction to the end of the role.
+
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::str::FromStr;
+
+use forkless_shm::{Arena, Handle, Kind, Lease, Owner};
+use forkless_sys::process::{exit_now, inherited};
+use forkless_sys::{AsFd, OwnedFd, crash, orphan};
+
+use crate::Board;
+
+/// The variable that makes a test program play a role: `role point passes arena lifeline owner arguments…`,
+/// separated by blanks.
+pub(crate) const VARIABLE: &str = "FORKLESS_TEST_ROLE";
+
+/// In place of a point: none.
+pub(crate) const UNARMED: &str = "-";
+
+/// The exit code of a role that panicked, as Rust has it.
+const PANICKED: i32 = 101;
+
+/// What a role gets.
+#[derive(Debug)]
+pub struct Scene {
+    /// The parent's arena, which this process has joined.
+    pub arena: &'static Arena,
+    arguments: std::vec::IntoIter<String>,
+}
+
+impl Scene {
+    /// The next argument.
+    ///
+    /// # Panics
+    /// If there is none, or not of this type.
+    pub fn next<T: FromStr>(&mut self) -> T {
+        let text = self.arguments.next().expect("the parent gave as many arguments as the role takes");
+        text.parse().ok().expect("the parent gave an argument of the type that the role takes")
+    }
+
+    /// The next argument, a handle.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn handle(&mut self) -> Handle {
+        Handle { arena: self.next(), offset: self.next(), generation: self.next() }
+    }
+
+    /// The next argument, a board's handle: the board.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn board(&mut self) -> Board {
+        let handle = self.handle();
+        Board::open(self.arena, handle)
+    }
+}
+
+/// A lease's handle as an argument of [`Child::start`](crate::Child::start), for [`Scene::handle`].
+#[must_use]
+pub fn handle(lease: &Lease) -> impl Display {
+    let Handle { arena, offset, generation } = lease.handle().expect("a live lease has a handle");
+    format!("{arena} {offset} {generation}")
+}
+
+/// Names the functions, `fn(Scene)`, that a test program's children may play, and the kinds of blocks they know.
+///
+/// They run before `main`, because they need the main thread: the kernel marks a process as dead when its *main* thread
+/// ends, while the test harness gives each test another thread and would keep the main one to itself.
+#[macro_export]
+macro_rules! roles {
+    ($kinds:expr => $($role:ident),+ $(,)?) => {
+        // SAFETY: a function pointer of the C calling convention in the table of functions that the C library calls
+        // before `main`; this one returns at once unless the program was started as a child.
+        #[allow(unsafe_code)]
+        #[used]
+        #[unsafe(link_section = ".init_array")]
+        static PLAY_A_ROLE: extern "C" fn() = {
+            extern "C" fn play() {
+                $crate::enter($kinds, &[$((stringify!($role), $role)),+]);
+            }
+            play
+        };
+    };
+}
+
+/// Plays the role that the environment names, if it names one, and exits. For [`roles!`].
+pub fn enter(kinds: &'static [Kind], roles: &[(&str, fn(Scene))]) {
+    let Ok(value) = std::env::var(VARIABLE) else { return };
+    // A panic must not travel into the C library.
+    let played = catch_unwind(AssertUnwindSafe(|| play(&value, kinds, roles)));
+    exit_now(if played.is_ok() { 0 } else { PANICKED });
+}
+
+fn play(value: &str, kinds: &'static [Kind], roles: &[(&str, fn(Scene))]) {
+    let mut words = value.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
+    let mut word = || words.next().expect("the parent names role, point, descriptors and slot");
+    let (name, point, passes) = (word(), word(), word());
+    if point != UNARMED {
+        let passes = passes.parse().expect("the parent counts passes");
+        assert!(crash::arm(&point, passes), "points where a process can be made to die are in debug builds only");
+    }
+    let (arena, lifeline) = (descriptor(&word()), descriptor(&word()));
+    let owner = word().parse().ok().and_then(Owner::from_word).expect("the parent reserved a slot");
+    let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("the parent asks for a role in `roles!`");
+    // Ends with the test, however that ends.
+    std::mem::forget(orphan::die_with(lifeline.as_fd()).expect("the parent lives"));
+    let arena = Arena::join(arena, kinds).expect("the parent's arena can be joined");
+    arena.arrive(owner).expect("the parent waits for this process");
+    role(Scene { arena, arguments: words });
+}
+
+#[allow(unsafe_code)]
+fn descriptor(word: &str) -> OwnedFd {
+    let number = word.parse().expect("the parent names descriptors by number");
+    // SAFETY: kept open for this process by its parent, and nothing here knows it yet.
+    unsafe { inherited(number) }.expect("the parent keeps the descriptor open")
+}
