@@ -1,0 +1,17 @@
+"""A lock that travels through a queue."""
+
+import multiprocessing as mp
+
+
+def take(queue):
+    with queue.get():
+        print("child holds the lock")
+
+
+if __name__ == "__main__":
+    queue = mp.Queue()
+    child = mp.Process(target=take, args=(queue,))
+    child.start()
+    queue.put(mp.Lock())
+    child.join()
+    print("child exit code:", child.exitcode)

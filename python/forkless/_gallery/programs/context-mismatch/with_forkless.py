@@ -1,0 +1,16 @@
+"""An event of the default context, handed to children of other start methods."""
+
+import forkless as mp
+
+
+def wait(event):
+    print("child sees the event set:", event.wait(10))
+
+
+for method in ("forkserver", "spawn"):
+    event = mp.Event()
+    child = mp.get_context(method).Process(target=wait, args=(event,))
+    child.start()
+    event.set()
+    child.join()
+    print("child exit code:", child.exitcode)

@@ -1,0 +1,16 @@
+"""The start method set twice: once by the program, once by a library it uses."""
+
+import forkless as mp
+
+
+def library():
+    mp.set_start_method("spawn")
+
+
+mp.set_start_method("spawn")
+library()
+print("start method:", mp.get_start_method())
+child = mp.Process(target=print, args=("hello from the child",))
+child.start()
+child.join()
+print("child exit code:", child.exitcode)
