@@ -257,12 +257,24 @@ def test_imap_goes_on_after_close_without_join() -> None:
     pool.join()
 
 
-def test_an_abandoned_imap_does_not_keep_a_closed_pool() -> None:
+def test_an_imap_that_nobody_reads_is_still_done() -> None:
+    """As in `multiprocessing`, where this is how some programs call functions for their effects."""
+    queue: forkless.Queue[int] = forkless.Queue()
     pool = forkless.Pool(2)
-    pool.imap(jobs.double, itertools.count()).next()
+    pool.imap_unordered(queue.put, range(100))
     gc.collect()
     pool.close()
     pool.join()
+    assert sorted(queue.get_nowait() for _ in range(100)) == list(range(100))
+
+
+def test_an_imap_that_nobody_reads_does_not_keep_its_pool() -> None:
+    pool = forkless.Pool(2)
+    workers = pool._pool
+    assert next(pool.imap(jobs.double, itertools.count())) == 0
+    del pool
+    gc.collect()
+    assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
 
 def test_what_is_left_of_an_imap_after_terminate() -> None:

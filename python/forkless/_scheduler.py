@@ -26,7 +26,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakSet
 
 from . import _exit, _forkless, _pickling, _worker
 from ._worker import SETUP_FAILED, STOP, WAKE
@@ -100,6 +99,7 @@ class Scheduler:
         initargs: its arguments.
         limit: how many tasks a worker runs before it is replaced, or None.
         label: the beginning of the workers' names.
+        closed_error: what `submit` raises when no more tasks are accepted.
         eager: keep all workers running, rather than start them as tasks come.
         waits_at_exit: whether the interpreter's exit waits for the tasks, rather than terminating the
             workers.
@@ -114,6 +114,7 @@ class Scheduler:
         limit: int | None,
         *,
         label: str,
+        closed_error: Exception,
         eager: bool,
         waits_at_exit: bool,
     ) -> None:
@@ -122,9 +123,9 @@ class Scheduler:
         self.closed = self.terminated = False
         # Each worker, and when it was started.
         self.workers: dict[Process, float] = {}
-        self.feeders: WeakSet[Feeder] = WeakSet()
+        self.feeders: set[Feeder] = set()
         self._context, self._limit, self._label = context, limit, label
-        self._eager, self._waits_at_exit = eager, waits_at_exit
+        self._eager, self._waits_at_exit, self._closed_error = eager, waits_at_exit, closed_error
         self._setup: bytes = b""
         self._setup_handles: Sequence[Shared] = ()
         if initializer is not None:
@@ -184,38 +185,40 @@ class Scheduler:
         task: Task,
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
         feeder: Feeder | None = None,
-    ) -> bool:
-        """Accepts a task, pickled as it is now.
+    ) -> None:
+        """Accepts a task, pickled as it is now. What does not pickle is an outcome of the task.
 
         Args:
             task: receives the outcome.
             call: function, positional and keyword arguments.
             feeder: one of `feeders`; it may submit after `close` as well.
 
-        Returns:
-            False if no more tasks are accepted; the task is then left alone.
+        Raises:
+            BrokenPool: the workers cannot run.
+            Exception: the `closed_error`; no more tasks are accepted.
         """
         task.id = next(self._ids)
         try:
             task.payload, task.handles = _pickling.dumps(call, names=("function", "args", "kwargs"))
         except Exception as error:
             task.settle(False, error)
-            return True
+            return
         self._live[task.id] = task
         self._pending.append(task)
         if not self._accepts(feeder) and self._withdraw(task):
-            return False
+            self.check()
         self._feed()
         if not self._woken and len(self.workers) < self._wanted():
             self._woken = True
             self._wake()
-        return True
 
     def check(self) -> None:
-        """Raises `BrokenPool` if the workers cannot run."""
+        """Raises what `submit` would raise now."""
         if self._failure is not None:
             text, cause = self._failure
             raise self._broken(text) from cause
+        if self.closed or self.terminated:
+            raise type(self._closed_error)(*self._closed_error.args)
 
     def close(self) -> None:
         """Accepts no more tasks; the workers end when all accepted ones are done. Does not wait."""
@@ -360,8 +363,7 @@ class Scheduler:
     def _patience(self) -> float:
         if self._kill_at is not None:
             return max(0.0, min(_TICK, self._kill_at - time.monotonic()))
-        missing = len(self.workers) < self._wanted()
-        return _TICK if missing or (self.closed and self.feeders) else _BOUND
+        return _TICK if len(self.workers) < self._wanted() else _BOUND
 
     def _receive(self, message: "Message") -> None:
         tag = message.tag
@@ -485,6 +487,7 @@ class Scheduler:
     def _fail_all(self) -> None:
         text, cause = self._failure or ("the pool was terminated before this task was done", None)
         self._pending.clear()
+        self.feeders.clear()
         while True:
             try:
                 _, task = self._live.popitem()

@@ -73,6 +73,7 @@ class Executor(_BaseExecutor):
             initargs,
             max_tasks_per_child,
             label="ExecutorWorker",
+            closed_error=RuntimeError("cannot schedule new futures after shutdown"),
             eager=False,
             waits_at_exit=True,
         )
@@ -91,11 +92,9 @@ class Executor(_BaseExecutor):
             BrokenPool: its workers cannot run.
         """
         self._scheduler.check()
-        future: Future[R] = Future()
         self._scheduler.start_collector()
-        if not self._scheduler.submit(_Call(future, fn), (fn, args, kwargs)):
-            self._scheduler.check()
-            raise RuntimeError("cannot schedule new futures after shutdown")
+        future: Future[R] = Future()
+        self._scheduler.submit(_Call(future, fn), (fn, args, kwargs))
         return future
 
     def map(
