@@ -168,20 +168,18 @@ impl Channel {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, max_size: u32) -> Result<Self, Error> {
-        let lease = arena.allocate(SIZE, Self::KIND)?;
+        let lease = arena.allocate(SIZE, PLAIN)?;
         let at = lease.block().payload();
         if !arena.map().write(at, &[0; SIZE]) {
             return Err(Error::Corrupt("a new channel"));
         }
         let channel = Self { lease };
         channel.word(MAX_SIZE)?.store(max_size, Ordering::Relaxed);
-        // The chunk belongs to the channel once the channel names it; a death between the two lines leaves a chunk
-        // that nobody reaches until the tree ends, as the price of not needing a third kind of transaction.
         let chunk = arena.allocate(CHUNK - 64, PLAIN)?;
         let place = (chunk.block().offset(), chunk.block().payload());
         channel.set_place(SEND, 0, place)?;
         channel.set_place(RECEIVE, 0, place)?;
-        chunk.given()?;
+        chunk.give_to(&channel.lease, Self::KIND)?;
         Ok(channel)
     }
 

@@ -5,7 +5,7 @@
 //! +24 offsets of the blocks held, then the bytes
 //! ```
 
-use forkless_shm::block::Block;
+use forkless_shm::block::{Block, PLAIN};
 use forkless_shm::{Arena, Error, Handle, Kind, Lease};
 
 /// How parcels are taken apart: they let go what they hold, one by one.
@@ -32,7 +32,7 @@ impl Parcel {
     /// See [`Arena::allocate`].
     pub fn pack(arena: &'static Arena, bytes: &[u8], contents: &[&Lease]) -> Result<Self, Error> {
         let handles = HANDLES + 8 * contents.len();
-        let lease = arena.allocate(handles + bytes.len(), Self::KIND)?;
+        let lease = arena.allocate(handles + bytes.len(), PLAIN)?;
         let at = lease.block().payload();
         set(arena, at + HELD, 0)?;
         set(arena, at + ROOM, contents.len() as u64)?;
@@ -40,6 +40,7 @@ impl Parcel {
         if !arena.map().write(at + handles, bytes) {
             return Err(Error::Corrupt("a new parcel"));
         }
+        lease.set_kind(Self::KIND)?;
         for (index, content) in contents.iter().enumerate() {
             let slot = (at + HANDLES + 8 * index, content.block().offset() as u64);
             content.entrust(&[slot, (at + HELD, index as u64 + 1)])?;

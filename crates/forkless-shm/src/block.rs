@@ -150,6 +150,10 @@ impl Header {
     fn with_state(self, state: u64) -> Self {
         Self::new(self.generation(), state, self.kind(), self.class())
     }
+
+    fn with_kind(self, kind: u8) -> Self {
+        Self::new(self.generation(), self.state(), kind, self.class())
+    }
 }
 
 impl Transaction {
@@ -247,6 +251,12 @@ impl Transaction {
         self.set(block.offset, header.with_state(DYING).0)
     }
 
+    /// Gives a plain block its own kind.
+    pub(crate) fn set_kind(&mut self, block: Block, kind: u8) -> Result<(), Error> {
+        let header = Header(self.get(block.offset)?);
+        self.set(block.offset, header.with_kind(kind).0)
+    }
+
     pub(crate) fn kind_of(&self, block: Block) -> Result<u8, Error> {
         Ok(Header(self.get(block.offset)?).kind())
     }
@@ -281,6 +291,9 @@ impl Transaction {
 impl Arena {
     /// A new block with room for `payload` bytes, kept alive by the lease returned. Its bytes are whatever they were
     /// (zero, if never used before).
+    ///
+    /// A kind that is taken apart is given only once the bytes are in order ([`Lease::set_kind`]), as this process may
+    /// die before they are: allocate such a block as [`PLAIN`].
     ///
     /// # Errors
     /// [`Error::Full`] when the arena has no room, [`Error::System`] when the machine has no memory.

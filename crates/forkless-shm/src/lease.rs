@@ -73,6 +73,30 @@ impl Lease {
         Ok(lease)
     }
 
+    /// Gives a new block, allocated as [`PLAIN`](crate::block::PLAIN), its kind. From now on it is taken apart with its
+    /// last lease, also by a cleaner, so its bytes must be in order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the block's header is outside the arena.
+    pub fn set_kind(&self, kind: u8) -> Result<(), Error> {
+        let mut transaction = Transaction::begin(self.arena)?;
+        transaction.set_kind(self.target, kind)?;
+        transaction.commit()
+    }
+
+    /// Gives the block to the new block of `owner`, which gets its kind in the same instant (see [`Self::set_kind`]).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a record is outside the arena.
+    pub fn give_to(self, owner: &Self, kind: u8) -> Result<(), Error> {
+        let mut transaction = Transaction::begin(self.arena)?;
+        transaction.unlink(self.owner, self.node)?;
+        transaction.set_kind(owner.target, kind)?;
+        transaction.commit()?;
+        std::mem::forget(self);
+        Ok(())
+    }
+
     /// Guards the lease: the block is this process's until the count at `count_at` exceeds `sequence`, then it belongs
     /// to whatever that count stands for.
     ///

@@ -1,6 +1,5 @@
 //! The child's side: from the first instruction to the end of the role.
 
-use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 
@@ -20,6 +19,9 @@ pub(crate) const UNARMED: &str = "-";
 /// The exit code of a role that panicked, as Rust has it.
 const PANICKED: i32 = 101;
 
+/// A role: its name, and the function that plays it.
+pub type Role = (&'static str, fn(Scene));
+
 /// What a role gets.
 #[derive(Debug)]
 pub struct Scene {
@@ -33,7 +35,7 @@ impl Scene {
     ///
     /// # Panics
     /// If there is none, or not of this type.
-    pub fn next<T: FromStr>(&mut self) -> T {
+    pub fn argument<T: FromStr>(&mut self) -> T {
         let text = self.arguments.next().expect("the parent gave as many arguments as the role takes");
         text.parse().ok().expect("the parent gave an argument of the type that the role takes")
     }
@@ -43,7 +45,7 @@ impl Scene {
     /// # Panics
     /// If it is none.
     pub fn handle(&mut self) -> Handle {
-        Handle { arena: self.next(), offset: self.next(), generation: self.next() }
+        Handle { arena: self.argument(), offset: self.argument(), generation: self.argument() }
     }
 
     /// The next argument, a board's handle: the board.
@@ -58,7 +60,7 @@ impl Scene {
 
 /// A lease's handle as an argument of [`Child::start`](crate::Child::start), for [`Scene::handle`].
 #[must_use]
-pub fn handle(lease: &Lease) -> impl Display {
+pub fn handle(lease: &Lease) -> String {
     let Handle { arena, offset, generation } = lease.handle().expect("a live lease has a handle");
     format!("{arena} {offset} {generation}")
 }
@@ -85,14 +87,14 @@ macro_rules! roles {
 }
 
 /// Plays the role that the environment names, if it names one, and exits. For [`roles!`].
-pub fn enter(kinds: &'static [Kind], roles: &[(&str, fn(Scene))]) {
+pub fn enter(kinds: &'static [Kind], roles: &[Role]) {
     let Ok(value) = std::env::var(VARIABLE) else { return };
     // A panic must not travel into the C library.
     let played = catch_unwind(AssertUnwindSafe(|| play(&value, kinds, roles)));
     exit_now(if played.is_ok() { 0 } else { PANICKED });
 }
 
-fn play(value: &str, kinds: &'static [Kind], roles: &[(&str, fn(Scene))]) {
+fn play(value: &str, kinds: &'static [Kind], roles: &[Role]) {
     let mut words = value.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
     let mut word = || words.next().expect("the parent names role, point, descriptors and slot");
     let (name, point, passes) = (word(), word(), word());
