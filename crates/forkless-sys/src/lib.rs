@@ -32,6 +32,12 @@ pub mod time;
 pub use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 pub use rustix::io::Errno;
 
+/// The same descriptor, or a copy above 2 in its place: a program may run with its standard streams closed, and what we
+/// open must not become one of them.
+pub(crate) fn above_standard(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, 3) }
+}
+
 /// 64 bits from the kernel's random source, never zero; names and identities are made of them.
 ///
 /// # Errors

@@ -34,7 +34,8 @@ impl MemoryFile {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         // NOEXEC_SEAL (Linux 6.3) says that this is data; older kernels do not know the flag.
         let fd = rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
-            .or_else(|_| rustix::fs::memfd_create(name, flags))?;
+            .or_else(|_| rustix::fs::memfd_create(name, flags))
+            .and_then(crate::above_standard)?;
         set_length(&fd, size)?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok(Self { fd, size })

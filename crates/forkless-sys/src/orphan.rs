@@ -26,7 +26,8 @@ const F_SETSIG: libc::c_int = 10;
 /// # Errors
 /// `EMFILE`, `ENFILE`.
 pub fn lifeline() -> Result<(OwnedFd, OwnedFd), Errno> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((crate::above_standard(reader)?, crate::above_standard(writer)?))
 }
 
 /// Arranges for SIGKILL to this process when the last write end of `lifeline` is closed. The descriptor returned

@@ -73,7 +73,7 @@ pub fn is_main_thread() -> bool {
 ///
 /// [`pidfd_open(2)`]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
 pub fn open(pid: u32) -> Result<OwnedFd, Errno> {
-    rustix::process::pidfd_open(to_pid(pid)?, PidfdFlags::empty())
+    rustix::process::pidfd_open(to_pid(pid)?, PidfdFlags::empty()).and_then(crate::above_standard)
 }
 
 /// Whether the process has ended (reaped or not).
@@ -323,7 +323,7 @@ pub fn standard(number: u8) -> Result<OwnedFd, Errno> {
 /// `EMFILE` without descriptors.
 pub fn null() -> Result<OwnedFd, Errno> {
     use rustix::fs::{Mode, OFlags};
-    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).and_then(crate::above_standard)
 }
 
 /// Takes over a descriptor that this process inherited by number, and makes it close-on-exec.

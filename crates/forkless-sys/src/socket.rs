@@ -102,6 +102,7 @@ pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Vec<O
 
 fn seqpacket() -> Result<OwnedFd, Errno> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .and_then(crate::above_standard)
 }
 
 fn check_peer(socket: &OwnedFd) -> Result<(), Errno> {
