@@ -4,10 +4,12 @@
 
 mod script;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use forkless_ipc::{Channel, Claim, KINDS, Received};
 use forkless_shm::Arena;
+use forkless_sys::process::ExitStatus;
 use forkless_sys::time::Deadline;
 use forkless_testing::{Board, Child, PATIENCE, Scene, at_every_pass, handle, roles};
 use script::{SCRIPT, census, check, litter, receive, send, try_receive};
@@ -16,6 +18,8 @@ roles!(KINDS => create, send_script, receive_script, let_go);
 
 /// The steps of a transaction in the arena.
 const STEPS: [&str; 3] = ["arena.written", "arena.logged", "arena.applied"];
+
+const KILLED: ExitStatus = ExitStatus::Signaled(9);
 
 /// The tag of a message that the parent sends after a child's death.
 const EPILOGUE: u64 = 1000;
@@ -235,5 +239,48 @@ fn a_channel_that_dies_half_taken_apart_takes_its_messages_along() {
             status
         });
         assert!(deaths >= SCRIPT.len() as u32, "the role passes {point} only {deaths} times");
+    }
+}
+
+#[test]
+fn who_comes_after_two_deaths_settles_for_both() {
+    let arena = Arena::create(KINDS).unwrap();
+    let board = Board::create(arena, 1);
+    let before = census(arena);
+    for (role, point) in [
+        ("receive_script", "channel.receive.read"),
+        ("receive_script", "channel.receive.committed"),
+        ("send_script", "channel.send.written"),
+        ("send_script", "channel.send.committed"),
+    ] {
+        at_every_pass(|pass| {
+            litter(arena);
+            let channel = Channel::create(arena, 0).unwrap();
+            if role == "receive_script" {
+                for (number, shape) in SCRIPT.into_iter().enumerate() {
+                    send(&channel, number as u64, shape);
+                }
+            }
+            let named = handle(channel.lease());
+            let arguments: [&dyn Display; 2] = [&board, &named];
+            let mut first = Child::start_doomed(arena, role, point, pass, &arguments);
+            let status = first.wait();
+            // Takes the lock from the first, and dies before it has settled anything.
+            let mut second =
+                (status == KILLED).then(|| Child::start_doomed(arena, role, "channel.inherited", 1, &arguments));
+            assert!(second.as_mut().is_none_or(|second| second.wait() == KILLED));
+            send(&channel, EPILOGUE, (50_000, 1));
+            let received: Vec<_> = std::iter::from_fn(|| try_receive(&channel)).collect();
+            first.clean();
+            second.as_mut().map(Child::clean);
+            litter(arena);
+            for message in &received {
+                let shape = if message.tag == EPILOGUE { (50_000, 1) } else { SCRIPT[message.tag as usize] };
+                check(arena, message, shape);
+            }
+            drop((first, second, received, channel));
+            assert_eq!(census(arena), before, "{role}, {point}, pass {pass}");
+            status
+        });
     }
 }

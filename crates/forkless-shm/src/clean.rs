@@ -19,14 +19,19 @@ fn passed(transaction: &Transaction, count_at: usize, sequence: u32) -> Result<b
 }
 
 impl Arena {
-    /// Decides what of a dead process's half-done transfers happened, before anybody else moves the counts that tell.
+    /// Decides what of dead processes' half-done transfers happened, before anybody else moves the counts that tell.
     ///
-    /// Whoever takes a channel's lock from a dead owner calls this before its own first transfer; so does the
-    /// cleaner. A process that is alive, or whose slot went to another, is left alone.
+    /// Whoever takes a channel's lock from a dead owner calls this before its own first transfer. All the dead are
+    /// settled, not the owner alone: it may have taken the lock from the dead itself, and have come to nothing more.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
-    pub fn settle(&'static self, dead: Owner) -> Result<(), Error> {
+    pub fn settle(&'static self) -> Result<(), Error> {
+        self.processes().into_iter().try_for_each(|process| self.settle_process(process.owner))
+    }
+
+    /// A process that is alive, or whose slot went to another, is left alone.
+    fn settle_process(&'static self, dead: Owner) -> Result<(), Error> {
         // One lock for the whole list: another cleaner may be taking it over.
         let mut transaction = Transaction::begin(self)?;
         if self.process(dead).is_none() || !self.is_dead(dead) {
@@ -74,7 +79,7 @@ impl Arena {
         if !self.mark_ended(dead)? {
             return Ok(());
         }
-        self.settle(dead)?;
+        self.settle_process(dead)?;
         while let Some(lease) = self.steal(dead)? {
             drop(lease);
         }
