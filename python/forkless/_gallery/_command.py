@@ -49,8 +49,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser(
         "gallery",
         help="run each trap of multiprocessing under the standard library and under forkless",
-        description="Runs each trap of multiprocessing twice: under the standard library, and the same program "
-        "under forkless. Each of them has a process group of its own and a time limit, and nothing is left "
+        description="Runs each trap of multiprocessing twice: under the standard library, and the same "
+        "program under forkless. Each has a process group and a time limit of its own, and leaves nothing "
         "behind. Ends with 0 if forkless keeps all its promises, with 1 otherwise.",
     )
     slugs = [trap.slug for trap in TRAPS]

@@ -15,10 +15,12 @@ from typing import IO, Literal
 
 from ._watch import MARK, SHARED_MEMORY, Watch, activity, describe, segments
 
-ASLEEP = 3.0  # seconds: a program of which nothing has moved for so long hangs
+ASLEEP = 2.0  # seconds: a program of which nothing has moved for so long hangs
 GRACE = 2.0  # seconds that descendants have to end after the program; forkless promises one
 KEPT_OUTPUT = 8_192  # bytes of the end of an output; a trap may write megabytes
 POLL = 0.01
+# Of the variables that change what Python does, only those that say where it is found reach the programs.
+PLACES = {"PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONUSERBASE"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,6 @@ def run(path: Path, arguments: list[str], *, limit: float, on_stdin: bool = Fals
     mark = uuid.uuid4().hex
     watch = Watch(mark)
     before = segments()
-    environ = {**os.environ, MARK: mark, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     # Files, not pipes: whoever inherits the output keeps nobody waiting.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, open(path, "rb") as source:
         started = time.monotonic()
@@ -123,7 +124,7 @@ def run(path: Path, arguments: list[str], *, limit: float, on_stdin: bool = Fals
             stdin=source if on_stdin else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env=environ,
+            env=_environ(mark),
             start_new_session=True,
         )
         try:
@@ -150,6 +151,13 @@ def run(path: Path, arguments: list[str], *, limit: float, on_stdin: bool = Fals
             left_processes=tuple(unkillable) if ended else survivors,
             left_segments=left,
         )
+
+
+def _environ(mark: str) -> dict[str, str]:
+    # The programs do not belong to the process tree that this one may belong to.
+    own = {name: value for name, value in os.environ.items() if name != "FORKLESS_TREE"}
+    environ = {name: value for name, value in own.items() if not name.startswith("PYTHON") or name in PLACES}
+    return {**environ, MARK: mark, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _follow(
