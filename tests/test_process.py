@@ -387,16 +387,18 @@ sys.exit(process.exitcode)
 def test_the_exit_waits_for_children_and_ends_daemons() -> None:
     source = """
 import forkless, signal, sys
-ready = forkless.Event()
-def last(ready):
-    ready.wait(20)
+ready, go = forkless.Event(), forkless.Event()
+def last(go):
+    go.wait(20)
     print("waited for", flush=True)
 def for_ever(ready):
     ready.set()
     signal.pause()
     print("never", flush=True)
-forkless.Process(target=last, args=(ready,)).start()
+forkless.Process(target=last, args=(go,)).start()
 forkless.Process(target=for_ever, args=(ready,), daemon=True).start()
+assert ready.wait(20)
+go.set()
 """
     outcome = run_program(source)
     assert (outcome.check(), outcome.stderr) == ("waited for\n", "")

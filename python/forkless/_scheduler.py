@@ -45,7 +45,7 @@ _GRACE = 1.0
 _LONG_LIFE = 60.0
 # How often to look again while something is missing that announces itself to nobody, in seconds; and
 # otherwise, so that no wait rests on an announcement alone.
-_TICK, _BOUND = 0.2, 2.0
+_TICK, _BOUND = 0.2, 1.0
 
 _worker_numbers = itertools.count(1)
 
