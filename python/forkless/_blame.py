@@ -1,0 +1,164 @@
+"""Finds what does not pickle, and says how one gets there. Only runs when pickling has failed."""
+
+import io
+from collections import deque
+from collections.abc import Iterator, Sequence
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+from . import _pickling
+
+_TRIES = 5000  # parts of the object that are tried one by one before the search gives up
+
+
+def explain(obj: object, error: BaseException, names: Sequence[str]) -> str:
+    """The path to what does not pickle, the reason, and what to do instead.
+
+    Args:
+        obj: What was to be pickled.
+        error: What was raised.
+        names: What to call the items of `obj`.
+
+    Returns:
+        For example "args[0].config.lock: cannot pickle '_thread.lock' object; ...".
+    """
+    if isinstance(error, RecursionError):
+        return "nested too deeply to be pickled; flatten it, or raise sys.setrecursionlimit()"
+    path, culprit, reason = _Search().descend(obj, error, "", names)
+    advice = _advice(culprit)
+    return f"{path}{': ' if path else ''}{reason}{'; ' if advice else ''}{advice}"
+
+
+class _Search:
+    def __init__(self) -> None:
+        self.tries = _TRIES
+        self.seen: set[int] = set()
+        self.kept: list[object] = []  # what `seen` names by id must live as long
+
+    def descend(
+        self, obj: object, error: BaseException, path: str, names: Sequence[str] = ()
+    ) -> tuple[str, object, BaseException]:
+        """Follows the first part that fails by itself, as deep as it goes."""
+        while True:
+            self.seen.add(id(obj))
+            self.kept.append(obj)
+            for label, part in _parts(obj, names):
+                failure = self.failure(part)
+                if failure is not None:
+                    path = path + label if path else label.removeprefix(".").removeprefix(" -> ")
+                    obj, error, names = part, failure, ()
+                    break
+            else:
+                return path, obj, error
+
+    def failure(self, part: object) -> BaseException | None:
+        if id(part) in self.seen or isinstance(part, (int, float, str, bytes, type(None))) or self.tries <= 0:
+            return None
+        self.tries -= 1
+        try:
+            _pickling.Pickler().dump(part)
+        except Exception as error:
+            return error
+        return None
+
+
+def _parts(obj: Any, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """What an object is made of, as far as pickling goes, with what to write behind its path."""
+    if isinstance(obj, tuple) and len(obj) == len(names):
+        yield from zip(names, obj, strict=True)
+    elif type(obj) in (list, tuple, set, frozenset, deque):
+        yield from ((f"[{index}]", item) for index, item in enumerate(obj))
+    elif type(obj) is dict:
+        for key, value in obj.items():
+            yield f"[{_short(key)}]", value
+            yield f" -> the key {_short(key)}", key
+    elif isinstance(obj, FunctionType):
+        yield from _parts_of_function(obj)
+    elif isinstance(obj, type):
+        yield from ((f".{name}", value) for name, value in vars(obj).items() if name not in _WITHOUT)
+    elif isinstance(obj, MethodType):
+        yield from ((".__self__", obj.__self__), (".__func__", obj.__func__))
+    elif isinstance(obj, (staticmethod, classmethod)):
+        yield "", obj.__func__
+    elif isinstance(obj, property):
+        yield from (("", each) for each in (obj.fget, obj.fset, obj.fdel))
+    else:
+        yield from _parts_of_instance(obj)
+
+
+_WITHOUT = ("__dict__", "__weakref__", "__doc__")
+
+
+def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
+    from ._byvalue import _scan
+
+    if _pickling.find(function):
+        return
+    module = function.__globals__.get("__name__")
+    for name in () if _pickling.importable(module) else _scan(function.__code__).names:
+        if name in function.__globals__:
+            yield f" -> the global {name!r}", function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield f" -> the variable {name!r}", _content(cell)
+    for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        yield " -> a default argument", value
+    yield from ((f".{name}", value) for name, value in vars(function).items())
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _parts_of_instance(obj: Any) -> Iterator[tuple[str, object]]:
+    try:
+        reduced = obj.__reduce_ex__(5)
+    except Exception:
+        return
+    if not isinstance(reduced, tuple):
+        return
+    _, arguments, state, items, pairs, *_ = (*reduced, None, None, None, None)
+    for each in state if isinstance(state, tuple) else (state,):
+        if isinstance(each, dict):
+            yield from ((f".{name}", value) for name, value in each.items())
+        else:
+            yield " -> its state", each
+    yield from ((f"[{index}]", item) for index, item in enumerate(items or ()))
+    yield from ((f"[{_short(key)}]", value) for key, value in pairs or ())
+    yield from ((f" -> argument {index} of its class", value) for index, value in enumerate(arguments or ()))
+
+
+def _short(key: object) -> str:
+    try:
+        text = repr(key)
+    except Exception:
+        text = f"<{type(key).__name__}>"
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+_ADVICE = {
+    ("_thread", "lock"): "forkless.Lock() can be sent to any process at any time",
+    ("_thread", "RLock"): "forkless.Lock() can be sent to any process at any time",
+    ("_thread", "_local"): "it belongs to one thread: make it in the function that runs there",
+    ("builtins", "generator"): "send list(generator), or the function that makes it",
+    ("builtins", "coroutine"): "send the function that makes it",
+    ("builtins", "async_generator"): "send the function that makes it",
+    ("builtins", "memoryview"): "send bytes(view), or share(view) to copy it only once",
+    ("builtins", "frame"): "send what is needed of it as text",
+    ("builtins", "traceback"): "send traceback.format_exception(error)",
+    ("socket", "socket"): "open it in the process that uses it, in an initializer for instance",
+    ("sqlite3", "Connection"): "open it in the process that uses it, in an initializer for instance",
+}
+
+
+def _advice(culprit: object) -> str:
+    kind = type(culprit)
+    if isinstance(culprit, io.IOBase):
+        return "send the path, and open the file in the process that uses it"
+    if kind.__module__.startswith("multiprocessing"):
+        return f"forkless has a {kind.__name__} that can be sent to any process at any time"
+    return _ADVICE.get(
+        (kind.__module__, kind.__name__), "leave it out in __getstate__, or make it where it is used"
+    )

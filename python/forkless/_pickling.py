@@ -1,0 +1,429 @@
+"""Pickles for the journey between processes of one tree.
+
+What can be imported travels by reference, as in `pickle`, and at about its cost: the C pickler does the work and asks
+`Pickler.reducer_override` only about what is no plain value. Functions and classes that a child cannot import, those of
+`__main__` first of all, travel by value; see `_byvalue`, which is loaded when the first of them is met. Errors name
+the path to what does not pickle; see `_blame`.
+
+Nothing here holds a lock: a finaliser that runs in the middle of `dumps` may call `dumps` itself.
+"""
+
+import _pickle
+import os
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
+from typing import TYPE_CHECKING, Any
+
+from ._forkless import Shared, SharedBuffer
+
+if TYPE_CHECKING:
+    from ._byvalue import Writer
+
+__all__ = ["PicklingError", "adopt_main", "dumps", "loads", "main_spec"]
+
+_KEEP_BELOW = (
+    1 << 16
+)  # bytes of output; a pickler that wrote more has grown tables that are better given back
+
+
+class PicklingError(pickle.PicklingError, TypeError):
+    """An object does not pickle; the message names the path to the part that does not, and what to do.
+
+    `pickle` raises its `PicklingError` for some of these objects and `TypeError` for others: this is both.
+    """
+
+
+class Pickler(_pickle.Pickler):
+    """The C pickler, which asks back about functions, classes, shared objects and a few types that pickle refuses.
+
+    Attributes:
+        handles: The shared objects met so far.
+        home: Whether the receiver is the process that started this one.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.handles: list[Shared] = []
+        self.home = False
+        self._writer: Writer | None = None
+        self._plain: set[type] = set()
+        super().__init__(_Output(self.parts.append), 5)
+
+    @property
+    def writer(self) -> "Writer":
+        """What reduces functions and classes by value."""
+        if self._writer is None:
+            from ._byvalue import Writer
+
+            self._writer = Writer(self)
+        return self._writer
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Called for everything but numbers, strings and the built-in containers, and once for each object."""
+        kind = type(obj)
+        if kind in self._plain:
+            return NotImplemented
+        handler = _handlers.get(kind)
+        if handler is not None:
+            return handler(self, obj)
+        if issubclass(kind, type):
+            return _class(self, obj)
+        if issubclass(kind, Shared):
+            self.handles.append(obj)
+            return NotImplemented
+        extra = _extra_reducers().get(kind)
+        if extra is not None:
+            return _extra(extra, obj)
+        handler = _handlers_of_modules.get(kind.__module__)
+        if handler is not None:
+            return handler(self, obj)
+        self._plain.add(kind)
+        return NotImplemented
+
+    def take(self) -> bytes:
+        """The pickle written."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+
+    def reset(self) -> None:
+        """Makes it as good as new."""
+        self.clear_memo()
+        self.parts.clear()
+        self.handles = []
+        self._writer = None
+        self._plain.clear()
+
+
+class _Output:
+    """A file for the pickler: making and reading a `BytesIO` would double the cost of a small message."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.write = write
+
+
+# Picklers to use again, as making one costs more than a small message. `pop` and `append` are atomic.
+_idle: list[Pickler] = []
+
+
+def dumps(obj: object, *, home: bool = False, names: Sequence[str] = ()) -> tuple[bytes, list[Shared]]:
+    """Pickles an object for another process of this tree.
+
+    Args:
+        obj: Anything that pickles; functions and classes may be of `__main__`, local, or without a name.
+        home: The receiver is the process that started this one: what came from it goes back as a mere
+            reference, without its definition.
+        names: What errors call the items of `obj`, a tuple: ("function", "args", "kwargs").
+
+    Returns:
+        The pickle, and the shared objects it refers to: they must be kept until it has been loaded.
+
+    Raises:
+        PicklingError: Something does not pickle.
+    """
+    try:
+        pickler = _idle.pop()
+    except IndexError:
+        pickler = Pickler()
+    pickler.home = home
+    try:
+        pickler.dump(obj)
+    except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:
+        from ._blame import explain
+
+        raise PicklingError(explain(obj, error, names)) from error
+    payload, handles = pickler.take(), pickler.handles
+    if len(payload) < _KEEP_BELOW:
+        pickler.reset()
+        _idle.append(pickler)
+    return payload, handles
+
+
+def loads(payload: bytes) -> Any:
+    """Rebuilds what `dumps` pickled in another process.
+
+    What shared objects it contains must be alive: hold the message that brought it until this returns.
+    """
+    return pickle.loads(payload)
+
+
+# Who is who: definitions that come from another process are taken, or not, by where they come from.
+
+identity = os.urandom(8).hex()  # of this process
+parent: str | None = None  # the identity of the process that started it
+main_origin = identity  # of the process whose `__main__` is the one of this process
+
+
+def _renew_identity() -> None:
+    global identity
+    identity = os.urandom(8).hex()
+
+
+os.register_at_fork(after_in_child=_renew_identity)
+
+
+def main_spec() -> dict[str, str | None]:
+    """What a child has to know about the `__main__` of this process; see `adopt_main`."""
+    main = sys.modules.get("__main__")
+    return {
+        "origin": main_origin,
+        "parent": identity,
+        "file": getattr(main, "__file__", None),
+        "package": getattr(main, "__package__", None),
+    }
+
+
+def adopt_main(spec: dict[str, str | None]) -> None:
+    """Gives this child an empty `__main__` that stands for its parent's. No line of the parent's program runs.
+
+    Functions and classes of the parent's `__main__` appear in it as they arrive, so that everything that looks them
+    up by name finds them: `pickle.dumps(instance)` for one. To be called before anything is loaded.
+
+    Args:
+        spec: What the parent's `main_spec` returned.
+    """
+    global parent, main_origin, _first_main
+    _renew_identity()
+    parent, main_origin = spec["parent"], spec["origin"] or identity
+    main = ModuleType("__main__")
+    main.__dict__.update(__builtins__=sys.modules["builtins"], __package__=spec["package"])
+    if spec["file"] is not None:
+        main.__file__ = spec["file"]
+    # Functions of the module that started this process may still run, and need its globals.
+    _first_main = sys.modules.get("__main__")
+    sys.modules["__main__"] = main
+
+
+_first_main: object = None
+
+
+# By reference or by value.
+
+
+def find(obj: Any) -> bool:
+    """Whether another process finds this function or class by importing its module."""
+    name = obj.__module__
+    module = sys.modules.get(name)
+    if module is None or (_importable.get(name) is not module and not importable(name)):
+        return False
+    found = getattr(module, obj.__qualname__, None)
+    return found is obj or ("." in obj.__qualname__ and resolve(module, obj.__qualname__)[1] is obj)
+
+
+def resolve(module: object, path: str) -> tuple[Any, Any]:
+    """What is found under a dotted path, after its owner; (None, None) if nothing is."""
+    owner, found = None, module
+    for name in path.split("."):
+        owner, found = found, getattr(found, name, _importable)
+        if found is _importable:
+            return None, None
+    return owner, found
+
+
+_importable: dict[str, ModuleType] = {}
+_strangers: dict[str, ModuleType] = {}
+
+
+def importable(name: object) -> bool:
+    """Whether another process can import what this one has loaded under this name."""
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str) or not isinstance(module, ModuleType) or name in ("__main__", "__mp_main__"):
+        return False
+    if _importable.get(name) is not module and _strangers.get(name) is not module:
+        verdict = _importable if _is_importable(module, name) else _strangers
+        verdict[name] = module
+    return _importable.get(name) is module
+
+
+def _is_importable(module: ModuleType, name: str) -> bool:
+    """Whether importing the name elsewhere gives this module, and not another one or none."""
+    spec = getattr(module, "__spec__", None)
+    package, _, _ = name.rpartition(".")
+    if spec is None:
+        # Made by hand, or by an extension module for itself: the import of its package makes it again.
+        return importable(package)
+    if not spec.has_location:
+        return True
+    path = getattr(sys.modules.get(package), "__path__", None) if package else None
+    for finder in sys.meta_path:
+        try:
+            found = finder.find_spec(name, path)
+        except Exception:
+            continue
+        if found is not None:
+            return _same_file(found.origin, spec.origin)
+    return False
+
+
+def _same_file(one: str | None, other: str | None) -> bool:
+    try:
+        return one == other or (one is not None and other is not None and os.path.samefile(one, other))
+    except OSError:
+        return False
+
+
+def _function(pickler: Pickler, obj: FunctionType) -> Any:
+    return NotImplemented if find(obj) else pickler.writer.function(obj)
+
+
+def _class(pickler: Pickler, obj: type) -> Any:
+    return NotImplemented if find(obj) or obj in _SINGLE else pickler.writer.klass(obj)
+
+
+_SINGLE = (type(None), type(NotImplemented), type(...))  # the pickler knows these classes
+
+
+def _method(pickler: Pickler, obj: MethodType) -> Any:
+    """By its name, as `pickle` does, unless the name leads elsewhere."""
+    name = getattr(obj.__func__, "__name__", "")
+    if getattr(obj.__self__, name, None) == obj:
+        return NotImplemented
+    return MethodType, (obj.__func__, obj.__self__)
+
+
+def _module(pickler: Pickler, obj: ModuleType) -> Any:
+    from importlib import import_module
+
+    name = obj.__name__
+    if sys.modules.get(name) is obj and (name == "__main__" or importable(name)):
+        return import_module, (name,)
+    return pickler.writer.other(obj)
+
+
+def _cached_function(pickler: Pickler, obj: Any) -> Any:
+    return NotImplemented if find(obj) else pickler.writer.cached_function(obj)
+
+
+def _other(pickler: Pickler, obj: object) -> Any:
+    return pickler.writer.other(obj)
+
+
+def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
+    """All of a shared buffer: by handle. Anything else: refused, as in `pickle`."""
+    shared = obj.obj
+    if isinstance(shared, SharedBuffer) and (obj.nbytes, obj.format, obj.shape) == (
+        shared.nbytes,
+        shared.format,
+        shared.shape,
+    ):
+        return memoryview, (shared,)
+    return NotImplemented
+
+
+_handlers: dict[type, Callable[[Pickler, Any], Any]] = {
+    FunctionType: _function,
+    type: _class,
+    MethodType: _method,
+    ModuleType: _module,
+    memoryview: _memoryview,
+    type(lru_cache(len)): _cached_function,
+}
+_handlers.update(
+    dict.fromkeys(
+        (
+            CellType,
+            CodeType,
+            GetSetDescriptorType,
+            MappingProxyType,
+            property,
+            classmethod,
+            staticmethod,
+            cached_property,
+            type({}.keys()),
+            type({}.values()),
+            type({}.items()),
+        ),
+        _other,
+    )
+)
+
+
+# Types of modules that must not be imported for our sake, found by the name of the module.
+
+
+def _array(pickler: Pickler, obj: Any) -> Any:
+    """A view of a shared buffer, whatever its shape: the buffer's handle and the view's place in it."""
+    numpy = sys.modules["numpy"]
+    shared = buffer_of(obj) if type(obj) is numpy.ndarray else None
+    if shared is None:
+        return NotImplemented
+    if not obj.size:
+        return view, (shared, obj.dtype, obj.shape, None, 0)
+    start = _address(numpy.frombuffer(shared, numpy.uint8))
+    return view, (shared, obj.dtype, obj.shape, obj.strides, _address(obj) - start)
+
+
+def buffer_of(array: Any) -> SharedBuffer | None:
+    """The shared buffer that an array is a view of."""
+    base, kind = array.base, type(array)
+    while type(base) is kind:
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    return base if isinstance(base, SharedBuffer) else None
+
+
+def _address(array: Any) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def view(
+    shared: SharedBuffer, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None, offset: int
+) -> Any:
+    """A read-only array over a shared buffer, without a copy."""
+    import numpy
+
+    return numpy.ndarray(shape, dtype, shared, offset, strides)
+
+
+def _dataclass_constant(pickler: Pickler, obj: Any) -> Any:
+    """`MISSING` and its like, which are compared by identity, by their names."""
+    for name, value in vars(sys.modules["dataclasses"]).items():
+        if value is obj:
+            return name
+    return NotImplemented
+
+
+def _instance_of_main(pickler: Pickler, obj: Any) -> Any:
+    return pickler.writer.instance(obj)
+
+
+def _typing(pickler: Pickler, obj: Any) -> Any:
+    return pickler.writer.type_variable(obj)
+
+
+_handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
+    "__main__": _instance_of_main,
+    "dataclasses": _dataclass_constant,
+    "numpy": _array,
+    "typing": _typing,
+    "weakref": _other,
+}
+
+
+def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
+    """What libraries (torch for one) have registered for the pickles of `multiprocessing`."""
+    reduction = sys.modules.get("multiprocessing.reduction")
+    return {} if reduction is None else reduction.ForkingPickler._extra_reducers
+
+
+def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:
+    name = getattr(reducer, "__name__", "")
+    if getattr(reducer, "__module__", "").startswith("multiprocessing."):
+        if name in ("_reduce_socket", "reduce_connection"):
+            raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
+        if name.startswith("_reduce"):
+            return NotImplemented  # what the C pickler does by itself
+    return reducer(obj)
