@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use forkless_sys::futex::{self, Woken};
-use forkless_sys::liveness;
+use forkless_sys::{crash, liveness};
 use forkless_sys::time::SLICE;
 
 use crate::arena::Arena;
@@ -101,6 +101,7 @@ impl Arena {
                 Err(now) => held = now,
             }
         }
+        crash::point("lock.waits");
         match self.sleep(word, held, bound) {
             Woken::Interrupted => Attempt::Interrupted,
             Woken::TimedOut | Woken::Look => self.after_sleep(word, me),
@@ -158,6 +159,7 @@ impl Arena {
     pub fn release(&self, word: &AtomicU32) -> bool {
         // Release pairs with the acquire of the next taker.
         let held = word.swap(0, Ordering::Release);
+        crash::point("lock.released");
         if held & WAITERS != 0 {
             futex::wake(word, 1);
         }

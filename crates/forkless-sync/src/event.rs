@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use forkless_shm::{Arena, Error, Handle, Lease};
+use forkless_sys::crash;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::{Deadline, SLICE};
 
@@ -80,6 +81,7 @@ impl Event {
         let before = word.fetch_update(Ordering::Release, Ordering::Relaxed, |now| {
             (now & SET == 0).then(|| (now & !WAITERS).wrapping_add(EPOCH) | SET)
         });
+        crash::point("event.set");
         if before.is_ok_and(|before| before & WAITERS != 0) {
             futex::wake(word, futex::ALL);
         }

@@ -15,11 +15,16 @@ use crate::role::{UNARMED, VARIABLE};
 
 const SIGKILL: i32 = 9;
 
+fn reserve(arena: &'static Arena, role: &str) -> Owner {
+    arena.reserve_slot(Role::Child, role).expect("the arena has a free slot")
+}
+
 /// A process that plays a role. Killed, reaped and cleaned up after when dropped.
 #[derive(Debug)]
 pub struct Child {
     arena: &'static Arena,
-    owner: Owner,
+    /// `None` for a guest.
+    reserved: Option<Owner>,
     pid: u32,
     process: OwnedFd,
     status: Option<ExitStatus>,
@@ -39,7 +44,17 @@ impl Child {
     /// If the system refuses.
     #[must_use]
     pub fn start(arena: &'static Arena, role: &str, arguments: &[&dyn Display]) -> Self {
-        Self::launch(arena, role, UNARMED, 0, arguments)
+        Self::launch(arena, role, Some(reserve(arena, role)), UNARMED, 0, arguments)
+    }
+
+    /// As [`start`](Self::start), but the child has no slot at first: it gets itself one as a stranger does, when it
+    /// first needs one.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    #[must_use]
+    pub fn start_guest(arena: &'static Arena, role: &str, arguments: &[&dyn Display]) -> Self {
+        Self::launch(arena, role, None, UNARMED, 0, arguments)
     }
 
     /// As [`start`](Self::start), but the child dies at the `passes`-th pass through a point of
@@ -55,15 +70,21 @@ impl Child {
         passes: u32,
         arguments: &[&dyn Display],
     ) -> Self {
-        Self::launch(arena, role, point, passes, arguments)
+        Self::launch(arena, role, Some(reserve(arena, role)), point, passes, arguments)
     }
 
-    fn launch(arena: &'static Arena, role: &str, point: &str, passes: u32, arguments: &[&dyn Display]) -> Self {
-        let owner = arena.reserve_slot(Role::Child, role).expect("the arena has a free slot");
+    fn launch(
+        arena: &'static Arena,
+        role: &str,
+        reserved: Option<Owner>,
+        point: &str,
+        passes: u32,
+        arguments: &[&dyn Display],
+    ) -> Self {
         let lifeline = lifeline().0.as_fd();
         let kept = [arena.file(), lifeline];
         let numbers = kept.map(|fd| fd.as_raw_fd().to_string()).join(" ");
-        let mut value = format!("{role} {point} {passes} {numbers} {}", owner.word());
+        let mut value = format!("{role} {point} {passes} {numbers} {}", reserved.map_or(0, Owner::word));
         for argument in arguments {
             value.push_str(&format!(" {argument}"));
         }
@@ -73,15 +94,27 @@ impl Child {
         let standard = [0, 1, 2].map(|number| process::standard(number).expect("there are free descriptors"));
         let standard = [standard[0].as_fd(), standard[1].as_fd(), standard[2].as_fd()];
         let pid = process::spawn(&command, standard, &kept).expect("the test program can be started");
-        arena.record_pid(owner, pid);
+        if let Some(owner) = reserved {
+            arena.record_pid(owner, pid);
+        }
         let process = process::open(pid).expect("a child that was not reaped has a descriptor");
-        Self { arena, owner, pid, process, status: None, cleaned: false }
+        Self { arena, reserved, pid, process, status: None, cleaned: false }
+    }
+
+    /// What the arena calls it; `None` for a guest that has no slot yet, or no longer.
+    #[must_use]
+    pub fn slot(&self) -> Option<Owner> {
+        let of_guest = || self.arena.processes().into_iter().find(|process| process.pid == self.pid);
+        self.reserved.or_else(|| of_guest().map(|process| process.owner))
     }
 
     /// What the arena calls it.
+    ///
+    /// # Panics
+    /// If that is nothing: see [`slot`](Self::slot).
     #[must_use]
     pub fn owner(&self) -> Owner {
-        self.owner
+        self.slot().expect("the child has a slot")
     }
 
     /// Sends it SIGKILL. Does not wait for its end.
@@ -116,7 +149,12 @@ impl Child {
     /// What the kernel knows of a process that hangs.
     fn state(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.pid)).unwrap_or_default();
-        format!("wchan {}, syscall {}, {:?}", read("wchan"), read("syscall").trim(), self.arena.process(self.owner))
+        format!(
+            "wchan {}, syscall {}, {:?}",
+            read("wchan"),
+            read("syscall").trim(),
+            self.slot().and_then(|owner| self.arena.process(owner))
+        )
     }
 
     /// Waits for its end and gives back what it held; its slot stays, so that it can be asked what it had claimed.
@@ -125,16 +163,24 @@ impl Child {
     /// If it runs for longer than [`PATIENCE`], or cannot be cleaned up after.
     pub fn clean(&mut self) -> ExitStatus {
         let status = self.wait();
-        if !self.cleaned {
-            self.arena.clean(self.owner, End::Status(status)).expect("what a child held can be given back");
+        if let (false, Some(owner)) = (self.cleaned, self.slot()) {
+            self.arena.clean(owner, End::Status(status)).expect("what a child held can be given back");
             self.cleaned = true;
         }
         status
     }
 
     /// Waits for its end and gives back all it had, with its slot.
+    #[must_use]
     pub fn finish(mut self) -> ExitStatus {
         self.clean()
+    }
+
+    /// As [`finish`](Self::finish), after SIGKILL.
+    #[must_use]
+    pub fn finish_killed(self) -> ExitStatus {
+        self.kill();
+        self.finish()
     }
 }
 
@@ -149,6 +195,8 @@ impl Drop for Child {
             self.kill();
         }
         self.clean();
-        self.arena.return_slot(self.owner).expect("the slot of an ended process can be given back");
+        if let Some(owner) = self.reserved {
+            self.arena.return_slot(owner).expect("the slot of an ended process can be given back");
+        }
     }
 }

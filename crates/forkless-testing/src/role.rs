@@ -103,12 +103,14 @@ fn play(value: &str, kinds: &'static [Kind], roles: &[Role]) {
         assert!(crash::arm(&point, passes), "points where a process can be made to die are in debug builds only");
     }
     let (arena, lifeline) = (descriptor(&word()), descriptor(&word()));
-    let owner = word().parse().ok().and_then(Owner::from_word).expect("the parent reserved a slot");
+    let owner = word().parse().ok().and_then(Owner::from_word);
     let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("the parent asks for a role in `roles!`");
     // Ends with the test, however that ends.
     std::mem::forget(orphan::die_with(lifeline.as_fd()).expect("the parent lives"));
     let arena = Arena::join(arena, kinds).expect("the parent's arena can be joined");
-    arena.arrive(owner).expect("the parent waits for this process");
+    if let Some(owner) = owner {
+        arena.arrive(owner).expect("the parent waits for this process");
+    }
     role(Scene { arena, arguments: words });
 }
 
