@@ -124,12 +124,13 @@ def pair(trap: Trap, case: Case, items: int, timeout: float) -> Pair:
     )
     expected = forkless_path.with_suffix(".out").read_text()
     limit = min(timeout, case.standard_limit or timeout)
+    where = f"on {python_version()}" + ("" if segments() is not None else " without /dev/shm")
     standard = run(standard_path, arguments, limit=limit, on_stdin=case.on_stdin)
     forkless = run(forkless_path, arguments, limit=timeout, on_stdin=case.on_stdin)
     return Pair(
         case,
         standard,
-        observe(case, standard, expected, python_version()),
+        observe(case, standard, expected, where),
         forkless,
         check(case, forkless, expected, items),
     )

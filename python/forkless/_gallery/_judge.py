@@ -37,14 +37,14 @@ class Check:
     detail: str = ""
 
 
-def observe(case: Case, half: Half, expected_output: str, version: str) -> Observation:
+def observe(case: Case, half: Half, expected_output: str, where: str) -> Observation:
     """Judges the standard half by nothing but what it did.
 
     Args:
         case: What was run.
         half: What happened.
         expected_output: The template of the output of a program that works.
-        version: Of Python, for the summary.
+        where: The version of Python, for the summary, or what else may be the reason.
     """
     symptom = case.symptom(half)
     if symptom is not None:
@@ -52,9 +52,9 @@ def observe(case: Case, half: Half, expected_output: str, version: str) -> Obser
     # Where the halves print different things, the exit code has to do.
     well = _end(case, half) is None and not half.error and not any(child.exit_code for child in half.children)
     if well and (case.killed or case.takes_items or pattern(expected_output).fullmatch(half.stdout)):
-        return Observation("gone", f"no longer reproduces on {version}: it works")
+        return Observation("gone", f"no longer reproduces {where}: it works")
     did = half.error.partition(":")[0] if half.error else describe_end(half)
-    return Observation("changed", f"no longer reproduces on {version}: {did} instead of {case.expected}")
+    return Observation("changed", f"no longer reproduces {where}: {did} instead of {case.expected}")
 
 
 def check(case: Case, half: Half, expected_output: str, items: int) -> list[Check]:

@@ -345,7 +345,7 @@ is gone, however they went; until then it lasts as long as anybody holds it, who
             Case(
                 "creator",
                 "a child makes a segment and ends before the parent looks",
-                "a FileNotFoundError",
+                "a segment gone with its creator",
                 error("FileNotFoundError", after="child exit code: 0"),
                 shows="parent reads .+",
             ),
