@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import forkless
 import jobs
 import pytest
@@ -311,6 +312,32 @@ def test_main_runs_once_however_it_is_run(how: Any, method: str) -> None:
     lines = run_program(UNGUARDED.format(method=method), how=how).check().splitlines()
     assert [line.split()[0] for line in lines] == ["run", "answer", "exit"]
     assert lines[1:] == ["answer 42", "exit code 0"]
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("options", [(), ("-I", "-S")])
+def test_modules_are_found_where_the_parent_found_them(
+    method: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in ("pickle", "signal", "threading"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('a file of the user')")
+    outcome = run_program(
+        f"""
+import os, sys
+sys.path.insert(0, {str(Path(forkless.__file__).parent.parent)!r})
+sys.path.append({str(Path(cloudpickle.__file__).parent.parent)!r})
+os.chdir({str(tmp_path)!r})
+import forkless
+offset = 1
+def target():
+    print(offset, sys.path[0] == {str(tmp_path)!r})
+process = forkless.get_context({method!r}).Process(target=target)
+process.start()
+process.join()
+""",
+        python=(sys.executable, *options),
+    )
+    assert outcome.check() == "1 False\n"
 
 
 def test_a_traceback_names_the_process_and_the_line() -> None:

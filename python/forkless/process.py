@@ -470,7 +470,11 @@ def _before_start() -> None:
 
         from . import _forkless
 
-        _forkless.configure(executable or sys.executable, _args_from_interpreter_flags())
+        # The import path too: `-c` puts the current directory first, whose files may hide those of the
+        # standard library, and forkless itself may have been found where only this program looks.
+        path = [os.path.abspath(os.fsdecode(entry)) for entry in sys.path]
+        prelude = f"import sys; sys.path[:] = {path!a}\n"
+        _forkless.configure(executable or sys.executable, _args_from_interpreter_flags(), prelude)
         _configured = True
     active_children()
     flush_streams()
