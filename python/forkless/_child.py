@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._forkless import Job
 
 # How programs started by this process find its tree; published by the core, not by the parent.
-_TREE = "FORKLESS_TREE"
+_TREE = b"FORKLESS_TREE"
 
 
 def run(job: "Job") -> NoReturn:
@@ -87,9 +87,9 @@ def _open_stream(old: Any, descriptor: int, unbuffered: bool) -> IO[str] | None:
     )
 
 
-def _adopt_environment(environment: dict[str, str]) -> None:
+def _adopt_environment(environment: dict[bytes, bytes]) -> None:
     """Makes `os.environ` equal to the parent's, except for what the core keeps there."""
-    own = os.environ
+    own = os.environb
     for name in [name for name in own if name not in environment and name != _TREE]:
         del own[name]
     for name, value in environment.items():

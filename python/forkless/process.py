@@ -426,7 +426,7 @@ def _pack(process: Process) -> "tuple[bytes, Sequence[Shared]]":
     preparation = {
         "name": process._name,
         "directory": _directory(),
-        "environment": dict(os.environ),
+        "environment": _environment(),
         "umask": _umask(),
         "path": list(map(os.fsdecode, sys.path)),
         "arguments": list(getattr(sys, "argv", [])),
@@ -436,6 +436,14 @@ def _pack(process: Process) -> "tuple[bytes, Sequence[Shared]]":
         "ignore_interrupt": process._ignore_interrupt or signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
     }
     return pickle.dumps((preparation, body), protocol=5), handles
+
+
+def _environment() -> dict[bytes, bytes]:
+    # Under its mapping is a dictionary of bytes: a copy of that costs 1 µs, decoding every entry 20 to 60.
+    data: dict[bytes, bytes] | None = getattr(os.environ, "_data", None)
+    if data is not None:
+        return data.copy()
+    return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
 
 def _directory() -> str | None:
