@@ -19,7 +19,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -363,11 +363,13 @@ def family(root: int) -> Iterator[int]:
         found.extend(pid for pid, its_parent in parents.items() if its_parent == parent)
 
 
-def files_of(pid: int) -> Iterable[str]:
+def files_of(pid: int) -> set[str]:
     """Paths of what a process has open or mapped."""
+    found = set()
     with contextlib.suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                yield os.readlink(entry.path)
+                found.add(os.readlink(f"/proc/{pid}/fd/{entry}"))
         for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
-            yield line.partition("/")[1] + line.partition("/")[2]
+            found.add("/" + line.partition("/")[2])
+    return found
