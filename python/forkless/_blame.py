@@ -3,7 +3,7 @@
 import io
 from collections import deque
 from collections.abc import Iterator, Sequence
-from types import CellType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 from . import _pickling
@@ -90,36 +90,30 @@ _WITHOUT = ("__dict__", "__weakref__", "__doc__")
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
-    from ._byvalue import _scan
+    from ._units import content, scan
 
     if _pickling.find(function):
         return
     module = function.__globals__.get("__name__")
-    for name in () if _pickling.importable(module) else _scan(function.__code__).names:
+    for name in () if _pickling.importable(module) else scan(function.__code__).names:
         if name in function.__globals__:
             yield f" -> the global {name!r}", function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        yield f" -> the variable {name!r}", _content(cell)
+        yield f" -> the variable {name!r}", content(cell)
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         yield " -> a default argument", value
     yield from ((f".{name}", value) for name, value in vars(function).items())
 
 
-def _content(cell: CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
 def _parts_of_instance(obj: Any) -> Iterator[tuple[str, object]]:
     try:
-        reduced = obj.__reduce_ex__(5)
+        reduced: Any = obj.__reduce_ex__(5)
     except Exception:
         return
-    if not isinstance(reduced, tuple):
+    if isinstance(reduced, str):
         return
-    _, arguments, state, items, pairs, *_ = (*reduced, None, None, None, None)
+    parts: list[Any] = [*reduced, None, None, None, None]
+    arguments, state, items, pairs = parts[1:5]
     for each in state if isinstance(state, tuple) else (state,):
         if isinstance(each, dict):
             yield from ((f".{name}", value) for name, value in each.items())

@@ -14,7 +14,8 @@ class ProcessMemory:
         pid: Its process id.
         name: What it is called.
         role: "main", "template", "child", or "guest" for one that attached by itself.
-        rss: Resident pages. What several processes share is counted in each of them, so sums of it mean little.
+        rss: Resident pages. What several processes share is counted in each of them, so sums of it mean
+        little.
         pss: The same with each shared page divided by the number of processes that have it: these add up.
         uss: Pages that no other process has: what would be free again if this process ended.
         private_dirty: Those of them that were written to; for a forked process, what it has copied or made.
@@ -85,8 +86,8 @@ def _megabytes(of: ProcessMemory | MemoryReport) -> list[str]:
 def memory_report() -> MemoryReport:
     """Measures every process of this tree, this one included.
 
-    The kernel counts page by page, which takes about a millisecond for each 100 MB. A process that ends meanwhile
-    is left out. Without children there is only this process, and nothing is started for the report.
+    The kernel counts page by page, which takes about a millisecond for each 100 MB. A process that ends
+    meanwhile is left out. Without children there is only this process, and nothing is started for the report.
 
     Returns:
         The sizes at this moment.

@@ -1,9 +1,9 @@
 """Pickles for the journey between processes of one tree.
 
-What can be imported travels by reference, as in `pickle`, and at about its cost: the C pickler does the work and asks
-`Pickler.reducer_override` only about what is no plain value. Functions and classes that a child cannot import, those of
-`__main__` first of all, travel by value; see `_byvalue`, which is loaded when the first of them is met. Errors name
-the path to what does not pickle; see `_blame`.
+What can be imported travels by reference, as in `pickle`, and at about its cost: the C pickler does the work
+and asks `Pickler.reducer_override` only about what is no plain value. Functions and classes that a child
+cannot import, those of `__main__` first of all, travel by value; see `_byvalue`, which is loaded when the
+first of them is met. Errors name the path to what does not pickle; see `_blame`.
 
 Nothing here holds a lock: a finaliser that runs in the middle of `dumps` may call `dumps` itself.
 """
@@ -45,7 +45,7 @@ class PicklingError(pickle.PicklingError, TypeError):
 
 
 class Pickler(_pickle.Pickler):
-    """The C pickler, which asks back about functions, classes, shared objects and a few types that pickle refuses.
+    """The C pickler, asking about functions, classes, shared objects and a few types that pickle refuses.
 
     Attributes:
         handles: The shared objects met so far.
@@ -64,17 +64,17 @@ class Pickler(_pickle.Pickler):
     def writer(self) -> "Writer":
         """What reduces functions and classes by value."""
         if self._writer is None:
-            from ._byvalue import Writer
-
-            self._writer = Writer(self)
+            self._writer = _make_writer(self)
         return self._writer
 
     def reducer_override(self, obj: Any) -> Any:
-        """Called for everything but numbers, strings and the built-in containers, and once for each object."""
+        """Called once for each object, except for numbers, strings and the built-in containers."""
         kind = type(obj)
+        if kind is FunctionType:
+            return NotImplemented if find(obj) else self.writer.function(obj)
         if kind in self._plain:
             return NotImplemented
-        handler = _handlers.get(kind)
+        handler = handlers.get(kind)
         if handler is not None:
             return handler(self, obj)
         if issubclass(kind, type):
@@ -102,6 +102,15 @@ class Pickler(_pickle.Pickler):
         self.handles = []
         self._writer = None
         self._plain.clear()
+
+
+def _make_writer(pickler: Pickler) -> "Writer":
+    """Loads what is needed for that, the first time."""
+    global _make_writer
+    from ._byvalue import Writer
+
+    _make_writer = Writer
+    return Writer(pickler)
 
 
 class _Output:
@@ -185,10 +194,11 @@ def main_spec() -> dict[str, str | None]:
 
 
 def adopt_main(spec: dict[str, str | None]) -> None:
-    """Gives this child an empty `__main__` that stands for its parent's. No line of the parent's program runs.
+    """Gives this child an empty `__main__` in place of its parent's. No line of the parent's program runs.
 
-    Functions and classes of the parent's `__main__` appear in it as they arrive, so that everything that looks them
-    up by name finds them: `pickle.dumps(instance)` for one. To be called before anything is loaded.
+    Functions and classes of the parent's `__main__` appear in it as they arrive, so that everything that
+    looks them up by name finds them: `pickle.dumps(instance)` for one. To be called before anything is
+    loaded.
 
     Args:
         spec: What the parent's `main_spec` returned.
@@ -214,11 +224,14 @@ _first_main: object = None
 def find(obj: Any) -> bool:
     """Whether another process finds this function or class by importing its module."""
     name = obj.__module__
-    module = sys.modules.get(name)
-    if module is None or (_importable.get(name) is not module and not importable(name)):
+    module = _modules.get(name)
+    if module is None or name == "__main__" or (_importable.get(name) is not module and not importable(name)):
         return False
-    found = getattr(module, obj.__qualname__, None)
-    return found is obj or ("." in obj.__qualname__ and resolve(module, obj.__qualname__)[1] is obj)
+    path = obj.__qualname__
+    return getattr(module, path, None) is obj or ("." in path and resolve(module, path)[1] is obj)
+
+
+_modules = sys.modules
 
 
 def resolve(module: object, path: str) -> tuple[Any, Any]:
@@ -273,10 +286,6 @@ def _same_file(one: str | None, other: str | None) -> bool:
         return False
 
 
-def _function(pickler: Pickler, obj: FunctionType) -> Any:
-    return NotImplemented if find(obj) else pickler.writer.function(obj)
-
-
 def _class(pickler: Pickler, obj: type) -> Any:
     return NotImplemented if find(obj) or obj in _SINGLE else pickler.writer.klass(obj)
 
@@ -321,15 +330,14 @@ def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
     return NotImplemented
 
 
-_handlers: dict[type, Callable[[Pickler, Any], Any]] = {
-    FunctionType: _function,
+handlers: dict[type, Callable[[Pickler, Any], Any]] = {
     type: _class,
     MethodType: _method,
     ModuleType: _module,
     memoryview: _memoryview,
     type(lru_cache(len)): _cached_function,
 }
-_handlers.update(
+handlers.update(
     dict.fromkeys(
         (
             CellType,
@@ -385,7 +393,8 @@ def view(
     """A read-only array over a shared buffer, without a copy."""
     import numpy
 
-    return numpy.ndarray(shape, dtype, shared, offset, strides)
+    buffer: Any = shared
+    return numpy.ndarray(shape, dtype, buffer, offset, strides)
 
 
 def _dataclass_constant(pickler: Pickler, obj: Any) -> Any:

@@ -25,9 +25,10 @@ def share(obj: "Buffer") -> SharedBuffer: ...
 def share(obj: Any) -> Any:
     """Copies data into shared memory, read-only: no process that gets it copies it again.
 
-    The result can be sent at any time, to any process, as an argument, through a queue, or as a global variable that
-    a task uses; what travels is a few bytes that say where it is. It lives until the last process is done
-    with it. `multiprocessing` has no such thing: its `shared_memory` is writable, has to be named, closed and unlinked.
+    The result can be sent at any time, to any process, as an argument, through a queue, or as a global
+    variable that a task uses; what travels is a few bytes that say where it is. It lives until the last
+    process is done with it. `multiprocessing` has no such thing: its `shared_memory` is writable, has to be
+    named, closed and unlinked.
 
     Args:
         obj: A NumPy array of any type except `object`, or anything else whose bytes can be read as one block:
@@ -76,7 +77,7 @@ def _share_array(numpy: Any, array: Any) -> Any:
         return array
     if array.dtype.hasobject:
         raise TypeError(
-            f"cannot share an array of type {array.dtype}: its items are Python objects, which belong to one process; "
+            f"cannot share an array of type {array.dtype}: its items are Python objects of this process; "
             "convert it to a type of numbers or fixed-width strings"
         )
     if type(array) is not numpy.ndarray:
