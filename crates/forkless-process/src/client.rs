@@ -111,6 +111,12 @@ impl Client {
             let status = process::reap(client.template_pid).flatten();
             arena.clean(client.owner, status.map_or(End::Unknown, End::Status))?;
             arena.return_slot(client.owner)?;
+            // Its standbys have nobody to tell how they end.
+            while let Some(standby) = arena.claim_standby("dismissed")? {
+                kill(arena, standby);
+                arena.disown(standby)?;
+                arena.clean(standby, End::Unknown)?;
+            }
         }
         Ok(())
     }
@@ -189,17 +195,12 @@ impl Client {
         handles: &[&Lease],
     ) -> Result<Pending, Error> {
         let job = Parcel::pack(arena, job, handles)?;
-        let standard = [0, 1, 2].map(process::standard);
-        let [Ok(stdin), Ok(stdout), Ok(stderr)] = standard else {
-            return Err(Error::System { action: "copy standard input and output for the child", errno: Errno::MFILE });
-        };
         let mut pending = Pending {
             arena,
             program: program.clone(),
             method,
             name: name.to_owned(),
             job: Some(job),
-            standard: [stdin, stdout, stderr],
             asked: None,
             tries: 0,
         };
@@ -262,6 +263,16 @@ fn discard(client: *mut Client, arena: &'static Arena) {
     }
 }
 
+/// Kills a process that is not reaped before it is told apart from a later one with its number.
+fn kill(arena: &'static Arena, owner: Owner) {
+    let pid = arena.pid_word(owner).map_or(0, |pid| pid.load(Ordering::Acquire));
+    if let Ok(process) = process::open(pid)
+        && arena.end(owner).is_none()
+    {
+        let _ = process::send_signal(process.as_fd(), SIGKILL);
+    }
+}
+
 /// A child that was asked for and is not there yet. Dropped before it is, it never runs its job, or is killed.
 #[derive(Debug)]
 pub struct Pending {
@@ -270,7 +281,6 @@ pub struct Pending {
     method: Method,
     name: String,
     job: Option<Parcel>,
-    standard: [OwnedFd; 3],
     asked: Option<(&'static Client, Owner)>,
     tries: u32,
 }
@@ -284,10 +294,20 @@ impl Pending {
         while self.tries < TRIES {
             self.tries += 1;
             let client = Client::get(self.arena, &self.program)?;
+            if let Some(standby) = self.claim_standby()? {
+                self.asked = Some((client, standby));
+                self.arena.assign(standby, job)?;
+                // Should the template be gone, there is nothing to refill.
+                let _ = socket::send(client.socket.as_fd(), &Request::Refill.to_bytes(), &[]);
+                return Ok(());
+            }
+            let [Ok(stdin), Ok(stdout), Ok(stderr)] = [0, 1, 2].map(process::standard) else {
+                return Err(Error::System { action: "copy the standard streams for the child", errno: Errno::MFILE });
+            };
             let owner = self.arena.reserve_slot(Role::Child, &self.name)?;
             self.asked = Some((client, owner));
             let request = Request::Start { method: self.method, owner, job };
-            let descriptors = [&self.standard[0], &self.standard[1], &self.standard[2]].map(AsFd::as_fd);
+            let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
             if socket::send(client.socket.as_fd(), &request.to_bytes(), &descriptors).is_ok() {
                 return Ok(());
             }
@@ -295,6 +315,12 @@ impl Pending {
         }
         let pid = Client::last_pid();
         Err(Error::TemplateDied { pid, name: self.name.clone() })
+    }
+
+    /// A process that waits for a job, if there is one that would be like a fresh one.
+    fn claim_standby(&self) -> Result<Option<Owner>, Error> {
+        let fits = self.method == Method::Forkserver && self.arena.streams()? == process::own_streams();
+        Ok(if fits { self.arena.claim_standby(&self.name)? } else { None })
     }
 
     /// Waits for the child, at most `bound` (and at most 50 ms); `None` if it is not there yet.
@@ -328,12 +354,7 @@ impl Pending {
     fn give_up(&mut self) {
         let Some((_, owner)) = self.asked.take() else { return };
         // A slot given back makes a child that comes late turn round; one that is there already is killed.
-        let pid = self.arena.pid_word(owner).map_or(0, |pid| pid.load(Ordering::Acquire));
-        if let Ok(process) = process::open(pid)
-            && self.arena.end(owner).is_none()
-        {
-            let _ = process::send_signal(process.as_fd(), SIGKILL);
-        }
+        kill(self.arena, owner);
         let _ = self.arena.disown(owner);
         let _ = self.arena.return_slot(owner);
     }

@@ -40,6 +40,7 @@ const START_FORKSERVER: u32 = 1;
 const START_SPAWN: u32 = 2;
 const ATTACH: u32 = 3;
 const SHUTDOWN: u32 = 4;
+const REFILL: u32 = 5;
 
 /// `flk1`, so that a stray connection is told from ours.
 const MAGIC: u32 = u32::from_le_bytes(*b"flk1");
@@ -53,6 +54,8 @@ pub(crate) enum Request {
     Attach,
     /// End, with all children.
     Shutdown,
+    /// A standby was taken: another one is wanted.
+    Refill,
 }
 
 /// The message's layout.
@@ -86,6 +89,7 @@ impl Request {
             }
             Self::Attach => wire.operation = ATTACH,
             Self::Shutdown => wire.operation = SHUTDOWN,
+            Self::Refill => wire.operation = REFILL,
         }
         let mut bytes = [0; SIZE];
         bytes.copy_from_slice(wire.as_bytes());
@@ -102,6 +106,7 @@ impl Request {
             START_SPAWN => Method::Spawn,
             ATTACH => return Ok(Self::Attach),
             SHUTDOWN => return Ok(Self::Shutdown),
+            REFILL => return Ok(Self::Refill),
             _ => return Err(Error::Protocol("unknown request")),
         };
         let owner = Owner::from_word(wire.owner).ok_or(Error::Protocol("no such slot"))?;
@@ -123,6 +128,7 @@ mod tests {
             Request::Start { method: Method::Forkserver, owner, job },
             Request::Attach,
             Request::Shutdown,
+            Request::Refill,
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
         }

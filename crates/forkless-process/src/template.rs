@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use forkless_ipc::{KINDS, Parcel};
 use forkless_shm::slot::End;
-use forkless_shm::{Arena, Handle, Owner};
-use forkless_sys::process::{self, Command};
+use forkless_shm::{Arena, Handle, Owner, Role};
+use forkless_sys::process::{self, Command, StreamsIdentity};
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, crash, orphan, proc, socket};
 
 use crate::client::Invitation;
@@ -47,6 +47,18 @@ pub enum Fork {
 /// The reason given in a slot when the template has threads; no error number is as large.
 pub(crate) const THREADS: u16 = u16::MAX;
 
+/// How many standbys wait once somebody has asked for a child.
+const STANDBYS: usize = 2;
+
+/// How long it must have been quiet before a standby is forked: a child that was just started has the processor first.
+const QUIET: Duration = Duration::from_millis(2);
+
+/// How often to look for what announces itself to nobody: lost SIGCHLDs, other standard streams of the root.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What no three streams are.
+const NO_STREAMS: StreamsIdentity = [u64::MAX; 6];
+
 /// How long the children may take to be gone once they were killed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -58,13 +70,20 @@ struct Template {
     listener: OwnedFd,
     signals: OwnedFd,
     root: OwnedFd,
+    root_pid: u32,
     lifeline: OwnedFd,
     /// Held open for its life; see [`orphan`].
     _lifeline_held: OwnedFd,
     name: String,
+    pid: u32,
     me: Owner,
     connections: Vec<OwnedFd>,
     children: HashMap<u32, Owner>,
+    /// The root's standard streams, which standbys have as theirs; none before the first child, and none while the root
+    /// has others: a pipe must not be kept open by a process that nobody knows.
+    streams: Option<[OwnedFd; 3]>,
+    /// Standbys that are wanted and not there.
+    missing: usize,
     /// Processes of the tree that are nobody's child here: the root, forks by user code, strangers.
     watched: Vec<(OwnedFd, u32)>,
 }
@@ -79,8 +98,12 @@ pub fn serve(ready: impl FnOnce(&str), mut fork: impl FnMut() -> Result<Fork, Er
     let mut template = Template::enter(invitation)?;
     ready(&template.name);
     loop {
-        if let Some(job) = template.turn(&mut fork)? {
-            return Ok(job);
+        if let Some(birth) = template.turn(&mut fork)? {
+            let arena = template.arena;
+            let parent = template.pid;
+            // The template's descriptors go before anything of the child's happens.
+            drop(template);
+            return birth.run(arena, parent);
         }
     }
 }
@@ -92,27 +115,57 @@ pub fn serve(ready: impl FnOnce(&str), mut fork: impl FnMut() -> Result<Fork, Er
 pub fn adopt() -> Result<Job, Error> {
     let ticket = client::Ticket::from_environment()?;
     process::close_all_but(&[ticket.arena.as_raw_fd(), ticket.lifeline.as_raw_fd()]);
+    die_with(ticket.lifeline.as_fd());
     let arena = Arena::join(ticket.arena, KINDS)?;
     client::set_template(&ticket.name, ticket.template);
     process::unblock_interrupts();
-    begin(arena, ticket.owner, ticket.lifeline.as_fd(), ticket.job, Method::Spawn)
+    arena.arrive(ticket.owner)?;
+    Ok(Job { parcel: Parcel::open(arena, ticket.job)?, method: Method::Spawn })
 }
 
-/// In a new child: takes its slot and its job. Exits where there is no sense in going on.
-fn begin(
-    arena: &'static Arena,
-    owner: Owner,
-    lifeline: BorrowedFd<'_>,
-    job: Handle,
-    method: Method,
-) -> Result<Job, Error> {
+/// Ties this child's life to its tree's. There is no sense in going on without.
+fn die_with(lifeline: BorrowedFd<'_>) {
     match orphan::die_with(lifeline) {
         // Open for the rest of this process's life.
         Ok(own) => std::mem::forget(own),
         Err(_) => process::exit_now(1),
     }
-    arena.arrive(owner)?;
-    Ok(Job { parcel: Parcel::open(arena, job)?, method })
+}
+
+/// A forked child that is about to leave the template's code.
+enum Birth {
+    /// With a job.
+    Child(Owner, Handle),
+    /// To wait for one.
+    Standby(Owner),
+}
+
+impl Birth {
+    fn run(self, arena: &'static Arena, template: u32) -> Result<Job, Error> {
+        let job = match self {
+            Self::Child(owner, job) => {
+                arena.arrive(owner)?;
+                job
+            }
+            Self::Standby(owner) => {
+                arena.arrive(owner)?;
+                Self::wait(arena, template)?
+            }
+        };
+        Ok(Job { parcel: Parcel::open(arena, job)?, method: Method::Forkserver })
+    }
+
+    fn wait(arena: &'static Arena, template: u32) -> Result<Handle, Error> {
+        let me = arena.offer_standby()?;
+        loop {
+            if let Some(job) = arena.assignment_within(me, TICK)? {
+                return Ok(job);
+            }
+            if process::parent_id() != template {
+                process::exit_now(0);
+            }
+        }
+    }
 }
 
 impl Template {
@@ -134,24 +187,31 @@ impl Template {
             listener,
             signals,
             root,
+            root_pid,
             lifeline,
             _lifeline_held: lifeline_held,
             name,
             me: owner,
             connections: Vec::new(),
             children: HashMap::new(),
+            streams: None,
+            missing: 0,
+            pid: process::id(),
             watched: Vec::new(),
         })
     }
 
     /// Waits for something to happen and sees to it. `Some` in a new child.
-    fn turn(&mut self, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Job>, Error> {
+    fn turn(&mut self, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Birth>, Error> {
         let fixed = [self.root.as_fd(), self.signals.as_fd(), self.listener.as_fd()];
         let connections = self.connections.iter().map(AsFd::as_fd);
         let watched = self.watched.iter().map(|(process, _)| process.as_fd());
         let all: Vec<_> = fixed.into_iter().chain(connections).chain(watched).collect();
-        // SIGCHLD can be lost to a signal handler of a preloaded module; look for ended children now and then.
-        let Ok(ready) = process::readable(&all, Duration::from_secs(1)) else { return Ok(None) };
+        let patience = if self.missing > 0 { QUIET } else { TICK };
+        let Ok(ready) = process::readable(&all, patience) else { return Ok(None) };
+        if !ready.contains(&true) {
+            return self.idle(fork);
+        }
         let (root, signals, listener) = (ready[0], ready[1], ready[2]);
         let connections = ready[3..3 + self.connections.len()].to_vec();
         let watched = ready[3 + self.connections.len()..].to_vec();
@@ -168,8 +228,8 @@ impl Template {
             self.clean_up_after(pid)?;
         }
         for index in (0..connections.len()).rev().filter(|&index| connections[index]) {
-            if let Some(job) = self.answer(index, fork)? {
-                return Ok(Some(job));
+            if let Some(birth) = self.answer(index, fork)? {
+                return Ok(Some(birth));
             }
         }
         if listener {
@@ -200,7 +260,7 @@ impl Template {
     }
 
     /// Reads one request and does it.
-    fn answer(&mut self, index: usize, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Job>, Error> {
+    fn answer(&mut self, index: usize, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Birth>, Error> {
         let mut bytes = [0; SIZE];
         let received = socket::receive(self.connections[index].as_fd(), &mut bytes);
         let request = match received {
@@ -212,7 +272,11 @@ impl Template {
         };
         match request {
             Ok((Request::Start { method, owner, job }, descriptors)) => {
-                self.start(method, owner, job, &descriptors, fork)
+                self.start(method, owner, job, descriptors, fork)
+            }
+            Ok((Request::Refill, _)) => {
+                self.count_missing();
+                Ok(None)
             }
             Ok((Request::Attach, _)) => {
                 let file = self.arena.file();
@@ -234,14 +298,14 @@ impl Template {
         method: Method,
         owner: Owner,
         job: Handle,
-        standard: &[OwnedFd],
+        standard: Vec<OwnedFd>,
         fork: &mut impl FnMut() -> Result<Fork, Errno>,
-    ) -> Result<Option<Job>, Error> {
-        let [stdin, stdout, stderr] = standard else {
+    ) -> Result<Option<Birth>, Error> {
+        let Ok(owned) = <[OwnedFd; 3]>::try_from(standard) else {
             self.refuse(owner, Errno::INVAL.raw_os_error() as u16);
             return Ok(None);
         };
-        let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let standard = [owned[0].as_fd(), owned[1].as_fd(), owned[2].as_fd()];
         crash::point("template.start");
         let started = match method {
             Method::Forkserver if proc::thread_count().is_some_and(|count| count > 1) => {
@@ -252,10 +316,14 @@ impl Template {
             Method::Spawn => self.spawn(owner, job, standard).map(Fork::Parent),
         };
         match started {
-            Ok(Fork::Child) => self.become_child(owner, job, standard).map(Some),
+            Ok(Fork::Child) => {
+                self.leave(standard)?;
+                Ok(Some(Birth::Child(owner, job)))
+            }
             Ok(Fork::Parent(pid)) => {
                 self.children.insert(pid, owner);
                 self.arena.record_pid(owner, pid);
+                self.keep_streams(owned)?;
                 Ok(None)
             }
             Err(errno) => {
@@ -282,13 +350,76 @@ impl Template {
         process::spawn(&command, standard, &[file, self.lifeline.as_fd()])
     }
 
-    /// In the forked child, which drops the template's descriptors when it leaves [`serve`].
-    fn become_child(&mut self, owner: Owner, job: Handle, standard: [BorrowedFd<'_>; 3]) -> Result<Job, Error> {
+    /// In the forked child: becomes a process of its own.
+    fn leave(&self, standard: [BorrowedFd<'_>; 3]) -> Result<(), Error> {
         process::unblock_child_signals();
         for (target, source) in (0..).zip(standard) {
             process::set_standard(source, target).map_err(Error::system("set up standard input and output"))?;
         }
-        begin(self.arena, owner, self.lifeline.as_fd(), job, Method::Forkserver)
+        die_with(self.lifeline.as_fd());
+        Ok(())
+    }
+
+    /// Takes the streams of a request for the standbys to come, if they are the root's and not those it has.
+    fn keep_streams(&mut self, streams: [OwnedFd; 3]) -> Result<(), Error> {
+        let identity = process::streams_identity([streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()]);
+        if identity != self.arena.streams()? && identity == process::streams_of(self.root_pid) {
+            self.dismiss_standbys()?;
+            self.streams = Some(streams);
+            self.arena.set_streams(identity)?;
+        }
+        self.count_missing();
+        Ok(())
+    }
+
+    fn count_missing(&mut self) {
+        let wanted = if self.streams.is_some() { STANDBYS } else { 0 };
+        self.missing = wanted.saturating_sub(self.arena.standbys());
+    }
+
+    /// Nothing happened for a while: time for what can wait. `Some` in a new standby.
+    fn idle(&mut self, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Birth>, Error> {
+        // SIGCHLD can be lost to a signal handler of a preloaded module.
+        self.reap()?;
+        if self.streams.is_some() && self.arena.streams()? != process::streams_of(self.root_pid) {
+            self.dismiss_standbys()?;
+            self.streams = None;
+            self.arena.set_streams(NO_STREAMS)?;
+        }
+        self.count_missing();
+        let Some(streams) = self.streams.as_ref().filter(|_| self.missing > 0) else { return Ok(None) };
+        if proc::thread_count().is_none_or(|count| count > 1) {
+            self.missing = 0;
+            return Ok(None);
+        }
+        let owner = self.arena.reserve_slot(Role::Standby, "standby")?;
+        match fork() {
+            Ok(Fork::Child) => {
+                self.leave([streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()])?;
+                return Ok(Some(Birth::Standby(owner)));
+            }
+            Ok(Fork::Parent(pid)) => {
+                self.children.insert(pid, owner);
+                self.arena.record_pid(owner, pid);
+                self.missing -= 1;
+            }
+            Err(_) => {
+                // Out of processes: not for a standby to say. The next tick tries again.
+                self.arena.return_slot(owner)?;
+                self.missing = 0;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends the standbys that wait, after claiming them so that nobody else does.
+    fn dismiss_standbys(&mut self) -> Result<(), Error> {
+        while let Some(standby) = self.arena.claim_standby("dismissed")? {
+            if let Some((pid, _)) = self.children.iter().find(|(_, owner)| **owner == standby) {
+                process::kill_child(*pid);
+            }
+        }
+        Ok(())
     }
 
     /// Writes down how each ended child ended and gives back what it held.

@@ -98,7 +98,9 @@ impl Arena {
     /// Guests come and go without anybody who reaps them: each cleans up after those before it.
     pub(crate) fn clean_up_after_guests(&'static self) -> Result<(), Error> {
         for guest in self.processes() {
-            if guest.role == Role::Guest && guest.live && self.is_dead(guest.owner) {
+            // Also those that died before they lived, or whose cleaner died.
+            let gone = self.is_dead(guest.owner) || self.is_ended(guest.owner);
+            if guest.role == Role::Guest && gone {
                 self.clean(guest.owner, End::Unknown)?;
             }
         }
@@ -109,6 +111,10 @@ impl Arena {
     fn steal(&'static self, dead: Owner) -> Result<Option<Lease>, Error> {
         let me = self.me()?;
         let mut transaction = Transaction::begin(self)?;
+        if !self.is_marked_ended(dead)? {
+            // Another cleaner was faster, and the slot and its list may belong to a new process.
+            return Ok(None);
+        }
         let Some((node, target)) = transaction.first_lease(dead)? else { return Ok(None) };
         transaction.unlink(dead, node)?;
         let lease = transaction.lease_uncounted(me, target)?;

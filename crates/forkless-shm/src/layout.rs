@@ -24,12 +24,19 @@ pub(crate) mod header {
     pub(crate) const SLOTS_USED: usize = 56;
     /// One list head per size class.
     pub(crate) const FREE: usize = 64;
+    /// Owner words of the processes that wait for a job, 0 for none.
+    pub(crate) const STANDBYS: usize = 1024;
+    /// Device and inode of the standbys' three standard streams.
+    pub(crate) const STREAMS: usize = STANDBYS + 8 * super::STANDBYS;
     /// The transaction log: a count, then pairs (offset, value).
     pub(crate) const LOG: usize = 2048;
 }
 
 /// Pairs that fit into the log.
 pub(crate) const LOG_PAIRS: usize = (PAGE - header::LOG - 8) / 16;
+
+/// The most standbys there may be.
+pub(crate) const STANDBYS: usize = 8;
 
 /// Process slots per tree. The owner word has room for 65,535.
 pub(crate) const SLOTS: usize = 4096;
@@ -67,8 +74,13 @@ pub(crate) mod slot {
     /// 64 bytes of UTF-8, padded with zeros.
     pub(crate) const NAME: usize = 144;
     pub(crate) const NAME_SIZE: usize = 64;
+    /// Of a standby: the handle of its job; u64, u64, u32 futex (0: no job yet).
+    pub(crate) const JOB_ARENA: usize = 208;
+    pub(crate) const JOB_OFFSET: usize = 216;
+    pub(crate) const JOB_GENERATION: usize = 224;
     pub(crate) const SIZE: usize = 256;
 }
 
-const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::SIZE);
-const _: () = assert!(header::FREE + 8 * 64 <= header::LOG);
+const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::JOB_ARENA && slot::JOB_GENERATION + 4 <= slot::SIZE);
+const _: () = assert!(header::STREAMS + 8 * 6 <= header::LOG);
+const _: () = assert!(header::FREE + 8 * 64 <= header::STANDBYS);

@@ -17,6 +17,7 @@ mod layout;
 pub mod lease;
 pub mod robust;
 pub mod slot;
+mod standby;
 mod statistics;
 mod txn;
 

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use forkless_sys::futex::{self, Woken};
-use forkless_sys::{crash, liveness};
 use forkless_sys::time::SLICE;
+use forkless_sys::{crash, liveness};
 
 use crate::arena::Arena;
 use crate::slot::Owner;

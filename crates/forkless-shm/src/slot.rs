@@ -65,12 +65,14 @@ pub enum Role {
     Child,
     /// Joined by itself: forked by user code, or a stranger that was let in.
     Guest,
+    /// Waits to become a child.
+    Standby,
 }
 
 impl Role {
-    const ALL: [Self; 4] = [Self::Main, Self::Template, Self::Child, Self::Guest];
+    const ALL: [Self; 5] = [Self::Main, Self::Template, Self::Child, Self::Guest, Self::Standby];
 
-    fn code(self) -> u64 {
+    pub(crate) fn code(self) -> u64 {
         self as u64 + 1
     }
 
@@ -86,8 +88,14 @@ impl Role {
             Self::Template => "template",
             Self::Child => "child",
             Self::Guest => "guest",
+            Self::Standby => "standby",
         }
     }
+}
+
+/// The calling process's id and when it started, which tells it from others with the same id.
+fn own_identity() -> (u64, u64) {
+    (u64::from(process::id()), proc::start_time(process::id()).unwrap_or(0))
 }
 
 /// Nobody's.
@@ -157,8 +165,10 @@ impl Arena {
     /// # Errors
     /// [`Error::NoSlot`] when all are taken.
     pub fn reserve_slot(&'static self, role: Role, name: &str) -> Result<Owner, Error> {
-        let parent = self.me()?;
-        self.reserve_slot_signed(parent, Some(parent), role, name)
+        let me = self.me()?;
+        // A standby has no parent until somebody claims it.
+        let parent = (role != Role::Standby).then_some(me);
+        self.reserve_slot_signed(me, parent, (0, 0), role, name)
     }
 
     /// Reserves and takes a slot for the calling process, which has none to sign the allocator's lock with.
@@ -171,11 +181,12 @@ impl Arena {
         let state = self.word(SLOTS_AT + index * slot::SIZE + slot::STATE)?;
         let generation = ((state.load(Ordering::Acquire) >> 32) as u32 + 1) % GENERATIONS;
         let registrar = Owner::new(index, generation.max(1));
-        self.word(registrar.field(slot::PID))?.store(u64::from(process::id()), Ordering::Relaxed);
-        let started = proc::start_time(process::id()).unwrap_or(0);
+        let (pid, started) = own_identity();
+        self.word(registrar.field(slot::PID))?.store(pid, Ordering::Relaxed);
         self.word(registrar.field(slot::STARTED))?.store(started, Ordering::Relaxed);
         state.store(u64::from(registrar.generation()) << 32 | LIVE, Ordering::Release);
-        let reserved = self.reserve_slot_signed(registrar, None, role, name);
+        // With its identity from the first moment: nobody else knows whose slot this is, should it die before it lives.
+        let reserved = self.reserve_slot_signed(registrar, None, (pid, started), role, name);
         state.store(u64::from(registrar.generation()) << 32 | FREE, Ordering::Release);
         let owner = reserved?;
         self.take_slot(owner)?;
@@ -186,6 +197,7 @@ impl Arena {
         &'static self,
         signer: Owner,
         parent: Option<Owner>,
+        (pid, started): (u64, u64),
         role: Role,
         name: &str,
     ) -> Result<Owner, Error> {
@@ -202,25 +214,22 @@ impl Arena {
             .ok_or(Error::NoSlot)?;
         for (field, value) in [
             (slot::STATE, u64::from(owner.generation()) << 32 | RESERVED),
-            (slot::PID, 0),
-            (slot::STARTED, 0),
+            (slot::PID, pid),
+            (slot::STARTED, started),
             (slot::PARENT, parent.map_or(0, |parent| u64::from(parent.word()))),
             (slot::ROLE, role.code()),
             // END and CHILD_EVENTS share a word.
             (slot::END, 0),
             (slot::LEASES, 0),
             (slot::CLAIM_COUNT_AT, 0),
+            (slot::JOB_GENERATION, 0),
         ] {
             transaction.set(owner.field(field), value)?;
         }
         transaction.set(header::SLOTS_USED, used.max(owner.index() + 1) as u64)?;
         // Nobody reads these before the state says so.
-        let mut bytes = [0; slot::NAME_SIZE];
-        let length = name.floor_char_boundary(slot::NAME_SIZE - 1);
-        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-        if !self.map().write(owner.field(slot::NAME), &bytes)
-            || !self.map().write(owner.field(slot::LIVE), &[0; liveness::SIZE])
-        {
+        self.write_name(owner, name)?;
+        if !self.map().write(owner.field(slot::LIVE), &[0; liveness::SIZE]) {
             return Err(Error::Corrupt("slot"));
         }
         transaction.commit()?;
@@ -228,15 +237,27 @@ impl Arena {
         Ok(owner)
     }
 
+    pub(crate) fn write_name(&self, owner: Owner, name: &str) -> Result<(), Error> {
+        let mut bytes = [0; slot::NAME_SIZE];
+        let length = name.floor_char_boundary(slot::NAME_SIZE - 1);
+        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+        if self.map().write(owner.field(slot::NAME), &bytes) { Ok(()) } else { Err(Error::Corrupt("slot")) }
+    }
+
     /// Makes the calling process the one that the slot was reserved for.
     ///
     /// # Errors
     /// [`Error::Stale`] if the slot was given back meanwhile.
     pub(crate) fn take_slot(&'static self, owner: Owner) -> Result<(), Error> {
+        const GIVEN_UP: Error = Error::Stale("the process that asked for this one has given up");
         let state = self.word(owner.field(slot::STATE))?;
         let generation = u64::from(owner.generation()) << 32;
-        self.word(owner.field(slot::PID))?.store(u64::from(process::id()), Ordering::Relaxed);
-        let started = proc::start_time(process::id()).unwrap_or(0);
+        // Another process may have the slot by now, and its fields.
+        if state.load(Ordering::Acquire) != generation | RESERVED {
+            return Err(GIVEN_UP);
+        }
+        let (pid, started) = own_identity();
+        self.word(owner.field(slot::PID))?.store(pid, Ordering::Relaxed);
         self.word(owner.field(slot::STARTED))?.store(started, Ordering::Relaxed);
         if process::is_main_thread() {
             // On failure waiters fall back to asking for the process itself.
@@ -246,7 +267,7 @@ impl Arena {
         // Release: whoever sees LIVE sees the fields above.
         state
             .compare_exchange(generation | RESERVED, generation | LIVE, Ordering::Release, Ordering::Relaxed)
-            .map_err(|_| Error::Stale("the process that asked for this one has given up"))?;
+            .map_err(|_| GIVEN_UP)?;
         Ok(())
     }
 
@@ -266,17 +287,14 @@ impl Arena {
         }
     }
 
-    /// Of a live slot: whether its process has ended all the same.
-    fn is_ended(&self, owner: Owner) -> bool {
+    /// Whether the process that is written in the slot has ended, whatever the slot's state says.
+    pub(crate) fn is_ended(&self, owner: Owner) -> bool {
         match self.live_word(owner).map(|live| live.load(Ordering::Acquire)) {
             Some(0) | None => {
                 let identity = self.word(owner.field(slot::PID)).and_then(|pid| {
                     Ok((pid.load(Ordering::Relaxed), self.word(owner.field(slot::STARTED))?.load(Ordering::Relaxed)))
                 });
-                match identity {
-                    Ok((pid, started)) => proc::start_time(pid as u32) != Some(started),
-                    Err(_) => true,
-                }
+                identity.map_or(true, |(pid, started)| proc::is_gone(pid as u32, started))
             }
             Some(live) => liveness::died(live),
         }
@@ -360,8 +378,11 @@ impl Arena {
     }
 
     /// Writes down how a process ended, unless that is known, and tells its parent.
-    pub fn record_end(&self, owner: Owner, end: End) {
-        if let Some(word) = self.end_word(owner)
+    pub fn record_end(&'static self, owner: Owner, end: End) {
+        // Until then nobody else gets the slot; another cleaner may have freed it already.
+        let Ok(_lock) = Transaction::begin(self) else { return };
+        if self.process(owner).is_some()
+            && let Some(word) = self.end_word(owner)
             && word.compare_exchange(0, end.word(), Ordering::Release, Ordering::Relaxed).is_ok()
         {
             futex::wake(word, futex::ALL);
@@ -389,13 +410,22 @@ impl Arena {
         Ok(true)
     }
 
+    /// Whether the slot still belongs to this process, which was marked as ended.
+    pub(crate) fn is_marked_ended(&self, owner: Owner) -> Result<bool, Error> {
+        let state = self.word(owner.field(slot::STATE))?.load(Ordering::Acquire);
+        Ok(state == u64::from(owner.generation()) << 32 | ENDED)
+    }
+
     /// Frees the slot of an ended process. Its locks stay recognisable as a dead process's by the generation.
     pub(crate) fn free_slot(&'static self, owner: Owner) -> Result<(), Error> {
-        let mut transaction = Transaction::begin(self)?;
-        let state = transaction.get(owner.field(slot::STATE))?;
-        if (state >> 32) as u32 == owner.generation() && state & 0xffff_ffff != LIVE {
-            transaction.set(owner.field(slot::STATE), state >> 32 << 32 | FREE)?;
-            transaction.commit()?;
+        let _lock = Transaction::begin(self)?;
+        let state = self.word(owner.field(slot::STATE))?;
+        let seen = state.load(Ordering::Acquire);
+        if (seen >> 32) as u32 == owner.generation() && seen & 0xffff_ffff != LIVE {
+            // Past the log, because a process that was reserved for may arrive in this instant, by one store to this
+            // word: then it stays.
+            let free = seen >> 32 << 32 | FREE;
+            let _ = state.compare_exchange(seen, free, Ordering::Release, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ fn a_cleaner_that_dies_leaves_the_rest_to_the_next_one() {
             assert_eq!(holder.wait(), ExitStatus::Signaled(9));
             let pid = arena.process(holder.owner()).unwrap().pid;
             let status = Child::start_doomed(arena, "clean", point, pass, &[&pid]).finish();
-            holder.finish();
+            drop(holder);
             check(&kept, 1, 100);
             assert_eq!(census(arena), before, "{point}, pass {pass}");
             status
@@ -148,7 +148,7 @@ fn slots_that_a_dead_process_reserved_are_freed() {
         let mut child = Child::start_doomed(arena, "reserve", "slot.reserved", pass, &[]);
         let status = child.wait();
         assert_eq!(arena.processes().len(), before.1 + 2, "the child's slot and the one that it reserved");
-        child.finish();
+        drop(child);
         assert_eq!(census(arena), before);
         status
     });

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::process;
+
 /// What a process really costs, in bytes, from `/proc/PID/smaps_rollup` ([`proc_pid_smaps(5)`]).
 ///
 /// [`proc_pid_smaps(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html
@@ -60,6 +62,18 @@ pub fn start_time(pid: u32) -> Option<u64> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether the process with this id and [start](start_time) (0 if that is not known) has ended.
+///
+/// Without a descriptor to read `/proc` with, or without `/proc`, a process counts as gone only once its id is nobody's:
+/// later than it should, but never a living one.
+#[must_use]
+pub fn is_gone(pid: u32, started: u64) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => parse_stat(&stat).is_none_or(|now| started != 0 && now != started),
+        Err(_) => !process::exists(pid),
+    }
+}
+
 /// The status of a process that has ended and waits to be reaped, as `waitpid(2)` would report it; `None` if it runs, is
 /// gone, or is not ours to read.
 #[must_use]
@@ -97,6 +111,10 @@ mod tests {
         assert!(thread_count().unwrap() >= 1);
         assert_eq!(start_time(std::process::id()), start_time(std::process::id()));
         assert!(start_time(u32::MAX).is_none());
+        let (pid, started) = (std::process::id(), start_time(std::process::id()).unwrap());
+        assert!(!is_gone(pid, started) && !is_gone(pid, 0));
+        assert!(is_gone(pid, started + 1), "another process had that number");
+        assert!(is_gone(u32::MAX, 0) && is_gone(0, 0));
     }
 
     #[test]

@@ -93,6 +93,12 @@ pub fn readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -> Result<Vec
     Ok(polls.iter().map(|poll| !poll.revents().is_empty()).collect())
 }
 
+/// Whether any process has this id, ended but not reaped ones included.
+#[must_use]
+pub fn exists(pid: u32) -> bool {
+    to_pid(pid).is_ok_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+}
+
 /// Sends a signal through a process descriptor.
 ///
 /// # Errors
@@ -302,6 +308,39 @@ pub fn set_standard(source: BorrowedFd<'_>, target: u8) -> Result<(), Errno> {
     // SAFETY: 0 to 2 belong to the process as a whole; replacing them is what the caller asks for.
     let result = unsafe { libc::dup2(source.as_raw_fd(), RawFd::from(target.min(2))) };
     if result < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+/// Device and inode of three standard streams, zeros for a closed one.
+pub type StreamsIdentity = [u64; 6];
+
+/// Which files are this process's standard streams.
+#[must_use]
+pub fn own_streams() -> StreamsIdentity {
+    // SAFETY: borrowed for one call each; a closed number is answered with EBADF.
+    identity(|number| rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(RawFd::from(number)) }))
+}
+
+/// Which files are another process's standard streams at this moment.
+#[must_use]
+pub fn streams_of(pid: u32) -> StreamsIdentity {
+    identity(|number| rustix::fs::stat(format!("/proc/{pid}/fd/{number}")))
+}
+
+/// Which files these descriptors are.
+#[must_use]
+pub fn streams_identity(streams: [BorrowedFd<'_>; 3]) -> StreamsIdentity {
+    identity(|number| rustix::fs::fstat(streams[usize::from(number)]))
+}
+
+fn identity(stat: impl Fn(u8) -> Result<rustix::fs::Stat, Errno>) -> StreamsIdentity {
+    let mut identity = StreamsIdentity::default();
+    for number in 0..3 {
+        if let Ok(stat) = stat(number) {
+            identity[2 * usize::from(number)] = stat.st_dev;
+            identity[2 * usize::from(number) + 1] = stat.st_ino;
+        }
+    }
+    identity
 }
 
 /// A copy of this process's descriptor 0, 1 or 2, or of `/dev/null` where it is closed.
