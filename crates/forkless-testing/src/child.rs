@@ -73,6 +73,21 @@ impl Child {
         Self::launch(arena, role, Some(reserve(arena, role)), point, passes, arguments)
     }
 
+    /// [`start_guest`](Self::start_guest) and [`start_doomed`](Self::start_doomed) in one.
+    ///
+    /// # Panics
+    /// If the system refuses. In a release build, where there are no such points, the child panics.
+    #[must_use]
+    pub fn start_doomed_guest(
+        arena: &'static Arena,
+        role: &str,
+        point: &str,
+        passes: u32,
+        arguments: &[&dyn Display],
+    ) -> Self {
+        Self::launch(arena, role, None, point, passes, arguments)
+    }
+
     fn launch(
         arena: &'static Arena,
         role: &str,
@@ -168,6 +183,13 @@ impl Child {
             self.cleaned = true;
         }
         status
+    }
+
+    /// Leaves what it held to others.
+    pub fn abandon(mut self) {
+        self.wait();
+        self.cleaned = true;
+        self.reserved = None;
     }
 
     /// Waits for its end and gives back all it had, with its slot.
