@@ -305,6 +305,7 @@ def test_an_exception_comes_home_with_its_traceback(pool: forkless.Pool) -> None
         pool.apply(jobs.refuse, ("luck",))
     cause = caught.value.__cause__
     assert isinstance(cause, RemoteTraceback)
+    assert cause.tb in str(cause)
     assert "in refuse" in str(cause)
     assert "ValueError: no luck" in str(cause)
 

@@ -207,6 +207,19 @@ def test_names_and_daemons() -> None:
         first.name = 1  # type: ignore[assignment]
 
 
+def test_a_child_has_its_parents_authentication_key(context: Context) -> None:
+    queue: forkless.Queue[bytes] = forkless.Queue()
+    process = context.Process(target=lambda: queue.put(bytes(forkless.current_process().authkey)))
+    assert process.authkey == forkless.current_process().authkey
+    assert len(process.authkey) == 32
+    process.authkey = b"another"
+    process.start()
+    process.join()
+    assert queue.get(timeout=10) == b"another"
+    with pytest.raises(TypeError, match="security"):
+        pickle.dumps(process.authkey)
+
+
 def test_a_repr_tells_the_state(context: Context) -> None:
     process = run(context, jobs.die, signal.SIGKILL)
     assert f"pid={process.pid}" in repr(process)

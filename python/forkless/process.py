@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+from _thread import _local
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +25,18 @@ __all__ = [
     "current_process",
     "parent_process",
 ]
+
+
+class AuthenticationString(bytes):
+    """A key. It travels to children inside of their process objects, and nowhere else."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not getattr(_packing, "now", False):
+            raise TypeError(
+                "an authentication key is not pickled, for security reasons; a child already has its "
+                "parent's, as current_process().authkey"
+            )
+        return AuthenticationString, (bytes(self),)
 
 
 class Process:
@@ -79,6 +92,7 @@ class Process:
         self._args = tuple(args)
         self._kwargs = dict(kwargs)
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        self._authkey: AuthenticationString = _current._authkey
         self._ignore_interrupt = False
 
     def run(self) -> None:
@@ -181,6 +195,15 @@ class Process:
         if self._child is not None:
             raise AssertionError("process has already started")
         self._daemon = daemonic
+
+    @property
+    def authkey(self) -> bytes:
+        """The key by which processes of one program know each other; random, and inherited by children."""
+        return self._authkey
+
+    @authkey.setter
+    def authkey(self, key: bytes) -> None:
+        self._authkey = AuthenticationString(key)
 
     @property
     def exitcode(self) -> int | None:
@@ -287,6 +310,7 @@ class _MainProcess(Process):
 
     def __init__(self) -> None:
         self._identity = ()
+        self._authkey = AuthenticationString(os.urandom(32))
         self._name = "MainProcess"
         self._daemon = False
         self._parent_pid = None
@@ -300,8 +324,9 @@ class _MainProcess(Process):
 class _ParentProcess(Process):
     """The process that started this one, as seen from here."""
 
-    def __init__(self, name: str, pid: int) -> None:
+    def __init__(self, name: str, pid: int, key: AuthenticationString) -> None:
         self._identity = ()
+        self._authkey = key
         self._name = name
         self._daemon = False
         self._pid = pid
@@ -337,6 +362,9 @@ class _ParentProcess(Process):
             os.close(descriptor)
         return bool(readable)
 
+
+# Whether this thread is pickling a process object.
+_packing = _local()
 
 _current: Process = _MainProcess()
 _parent: _ParentProcess | None = None
@@ -411,7 +439,7 @@ def exit_code(child: "Child") -> int | None:
 
 def _become(process: Process) -> None:
     global _current, _parent, _numbers, _children, default_method
-    _parent = _ParentProcess(process._parent_name, process._parent_pid or 0)
+    _parent = _ParentProcess(process._parent_name, process._parent_pid or 0, process._authkey)
     _current = process
     _numbers = itertools.count(1)
     _children = set()
@@ -422,7 +450,11 @@ def _pack(process: Process) -> "tuple[bytes, Sequence[Shared]]":
     """The message that `_child.run` understands: the surroundings, and what can only be loaded in them."""
     from . import _pickling
 
-    body, handles = _pickling.dumps(process)
+    outer, _packing.now = getattr(_packing, "now", False), True
+    try:
+        body, handles = _pickling.dumps(process)
+    finally:
+        _packing.now = outer
     preparation = {
         "name": process._name,
         "directory": _directory(),
