@@ -5,6 +5,8 @@
 
 use std::sync::atomic::Ordering;
 
+use forkless_sys::crash;
+
 use crate::arena::Arena;
 use crate::layout::slot;
 use crate::lease::record;
@@ -79,6 +81,7 @@ impl Arena {
         if !self.mark_ended(dead)? {
             return Ok(());
         }
+        crash::point("clean.marked");
         self.settle_process(dead)?;
         while let Some(lease) = self.steal(dead)? {
             drop(lease);
@@ -88,6 +91,7 @@ impl Arena {
                 self.free_slot(child.owner)?;
             }
         }
+        crash::point("clean.done");
         self.record_end(dead, end);
         if process.parent.is_none_or(|parent| self.is_dead(parent)) {
             self.free_slot(dead)?;

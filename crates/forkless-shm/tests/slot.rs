@@ -11,7 +11,7 @@ use forkless_shm::{Arena, Error, Owner, Role};
 use forkless_sys::process::ExitStatus;
 use forkless_testing::{Board, Child, Random, Scene, roles};
 
-roles!(&[] => stay, stay_off_the_main_thread, poor, come_and_hold, leave);
+roles!(&[] => stay, stay_off_the_main_thread, poor, come_and_hold, leave, clean_up);
 
 const KILLED: ExitStatus = ExitStatus::Signaled(9);
 const GIVEN_UP: Error = Error::Stale("the process that asked for this one has given up");
@@ -258,5 +258,37 @@ fn guests_clean_up_after_guests_however_far_those_came() {
             status
         });
         assert!(deaths >= 1);
+    }
+}
+
+/// Cleans up after a guest that has died.
+fn clean_up(mut scene: Scene) {
+    let dead = Owner::from_word(scene.argument()).unwrap();
+    scene.arena.clean(dead, End::Unknown).unwrap();
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_slow_cleaner_that_was_overtaken_leaves_the_next_owner_alone() {
+    let arena = Arena::create(&[]).unwrap();
+    let board = Board::create(arena, 2);
+    for point in ["clean.marked", "clean.done"] {
+        (0..2).for_each(|word| board.set(word, 0));
+        let mut first = Child::start_guest(arena, "come_and_hold", &[&board, &100]);
+        board.wait(0, |arrived| arrived == 1);
+        let dead = first.owner();
+        first.kill();
+        first.wait();
+        let slow = Child::start_halting(arena, "clean_up", point, 1, &[&dead.word()]);
+        slow.wait_until_halted();
+        arena.clean(dead, End::Unknown).unwrap();
+        // Gets the slot that is free again.
+        let mut second = Child::start_guest(arena, "come_and_hold", &[&board, &100]);
+        board.wait(0, |arrived| arrived == 2);
+        assert!(std::ptr::eq(arena.liveness(dead).unwrap(), arena.liveness(second.owner()).unwrap()));
+        slow.resume();
+        assert_eq!(slow.finish(), ExitStatus::Exited(0));
+        board.set(1, 101);
+        assert_eq!(second.wait(), ExitStatus::Exited(0), "{point}");
     }
 }

@@ -11,9 +11,10 @@ use forkless_sys::time::Deadline;
 use forkless_sys::{AsFd, AsRawFd, OwnedFd, orphan};
 
 use crate::PATIENCE;
-use crate::role::{UNARMED, VARIABLE};
+use crate::role::{Fate, VARIABLE};
 
 const SIGKILL: i32 = 9;
+const SIGCONT: i32 = 18;
 
 fn reserve(arena: &'static Arena, role: &str) -> Owner {
     arena.reserve_slot(Role::Child, role).expect("the arena has a free slot")
@@ -44,7 +45,7 @@ impl Child {
     /// If the system refuses.
     #[must_use]
     pub fn start(arena: &'static Arena, role: &str, arguments: &[&dyn Display]) -> Self {
-        Self::launch(arena, role, Some(reserve(arena, role)), UNARMED, 0, arguments)
+        Self::launch(arena, role, Some(reserve(arena, role)), Fate::Spared, arguments)
     }
 
     /// As [`start`](Self::start), but the child has no slot at first: it gets itself one as a stranger does, when it
@@ -54,23 +55,17 @@ impl Child {
     /// If the system refuses.
     #[must_use]
     pub fn start_guest(arena: &'static Arena, role: &str, arguments: &[&dyn Display]) -> Self {
-        Self::launch(arena, role, None, UNARMED, 0, arguments)
+        Self::launch(arena, role, None, Fate::Spared, arguments)
     }
 
-    /// As [`start`](Self::start), but the child dies at the `passes`-th pass through a point of
+    /// As [`start`](Self::start), but the child dies at the `pass`-th pass through a point of
     /// [`forkless_sys::crash`], counted from before it arrives in its slot.
     ///
     /// # Panics
     /// If the system refuses. In a release build, where there are no such points, the child panics.
     #[must_use]
-    pub fn start_doomed(
-        arena: &'static Arena,
-        role: &str,
-        point: &str,
-        passes: u32,
-        arguments: &[&dyn Display],
-    ) -> Self {
-        Self::launch(arena, role, Some(reserve(arena, role)), point, passes, arguments)
+    pub fn start_doomed(arena: &'static Arena, role: &str, point: &str, pass: u32, arguments: &[&dyn Display]) -> Self {
+        Self::launch(arena, role, Some(reserve(arena, role)), Fate::Dies(point, pass), arguments)
     }
 
     /// [`start_guest`](Self::start_guest) and [`start_doomed`](Self::start_doomed) in one.
@@ -82,24 +77,38 @@ impl Child {
         arena: &'static Arena,
         role: &str,
         point: &str,
-        passes: u32,
+        pass: u32,
         arguments: &[&dyn Display],
     ) -> Self {
-        Self::launch(arena, role, None, point, passes, arguments)
+        Self::launch(arena, role, None, Fate::Dies(point, pass), arguments)
+    }
+
+    /// As [`start_doomed`](Self::start_doomed), but the child halts there until it is [resumed](Self::resume).
+    ///
+    /// # Panics
+    /// If the system refuses. In a release build, where there are no such points, the child panics.
+    #[must_use]
+    pub fn start_halting(
+        arena: &'static Arena,
+        role: &str,
+        point: &str,
+        pass: u32,
+        arguments: &[&dyn Display],
+    ) -> Self {
+        Self::launch(arena, role, Some(reserve(arena, role)), Fate::Halts(point, pass), arguments)
     }
 
     fn launch(
         arena: &'static Arena,
         role: &str,
         reserved: Option<Owner>,
-        point: &str,
-        passes: u32,
+        fate: Fate<'_>,
         arguments: &[&dyn Display],
     ) -> Self {
         let lifeline = lifeline().0.as_fd();
         let kept = [arena.file(), lifeline];
         let numbers = kept.map(|fd| fd.as_raw_fd().to_string()).join(" ");
-        let mut value = format!("{role} {point} {passes} {numbers} {}", reserved.map_or(0, Owner::word));
+        let mut value = format!("{role} {} {numbers} {}", fate.words(), reserved.map_or(0, Owner::word));
         for argument in arguments {
             value.push_str(&format!(" {argument}"));
         }
@@ -136,6 +145,27 @@ impl Child {
     pub fn kill(&self) {
         // Not reaped, so the only failure, no such process, cannot be.
         let _ = process::send_signal(self.process.as_fd(), SIGKILL);
+    }
+
+    /// Waits until it halts, or has ended.
+    ///
+    /// # Panics
+    /// If it does neither within [`PATIENCE`].
+    pub fn wait_until_halted(&self) {
+        let deadline = Deadline::after(PATIENCE);
+        let halted = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
+        };
+        while !halted() && !self.has_ended() {
+            assert!(!deadline.passed(), "process {} has not halted after {PATIENCE:?}: {}", self.pid, self.state());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets it go on after it halted.
+    pub fn resume(&self) {
+        let _ = process::send_signal(self.process.as_fd(), SIGCONT);
     }
 
     /// Whether it has ended.

@@ -9,12 +9,30 @@ use forkless_sys::{AsFd, OwnedFd, crash, orphan};
 
 use crate::Board;
 
-/// The variable that makes a test program play a role: `role point passes arena lifeline owner arguments…`,
+/// The variable that makes a test program play a role: `role fate point passes arena lifeline owner arguments…`,
 /// separated by blanks.
 pub(crate) const VARIABLE: &str = "FORKLESS_TEST_ROLE";
 
-/// In place of a point: none.
-pub(crate) const UNARMED: &str = "-";
+/// What befalls a child at a point of [`forkless_sys::crash`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fate<'a> {
+    /// Nothing.
+    Spared,
+    /// It dies there, at this pass.
+    Dies(&'a str, u32),
+    /// It stops there, at this pass, until it is resumed.
+    Halts(&'a str, u32),
+}
+
+impl Fate<'_> {
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Spared => "spared - 0".to_owned(),
+            Self::Dies(point, pass) => format!("dies {point} {pass}"),
+            Self::Halts(point, pass) => format!("halts {point} {pass}"),
+        }
+    }
+}
 
 /// The exit code of a role that panicked, as Rust has it.
 const PANICKED: i32 = 101;
@@ -96,12 +114,15 @@ pub fn enter(kinds: &'static [Kind], roles: &[Role]) {
 
 fn play(value: &str, kinds: &'static [Kind], roles: &[Role]) {
     let mut words = value.split(' ').map(str::to_owned).collect::<Vec<_>>().into_iter();
-    let mut word = || words.next().expect("the parent names role, point, descriptors and slot");
-    let (name, point, passes) = (word(), word(), word());
-    if point != UNARMED {
-        let passes = passes.parse().expect("the parent counts passes");
-        assert!(crash::arm(&point, passes), "points where a process can be made to die are in debug builds only");
-    }
+    let mut word = || words.next().expect("the parent names role, fate, descriptors and slot");
+    let (name, fate, point) = (word(), word(), word());
+    let pass = word().parse().expect("the parent counts passes");
+    let armed = match fate.as_str() {
+        "dies" => crash::arm(&point, pass),
+        "halts" => crash::arm_halt(&point, pass),
+        _ => true,
+    };
+    assert!(armed, "points where a process can be made to die are in debug builds only");
     let (arena, lifeline) = (descriptor(&word()), descriptor(&word()));
     let owner = word().parse().ok().and_then(Owner::from_word);
     let (_, role) = roles.iter().find(|(role, _)| *role == name).expect("the parent asks for a role in `roles!`");
