@@ -202,6 +202,12 @@ fn come_and_hold(mut scene: Scene) {
     assert_eq!(arena.end(arena.me().unwrap()), None, "somebody wrote down the end of a living process");
 }
 
+/// Writes into whatever is free.
+fn litter(arena: &'static Arena) {
+    let leases: Vec<_> = (0..50).map(|_| arena.allocate(100, PLAIN).unwrap()).collect();
+    assert!(leases.iter().all(|lease| arena.map().write(lease.block().payload(), &[0xa5; 100])));
+}
+
 #[test]
 fn several_cleaners_of_one_process_leave_its_successors_alone() {
     let arena = Arena::create(&[]).unwrap();
@@ -221,6 +227,7 @@ fn several_cleaners_of_one_process_leave_its_successors_alone() {
         while board.get(0) == 0 && !guest.has_ended() {
             thread::yield_now();
         }
+        litter(arena);
         if round % 2 == 0 {
             guest.kill();
         }
@@ -288,6 +295,7 @@ fn a_slow_cleaner_that_was_overtaken_leaves_the_next_owner_alone() {
         assert!(std::ptr::eq(arena.liveness(dead).unwrap(), arena.liveness(second.owner()).unwrap()));
         slow.resume();
         assert_eq!(slow.finish(), ExitStatus::Exited(0));
+        litter(arena);
         board.set(1, 101);
         assert_eq!(second.wait(), ExitStatus::Exited(0), "{point}");
     }
