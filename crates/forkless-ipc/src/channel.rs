@@ -57,6 +57,9 @@ const CHUNK: usize = 1 << 16;
 /// From here on a message travels as a parcel, so that no large copy is made under a lock.
 const INLINE_LIMIT: usize = 16 << 10;
 
+/// How long an attempt that does not wait for messages or room waits for the holder of a lock, who needs microseconds.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A record begins with a word (kind << 32 | length) and the tag; the bytes follow, padded to eight.
 mod record {
     pub(super) const HEAD: usize = 16;
@@ -426,8 +429,10 @@ impl Core {
             None => self.arena.acquire_within(word, me, bound.max(Duration::from_millis(1))),
         };
         if bound.is_zero() {
-            // A holder asleep on an empty channel keeps the lock; then there is nothing to be had anyway.
-            while attempt == Attempt::Again && self.worth_waiting(side)? {
+            // A holder asleep on an empty channel keeps the lock; then there is nothing to be had anyway. A holder that
+            // was stopped, by a debugger or a terminal, must not keep those who do not want to wait.
+            let patience = Deadline::after(HOLDER_PATIENCE);
+            while attempt == Attempt::Again && self.worth_waiting(side)? && !patience.passed() {
                 attempt = self.arena.acquire_within(word, me, SLICE);
             }
         }

@@ -284,3 +284,44 @@ fn who_comes_after_two_deaths_settles_for_both() {
         });
     }
 }
+
+#[test]
+fn a_sender_that_halts_keeps_nobody_longer_than_asked() {
+    let arena = Arena::create(KINDS).unwrap();
+    let board = Board::create(arena, 1);
+    let channel = Channel::create(arena, 0).unwrap();
+    let arguments = [&board as &dyn Display, &handle(channel.lease())];
+    let halted = Child::start_halting(arena, "send_script", "channel.send.written", 3, &arguments);
+    halted.wait_until_halted();
+    // It holds the senders' lock, in the middle of its third message.
+    for timeout in [Duration::ZERO, Duration::from_millis(120)] {
+        assert!(!channel.send(EPILOGUE, b"", &[], Deadline::after(timeout)).unwrap());
+    }
+    assert_eq!((receive(&channel).tag, receive(&channel).tag), (0, 1));
+    assert!(try_receive(&channel).is_none());
+    halted.resume();
+    for number in 2..SCRIPT.len() as u64 {
+        assert_eq!(receive(&channel).tag, number);
+    }
+    assert_eq!(halted.finish(), ExitStatus::Exited(0));
+}
+
+#[test]
+fn a_receiver_that_halts_keeps_nobody_longer_than_asked() {
+    let arena = Arena::create(KINDS).unwrap();
+    let board = Board::create(arena, 1);
+    let channel = Channel::create(arena, 0).unwrap();
+    for (number, shape) in SCRIPT.into_iter().enumerate() {
+        send(&channel, number as u64, shape);
+    }
+    let arguments = [&board as &dyn Display, &handle(channel.lease())];
+    let halted = Child::start_halting(arena, "receive_script", "channel.receive.read", 3, &arguments);
+    halted.wait_until_halted();
+    for timeout in [Duration::ZERO, Duration::from_millis(120)] {
+        assert!(channel.receive(Deadline::after(timeout)).unwrap().is_none());
+    }
+    send(&channel, EPILOGUE, (0, 0));
+    halted.resume();
+    assert_eq!(halted.finish(), ExitStatus::Exited(0));
+    assert_eq!(receive(&channel).tag, EPILOGUE);
+}

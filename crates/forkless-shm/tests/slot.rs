@@ -300,3 +300,24 @@ fn a_slow_cleaner_that_was_overtaken_leaves_the_next_owner_alone() {
         assert_eq!(second.wait(), ExitStatus::Exited(0), "{point}");
     }
 }
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_process_overtaken_on_arrival_gives_up() {
+    let arena = Arena::create(&[]).unwrap();
+    let board = Board::create(arena, 1);
+    let slow = Child::start_halting(arena, "stay", "slot.registered", 1, &[&board]);
+    slow.wait_until_halted();
+    let late = slow.owner();
+    arena.return_slot(late).unwrap();
+    let other = Child::start(arena, "stay", &[&board]);
+    board.wait(0, |arrived| arrived == 1);
+    let liveness = arena.liveness(other.owner()).unwrap();
+    assert!(std::ptr::eq(arena.liveness(late).unwrap(), liveness), "the slot was given to another");
+    let process = arena.process(other.owner());
+    slow.resume();
+    assert_eq!(slow.finish(), ExitStatus::Exited(101), "it cannot arrive");
+    assert_eq!(board.get(0), 1);
+    assert!(!arena.is_dead(other.owner()), "the end of one is not the end of the other");
+    assert_eq!(arena.process(other.owner()), process);
+}
