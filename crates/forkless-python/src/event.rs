@@ -70,6 +70,7 @@ impl Event {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let state = if self.is_set(py)? { "set" } else { "unset" };
-        Ok(format!("<Event {state}>"))
+        // The place in the arena, the same in every process.
+        Ok(format!("<Event at {:#x} {state}>", self.event.lease().block().offset()))
     }
 }
