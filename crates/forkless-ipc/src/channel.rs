@@ -351,14 +351,20 @@ impl Outbox<'_> {
                 return Ok(if woken == Woken::Interrupted { Sent::Interrupted } else { Sent::Full });
             }
         }
-        match self.outgoing.take() {
+        // Still packed should it fail, so that the caller may try again.
+        let fresh = match &self.outgoing {
             Some(Outgoing::Inline(bytes)) => core.append(self.tag, record::INLINE, bytes, None)?,
             Some(Outgoing::Parcel(lease)) => {
-                let offset = lease.block().offset().to_ne_bytes();
-                core.append(self.tag, record::PARCEL, &offset, Some(lease))?;
+                core.append(self.tag, record::PARCEL, &lease.block().offset().to_ne_bytes(), Some(lease))?
             }
-            None => {}
-        }
+            None => return Ok(Sent::Sent),
+        };
+        let parcel = match self.outgoing.take() {
+            Some(Outgoing::Parcel(lease)) => Some(lease),
+            _ => None,
+        };
+        [fresh, parcel].into_iter().flatten().try_for_each(Lease::given)?;
+        core.wake(SEND)?;
         Ok(Sent::Sent)
     }
 }
@@ -487,19 +493,25 @@ impl Core {
         Ok(())
     }
 
-    fn chunk_end(self, chunk: usize) -> Result<usize, Error> {
+    /// Bytes from a place in a chunk to its end.
+    fn left(self, (chunk, at): (usize, usize)) -> Result<usize, Error> {
         let block = self.arena.block(chunk)?;
-        Ok(block.payload() + block.capacity())
+        let end = block.payload() + block.capacity();
+        if at < block.payload() {
+            return Err(Error::Corrupt("a place in a channel"));
+        }
+        end.checked_sub(at).ok_or(Error::Corrupt("a place in a channel"))
     }
 
-    /// Writes a record and commits it. Holds the senders' lock.
-    fn append(self, tag: u64, kind: u32, bytes: &[u8], parcel: Option<Lease>) -> Result<(), Error> {
+    /// Writes a record and commits it. Holds the senders' lock. Returns the chunk that had to be added, if any: it and the
+    /// parcel belong to the channel now, which is to be noted before the lock is given back.
+    fn append(self, tag: u64, kind: u32, bytes: &[u8], parcel: Option<&Lease>) -> Result<Option<Lease>, Error> {
         let count = self.count(SEND)?;
         let sequence = count.load(Ordering::Relaxed);
         let (mut chunk, mut at) = self.place(SEND, sequence)?;
         let size = record::HEAD + bytes.len().next_multiple_of(8);
         let mut fresh = None;
-        if at + size + record::HEAD > self.chunk_end(chunk)? {
+        if size + record::HEAD > self.left((chunk, at))? {
             let lease = self.arena.allocate(CHUNK - 64, PLAIN)?;
             lease.give(self.count_at(SEND), sequence)?;
             self.write_head(at, record::LINK, 0, lease.block().offset() as u64)?;
@@ -510,7 +522,7 @@ impl Core {
         if !self.arena.map().write(at + record::HEAD, bytes) {
             return Err(Error::Corrupt("the place to send to"));
         }
-        if let Some(parcel) = &parcel {
+        if let Some(parcel) = parcel {
             parcel.give(self.count_at(SEND), sequence)?;
         }
         self.set_place(SEND, sequence.wrapping_add(1), (chunk, at + size))?;
@@ -518,10 +530,7 @@ impl Core {
         // The commit. Release: whoever sees the count sees the record.
         count.store(sequence.wrapping_add(1), Ordering::Release);
         crash::point("channel.send.committed");
-        for lease in [fresh, parcel].into_iter().flatten() {
-            lease.given()?;
-        }
-        self.wake(SEND)
+        Ok(fresh)
     }
 
     fn write_head(self, at: usize, kind: u32, length: usize, tag: u64) -> Result<(), Error> {
@@ -544,32 +553,26 @@ impl Core {
         }
         let (mut chunk, mut at) = self.place(RECEIVE, sequence)?;
         let (mut kind, mut length, mut tag) = self.read_head(at)?;
-        let mut taken = Vec::new();
+        let mut taking = Taking::default();
         if kind == record::LINK {
-            let spent = self.arena.block(chunk)?;
-            taken.push(Lease::take(self.arena, spent, self.count_at(RECEIVE), sequence)?);
+            taking.spent = Some(self.take_block(chunk, sequence)?);
             chunk = tag as usize;
             at = self.arena.block(chunk)?.payload();
             (kind, length, tag) = self.read_head(at)?;
         }
-        if at + record::HEAD + length > self.chunk_end(chunk)? {
+        if record::HEAD + length > self.left((chunk, at))? {
             return Err(Error::Corrupt("the length of a message"));
         }
-        let body = match kind {
+        let mut bytes = Vec::new();
+        match kind {
             record::INLINE => {
-                let mut bytes = Vec::new();
                 if !self.arena.map().read(at + record::HEAD, length, &mut bytes) {
                     return Err(Error::Corrupt("the place to receive from"));
                 }
-                Body::Inline(bytes)
             }
-            record::PARCEL => {
-                let parcel = self.arena.block(self.get(at + record::HEAD)?)?;
-                let lease = Lease::take(self.arena, parcel, self.count_at(RECEIVE), sequence)?;
-                Body::Parcel(Parcel::from_lease(lease))
-            }
+            record::PARCEL => taking.parcel = Some(self.take_block(self.get(at + record::HEAD)?, sequence)?),
             _ => return Err(Error::Corrupt("the kind of a message")),
-        };
+        }
         if claim == Claim::Tag {
             self.arena.claim(self.count_at(RECEIVE), sequence, tag)?;
         }
@@ -579,14 +582,31 @@ impl Core {
         // The commit: from here on the message is this process's.
         count.store(sequence.wrapping_add(1), Ordering::Release);
         crash::point("channel.receive.committed");
-        if let Body::Parcel(parcel) = &body {
-            parcel.lease().taken()?;
-        }
-        for lease in taken {
-            lease.taken()?;
-        }
+        let (spent, parcel) = (taking.spent.take(), taking.parcel.take());
+        [&spent, &parcel].into_iter().flatten().try_for_each(Lease::taken)?;
         self.wake(RECEIVE)?;
+        let body = parcel.map_or(Body::Inline(bytes), |parcel| Body::Parcel(Parcel::from_lease(parcel)));
         Ok(Some(Message { tag, body }))
+    }
+
+    /// A lease on a block of the channel that is this process's once message `sequence` has been received.
+    fn take_block(self, offset: usize, sequence: u32) -> Result<Lease, Error> {
+        Lease::take(self.arena, self.arena.block(offset)?, self.count_at(RECEIVE), sequence)
+    }
+}
+
+/// What comes along with a message: the channel's still, if receiving it fails.
+#[derive(Default)]
+struct Taking {
+    spent: Option<Lease>,
+    parcel: Option<Lease>,
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        for lease in [self.spent.take(), self.parcel.take()].into_iter().flatten() {
+            let _ = lease.not_taken();
+        }
     }
 }
 

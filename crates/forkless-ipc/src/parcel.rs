@@ -31,6 +31,9 @@ impl Parcel {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn pack(arena: &'static Arena, bytes: &[u8], contents: &[&Lease]) -> Result<Self, Error> {
+        if contents.iter().any(|content| content.arena().id() != arena.id()) {
+            return Err(Error::Stale("an object cannot travel to another process tree"));
+        }
         let handles = HANDLES + 8 * contents.len();
         let lease = arena.allocate(handles + bytes.len(), PLAIN)?;
         let at = lease.block().payload();
@@ -134,7 +137,7 @@ fn drain(arena: &'static Arena, parcel: Block) -> Result<usize, Error> {
     loop {
         let held = get(arena, at + HELD)?;
         let Some(last) = held.checked_sub(1) else { return Ok(0) };
-        if HANDLES + 8 * held > parcel.capacity() {
+        if held > (parcel.capacity() - HANDLES) / 8 {
             return Err(Error::Corrupt("the contents of a parcel"));
         }
         let content = arena.block(get(arena, at + HANDLES + 8 * last)?)?;

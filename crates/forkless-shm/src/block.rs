@@ -187,6 +187,9 @@ impl Transaction {
     /// Fresh memory at the end of the heap.
     fn extend(&mut self, class: u8) -> Result<Option<usize>, Error> {
         let fresh = self.get(header::FRESH)? as usize;
+        if !(HEAP..=self.arena().size()).contains(&fresh) {
+            return Err(Error::Corrupt("the end of the heap"));
+        }
         let align = if class < PAGED { 64 } else { forkless_sys::memory::PAGE };
         let offset = fresh.next_multiple_of(align);
         let end = offset + (1 << class);
@@ -209,7 +212,7 @@ impl Transaction {
         self.set(head, block.offset as u64)?;
         let mut state = FREE;
         if block.class >= WARM_CLASS {
-            let warm = self.get(header::WARM)? + (1 << block.class);
+            let warm = self.get(header::WARM)?.saturating_add(1 << block.class);
             if warm > WARM_LIMIT {
                 state = COLD;
             } else {

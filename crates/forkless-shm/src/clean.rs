@@ -40,22 +40,30 @@ impl Arena {
             return Ok(());
         }
         self.settle_claim(&mut transaction, dead)?;
+        let mut before = 0;
         let mut at = transaction.get(dead.field(slot::LEASES))? as usize;
         while let Some((node, _)) = transaction.lease_at(at)? {
             let payload = node.payload();
+            // A damaged list that comes back to itself would have no end.
+            if transaction.get(payload + record::PREVIOUS)? as usize != before {
+                return Err(Error::Corrupt("a list of leases"));
+            }
             at = transaction.get(payload + record::NEXT)? as usize;
             let count_at = transaction.get(payload + record::COUNT_AT)? as usize;
-            if count_at != 0 {
-                let guard = transaction.get(payload + record::GUARD)?;
-                let moved = passed(&transaction, count_at, guard as u32)?;
-                let mine = (guard & record::TAKES != 0) == moved;
-                if mine {
-                    transaction.set(payload + record::COUNT_AT, 0)?;
-                } else {
-                    transaction.unlink(dead, node)?;
-                }
-                transaction.flush()?;
+            if count_at == 0 {
+                before = node.offset();
+                continue;
             }
+            let guard = transaction.get(payload + record::GUARD)?;
+            let moved = passed(&transaction, count_at, guard as u32)?;
+            let mine = (guard & record::TAKES != 0) == moved;
+            if mine {
+                transaction.set(payload + record::COUNT_AT, 0)?;
+                before = node.offset();
+            } else {
+                transaction.unlink(dead, node)?;
+            }
+            transaction.flush()?;
         }
         transaction.commit()
     }

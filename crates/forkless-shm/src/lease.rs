@@ -12,7 +12,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::arena::Arena;
-use crate::block::{Block, LEASE};
+use crate::block::{Block, LEASE, State};
 use crate::layout::slot;
 use crate::slot::Owner;
 use crate::txn::Transaction;
@@ -290,7 +290,7 @@ impl Transaction {
             return Ok(None);
         }
         let node = Block::at(self.arena(), offset)?;
-        if self.kind_of(node)? != LEASE {
+        if self.kind_of(node)? != LEASE || self.state_of(node)? != State::Live {
             return Err(Error::Corrupt("a list of leases"));
         }
         let target = self.get(node.payload() + record::TARGET)? as usize;

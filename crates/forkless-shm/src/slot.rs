@@ -205,7 +205,7 @@ impl Arena {
         let used = transaction.get(header::SLOTS_USED)? as usize;
         // Slots in use so far first, one more if none is free: slots never used cost no memory.
         let owner = (0..SLOTS - 1)
-            .take(used + 1)
+            .take(used.saturating_add(1))
             .find_map(|index| {
                 let state = transaction.get(SLOTS_AT + index * slot::SIZE + slot::STATE).ok()?;
                 let generation = (state >> 32) as u32 + 1;

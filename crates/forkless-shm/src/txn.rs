@@ -12,7 +12,6 @@ use forkless_sys::crash::point;
 
 use crate::arena::Arena;
 use crate::layout::{LOG_PAIRS, header};
-use crate::robust::Acquired;
 use crate::{Error, Owner};
 
 /// Words read and to be written, while the allocator's lock is held.
@@ -32,17 +31,22 @@ impl Transaction {
 
     /// As [`Self::begin`], for a process that has no slot yet or is about to get one.
     pub(crate) fn begin_as(arena: &'static Arena, owner: Owner) -> Result<Self, Error> {
-        let lock = arena.word32(header::LOCK)?;
-        if let Acquired::FromTheDead(_) = arena.acquire_internal(lock, owner) {
-            Self::redo(arena)?;
-        }
-        Ok(Self { arena, writes: [(0, 0); LOG_PAIRS], count: 0 })
+        arena.acquire_internal(arena.word32(header::LOCK)?, owner);
+        // From here on the lock is given back, whatever happens.
+        let transaction = Self { arena, writes: [(0, 0); LOG_PAIRS], count: 0 };
+        Self::redo(arena)?;
+        Ok(transaction)
     }
 
+    /// Finishes what a dead owner left in the log. Looks at the log and not at how the lock was taken, so that a damaged
+    /// log is an error for everybody, and not only for the first.
     fn redo(arena: &'static Arena) -> Result<(), Error> {
         let log = arena.word(header::LOG)?;
-        // Pairs with the release store in `commit`: a count seen here has its pairs before it.
+        // Pairs with the release store in `flush`: a count seen here has its pairs before it.
         let count = log.load(Ordering::Acquire) as usize;
+        if count == 0 {
+            return Ok(());
+        }
         if count > LOG_PAIRS {
             return Err(Error::Corrupt("length of the transaction log"));
         }
