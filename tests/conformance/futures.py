@@ -1,0 +1,19 @@
+"""The test cases of `test.test_concurrent_futures` that use processes. Not every Python comes with them."""
+
+import contextlib
+import unittest
+from importlib import import_module
+
+import forkless
+
+PACKAGE = "conformance.cpython.test_concurrent_futures"
+# Since 3.12 it is a package; before, a single module.
+PARTS = ["", *map(".test_{}".format, "as_completed deadlock init process_pool shutdown wait".split())]
+
+for part in PARTS:
+    with contextlib.suppress(ModuleNotFoundError):
+        for name, value in vars(import_module(PACKAGE + part)).items():
+            # Those for threads have no start method; those for "fork" differ from the others in nothing else.
+            method = getattr(value, "ctx", None)
+            if method in forkless.get_all_start_methods() and issubclass(value, unittest.TestCase):
+                globals()[name] = value
