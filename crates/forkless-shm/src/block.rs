@@ -55,6 +55,10 @@ pub(crate) enum State {
     Dying,
 }
 
+/// The last of the arena is for lease records only: to receive a message, or to take a block apart, is to hold it first,
+/// and so a full arena could not be emptied.
+const FOR_LEASES: usize = 1 << 20;
+
 /// See [`Kind::drain`].
 pub type Drain = fn(&'static Arena, Block) -> Result<usize, Error>;
 
@@ -165,7 +169,8 @@ impl Transaction {
         let head = header::FREE + 8 * usize::from(class);
         let free = self.get(head)? as usize;
         let (offset, generation) = if free == 0 {
-            (self.extend(class)?.ok_or(full)?, 1)
+            let end = if kind == LEASE { size } else { size - FOR_LEASES };
+            (self.extend(class, end)?.ok_or(full)?, 1)
         } else {
             let header = Header(self.get(free)?);
             if !matches!(header.state(), FREE | COLD) || header.class() != class {
@@ -184,8 +189,8 @@ impl Transaction {
         Ok(Block { offset, class })
     }
 
-    /// Fresh memory at the end of the heap.
-    fn extend(&mut self, class: u8) -> Result<Option<usize>, Error> {
+    /// Fresh memory at the end of the heap, which may grow up to `limit`.
+    fn extend(&mut self, class: u8, limit: usize) -> Result<Option<usize>, Error> {
         let fresh = self.get(header::FRESH)? as usize;
         if !(HEAP..=self.arena().size()).contains(&fresh) {
             return Err(Error::Corrupt("the end of the heap"));
@@ -193,7 +198,7 @@ impl Transaction {
         let align = if class < PAGED { 64 } else { forkless_sys::memory::PAGE };
         let offset = fresh.next_multiple_of(align);
         let end = offset + (1 << class);
-        if end > self.arena().size() {
+        if end > limit {
             return Ok(None);
         }
         self.set(header::FRESH, end as u64)?;
