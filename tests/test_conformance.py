@@ -12,7 +12,8 @@ import os
 import forkless
 import pytest
 from conformance import expected
-from conformance.judge import SLOW_TOO, cases, is_slow, judge
+from conformance.judge import SLOW_TOO, cases, environment, is_slow, judge
+from support import run_program
 
 pytestmark = [
     pytest.mark.skipif(
@@ -45,6 +46,39 @@ def test_case(case: str, method: str, found: Found) -> None:
     verdict = judge(case, method, module, slow_too)
     print(verdict)
     assert not verdict.wrong, "\n\n".join([str(verdict), *verdict.wrong])
+
+
+def test_the_judge_survives_every_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(expected.DIFFERENT, "Specimens.test_passes", "for no reason")
+    monkeypatch.setitem(expected.DIFFERENT, "Specimens.test_with_parts", "one of them")
+    verdict = judge("Specimens", "forkserver", "specimens", limit=5)
+    assert verdict.passed == []
+    assert verdict.skipped == ["Specimens.test_skips"]
+    assert list(verdict.missing) == ["Specimens.test_needs_what_is_missing"]
+    assert list(verdict.different) == ["Specimens.test_with_parts"]
+    dies, fails, hangs, passes = verdict.wrong
+    assert "test_dies" in dies
+    assert "ended with -9" in dies
+    assert "AssertionError: on purpose" in fails
+    assert "in test_hangs" in hangs, "the stack shows where"
+    assert "passed, but is listed as different: for no reason" in passes
+
+
+@pytest.mark.parametrize("method", expected.METHODS)
+def test_parents_and_children_run_forkless(method: str) -> None:
+    source = """
+import forkless
+from conformance.suite import cpython
+
+def module_of_process():
+    return cpython.multiprocessing.Process.__module__
+
+forkless.set_start_method({method!r})
+with cpython.multiprocessing.Pool(1) as pool:
+    print(module_of_process(), pool.apply(module_of_process), pool.apply(cpython._afunc, (3,)))
+"""
+    outcome = run_program(source.format(method=method), environ=environment())
+    assert outcome.check() == "forkless.process forkless.process 9\n"
 
 
 def test_every_case_is_run_or_left_out_for_a_reason(found: Found) -> None:

@@ -15,7 +15,8 @@ from support import Outcome, run_program
 from .expected import DIFFERENT, NAMES, NOT_RUN, NOT_THERE, SLOW
 
 TESTS = str(Path(__file__).resolve().parent.parent)
-CASE_LIMIT = 240.0  # seconds; a single test has less, see `run`
+CASE_LIMIT = 240.0  # seconds
+TEST_LIMIT = 60.0
 SLOW_TOO = "FORKLESS_CONFORMANCE_SLOW"
 
 
@@ -56,7 +57,7 @@ class Verdict:
         return f"{self.case} [{self.method}]: {', '.join(counts)} in {sum(self.seconds.values()):.1f} s"
 
 
-def judge(case: str, method: str, module: str, slow: bool = False) -> Verdict:
+def judge(case: str, method: str, module: str, slow: bool = False, limit: float = TEST_LIMIT) -> Verdict:
     """Runs a test case to its end, over hangs and crashes.
 
     Args:
@@ -64,6 +65,7 @@ def judge(case: str, method: str, module: str, slow: bool = False) -> Verdict:
         method: The start method.
         module: Where it is, below `conformance`.
         slow: Run the slow tests too.
+        limit: How long a test may take, in seconds.
 
     Returns:
         The verdict; everything is fine if nothing is wrong.
@@ -77,7 +79,7 @@ def judge(case: str, method: str, module: str, slow: bool = False) -> Verdict:
         while True:
             report = Path(folder) / f"report-{len(done)}"
             report.touch()
-            outcome = _run("main", method, module, case, str(report), *done)
+            outcome = _run("main", method, module, case, str(report), str(limit), *done)
             lines = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
             ended = {line["test"]: line for line in lines if "outcome" in line}
             for line in ended.values():
@@ -104,10 +106,14 @@ def cases(module: str) -> list[str]:
     return _run("names", module).check().split()
 
 
+def environment() -> dict[str, str]:
+    """What lets a program find this package."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (TESTS, os.environ.get("PYTHONPATH"))))}
+
+
 def _run(what: str, *arguments: str) -> Outcome:
-    path = os.pathsep.join(filter(None, (TESTS, os.environ.get("PYTHONPATH"))))
     source = f"import sys\nfrom conformance.run import {what}\n{what}(*sys.argv[1:])\n"
-    return run_program(source, *arguments, timeout=CASE_LIMIT, environ={"PYTHONPATH": path})
+    return run_program(source, *arguments, timeout=CASE_LIMIT, environ=environment())
 
 
 def _weigh(verdict: Verdict, test: str, outcome: str, detail: str) -> None:

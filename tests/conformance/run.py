@@ -17,8 +17,6 @@ import forkless
 
 from .expected import NOT_RUN
 
-TEST_LIMIT = 40.0  # seconds
-
 Test = Any  # a test case, or what stands for the fixture of a class
 ExcInfo = Any  # what unittest passes around as `sys.exc_info()`
 
@@ -26,8 +24,9 @@ ExcInfo = Any  # what unittest passes around as `sys.exc_info()`
 class Report(unittest.TestResult):
     """Writes a line of JSON when a test begins, and one when its outcome is known."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limit: float) -> None:
         super().__init__()
+        self._limit = limit
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - until this process ends
         self._outcome, self._detail = "", ""
 
@@ -36,7 +35,7 @@ class Report(unittest.TestResult):
         self._outcome, self._detail, self._began = "passed", "", time.monotonic()
         self._write(test=name_of(test))
         # Nothing can be trusted after a hang: print the stacks and end. Our parent goes on after this test.
-        faulthandler.dump_traceback_later(TEST_LIMIT, exit=True)
+        faulthandler.dump_traceback_later(self._limit, exit=True)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
         faulthandler.cancel_dump_traceback_later()
@@ -82,7 +81,7 @@ def name_of(test: Test) -> str:
     return f"{name.rpartition('.')[2]}.{fixture}"
 
 
-def main(method: str, module: str, case: str, report: str, *done: str) -> None:
+def main(method: str, module: str, case: str, report: str, limit: str, *done: str) -> None:
     """Runs a test case, and ends this process.
 
     Args:
@@ -90,6 +89,7 @@ def main(method: str, module: str, case: str, report: str, *done: str) -> None:
         module: Where the class is, below `conformance`.
         case: Its name.
         report: The file to write to. The tests run in its folder.
+        limit: How long a test may take, in seconds.
         *done: Tests to leave out.
     """
     os.chdir(os.path.dirname(report))
@@ -103,7 +103,7 @@ def main(method: str, module: str, case: str, report: str, *done: str) -> None:
     names = unittest.defaultTestLoader.getTestCaseNames(kind)
     left_out = {*done, *NOT_RUN}
     tests = [kind(name) for name in names if f"{case}.{name}" not in left_out]
-    unittest.TestSuite(tests).run(Report(report))
+    unittest.TestSuite(tests).run(Report(report, float(limit)))
     for child in forkless.active_children():
         print(f"left by {case}: {child}", file=sys.stderr)
         child.kill()
