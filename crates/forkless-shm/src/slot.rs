@@ -179,7 +179,7 @@ impl Arena {
         let _turn = self.registrar_lock()?;
         let index = SLOTS - 1;
         let state = self.word(SLOTS_AT + index * slot::SIZE + slot::STATE)?;
-        let generation = ((state.load(Ordering::Acquire) >> 32) as u32 + 1) % GENERATIONS;
+        let generation = ((state.load(Ordering::Acquire) >> 32) as u32).wrapping_add(1) % GENERATIONS;
         let registrar = Owner::new(index, generation.max(1));
         let (pid, started) = own_identity();
         self.word(registrar.field(slot::PID))?.store(pid, Ordering::Relaxed);
@@ -208,7 +208,7 @@ impl Arena {
             .take(used.saturating_add(1))
             .find_map(|index| {
                 let state = transaction.get(SLOTS_AT + index * slot::SIZE + slot::STATE).ok()?;
-                let generation = (state >> 32) as u32 + 1;
+                let generation = ((state >> 32) as u32).saturating_add(1);
                 (state & 0xffff_ffff == FREE && generation < GENERATIONS).then(|| Owner::new(index, generation))
             })
             .ok_or(Error::NoSlot)?;
