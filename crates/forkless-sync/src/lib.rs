@@ -7,16 +7,29 @@
 //! Waiting comes in bounded steps (`…_within`), so that a caller can run signal handlers between them; the plain
 //! methods wait to a [`Deadline`].
 
+mod barrier;
+mod condvar;
 mod event;
 mod mutex;
+mod note;
+mod reentrant;
+mod semaphore;
+mod turn;
 
+pub use barrier::{Arrival, Barrier, Passage};
+pub use condvar::{Condvar, Waiter};
 pub use event::{Event, Ticket};
 pub use forkless_shm::{Acquired, Attempt, Handle, Owner};
 pub use forkless_sys::time::Deadline;
 pub use mutex::Mutex;
+pub use reentrant::ReentrantMutex;
+pub use semaphore::{Released, Semaphore};
 
-use forkless_shm::Error;
+use forkless_shm::{Error, Kind};
 use forkless_sys::time::SLICE;
+
+/// The kinds of blocks here that need taking apart, for arenas.
+pub const KINDS: [Kind; 2] = [semaphore::HOLD, condvar::KIND];
 
 /// Repeats a bounded attempt until it comes to something or the deadline passes. Signals do not end the wait: for
 /// programs whose handlers only set flags, or that have none.

@@ -6,7 +6,16 @@ use std::time::Duration;
 use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, robust};
 use forkless_sys::time::Deadline;
 
+use crate::note::Note;
 use crate::until;
+
+/// u32, see [`robust`].
+const WORD: usize = 0;
+/// The note.
+const SINCE: usize = 4;
+const ORIGIN: usize = 8;
+const ORIGIN_SIZE: usize = 40;
+const SIZE: usize = ORIGIN + ORIGIN_SIZE;
 
 /// A robust mutex in shared memory, one word (see [`forkless_shm::robust`]).
 ///
@@ -20,18 +29,27 @@ pub struct Mutex {
 impl Mutex {
     /// The kind of its block.
     pub const KIND: u8 = 1;
-    const SIZE: usize = 16;
 
     /// A new mutex, free.
     ///
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena) -> Result<Self, Error> {
-        let lease = arena.allocate(Self::SIZE, Self::KIND)?;
-        if !arena.map().write(lease.block().payload(), &[0; Self::SIZE]) {
+        Self::create_at(arena, "")
+    }
+
+    /// A new mutex, free, that remembers where it was made (the last 40 bytes of it).
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn create_at(arena: &'static Arena, origin: &str) -> Result<Self, Error> {
+        let lease = arena.allocate(SIZE, Self::KIND)?;
+        if !arena.map().write(lease.block().payload(), &[0; SIZE]) {
             return Err(Error::Corrupt("a new mutex"));
         }
-        Ok(Self { lease })
+        let mutex = Self { lease };
+        mutex.note().set_origin(origin)?;
+        Ok(mutex)
     }
 
     /// The mutex that a handle names.
@@ -49,7 +67,12 @@ impl Mutex {
     }
 
     fn word(&self) -> Result<&AtomicU32, Error> {
-        self.lease.arena().map().u32(self.lease.block().payload()).ok_or(Error::Corrupt("a mutex"))
+        self.lease.arena().map().u32(self.lease.block().payload() + WORD).ok_or(Error::Corrupt("a mutex"))
+    }
+
+    fn note(&self) -> Note {
+        let at = self.lease.block().payload();
+        Note { arena: self.lease.arena(), since: at + SINCE, origin: (at + ORIGIN, ORIGIN_SIZE) }
     }
 
     /// Takes it if that needs no waiting.
@@ -58,7 +81,9 @@ impl Mutex {
     /// [`Error::NoSlot`] if this process cannot join the tree.
     pub fn try_acquire(&self) -> Result<Option<Acquired>, Error> {
         let arena = self.lease.arena();
-        Ok(arena.try_acquire(self.word()?, arena.me()?))
+        let acquired = arena.try_acquire(self.word()?, arena.me()?);
+        self.mark_if(acquired == Some(Acquired::Clean))?;
+        Ok(acquired)
     }
 
     /// Tries for it, sleeping at most `bound` (and at most 50 ms).
@@ -67,7 +92,29 @@ impl Mutex {
     /// See [`Self::try_acquire`].
     pub fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
         let arena = self.lease.arena();
-        Ok(arena.acquire_within(self.word()?, arena.me()?, bound))
+        let attempt = arena.acquire_within(self.word()?, arena.me()?, bound);
+        self.mark_if(attempt == Attempt::Acquired(Acquired::Clean))?;
+        Ok(attempt)
+    }
+
+    /// From the dead it is taken with their note, for whoever tells of the death.
+    fn mark_if(&self, clean: bool) -> Result<(), Error> {
+        if clean { self.note().mark() } else { Ok(()) }
+    }
+
+    /// How long ago it was last taken from nobody, to a few hundredths of a second: asked by who took it from the dead,
+    /// since when those held it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn held_for(&self) -> Result<Duration, Error> {
+        self.note().held_for()
+    }
+
+    /// Where it was made; empty if its maker did not say.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.note().origin()
     }
 
     /// Waits for it until the deadline; `None` if that passed. The wait ends within 100 ms of the owner's death.
