@@ -1,0 +1,116 @@
+//! Memory: bytes in the arena that every process reads and writes in place.
+//!
+//! ```text
+//! +0 bytes of the data, then at the next multiple of 64 in the arena the data
+//! ```
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use forkless_shm::{Arena, Error, Handle, Lease};
+
+const LENGTH: usize = 0;
+const HEAD: usize = 8;
+/// Where vector instructions and caches want arrays to begin; a small one needs no more than its items do.
+const ALIGNMENT: usize = 64;
+const SMALL: usize = 64;
+const SMALL_ALIGNMENT: usize = 16;
+
+/// Bytes that every process with a handle writes through its mapping of the arena, with no other order among them than
+/// what a lock beside them gives.
+#[derive(Debug)]
+pub struct Memory {
+    lease: Lease,
+    data: (usize, usize),
+}
+
+impl Memory {
+    /// The kind of its block.
+    pub const KIND: u8 = 11;
+
+    /// New memory, all zero.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn create(arena: &'static Arena, length: usize) -> Result<Self, Error> {
+        let corrupt = || Error::Corrupt("new memory");
+        let alignment = alignment(length);
+        let size = length.checked_add(HEAD + alignment).ok_or(Error::Full { bytes: length, size: arena.size() })?;
+        let lease = arena.allocate(size, Self::KIND)?;
+        let word = arena.map().u64(lease.block().payload() + LENGTH).ok_or_else(corrupt)?;
+        word.store(length as u64, Ordering::Release);
+        let memory = Self::view(lease)?;
+        let zeros = [0; 1 << 14];
+        for start in (0..length).step_by(zeros.len()) {
+            let count = zeros.len().min(length - start);
+            if !arena.map().write(memory.data.0 + start, &zeros[..count]) {
+                return Err(corrupt());
+            }
+        }
+        Ok(memory)
+    }
+
+    /// The memory that a handle names.
+    ///
+    /// # Errors
+    /// See [`Arena::open`].
+    pub fn open(arena: &'static Arena, handle: Handle) -> Result<Self, Error> {
+        Self::view(arena.open(handle, Self::KIND)?)
+    }
+
+    fn view(lease: Lease) -> Result<Self, Error> {
+        let at = lease.block().payload();
+        let word = lease.arena().map().u64(at + LENGTH).ok_or(Error::Corrupt("shared memory"))?;
+        let length = word.load(Ordering::Acquire) as usize;
+        let data = (at + HEAD).next_multiple_of(alignment(length));
+        if data.checked_add(length).is_none_or(|end| end > at + lease.block().capacity()) {
+            return Err(Error::Corrupt("the size of shared memory"));
+        }
+        Ok(Self { lease, data: (data, length) })
+    }
+
+    /// What keeps it alive.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Where the bytes are in this process, for as long as `self` lives.
+    #[must_use]
+    pub fn address(&self) -> NonNull<u8> {
+        self.lease.arena().map().address(self.data.0).unwrap_or(NonNull::dangling())
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.data.1
+    }
+}
+
+fn alignment(length: usize) -> usize {
+    if length < SMALL { SMALL_ALIGNMENT } else { ALIGNMENT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_zero_and_shared_and_in_line() {
+        let arena = Arena::create(crate::KINDS).unwrap();
+        for length in [0, 1, 8, 40, 64, 100, 4096, 100_000] {
+            let memory = Memory::create(arena, length).unwrap();
+            let again = Memory::open(arena, memory.lease().handle().unwrap()).unwrap();
+            assert_eq!((again.length(), again.address()), (length, memory.address()));
+            assert_eq!(memory.address().as_ptr().addr() % alignment(length), 0);
+            let mut bytes = Vec::new();
+            assert!(arena.map().read(memory.data.0, length, &mut bytes));
+            assert_eq!(bytes, vec![0; length]);
+            // For whoever gets the block next.
+            assert!(arena.map().write(memory.data.0, &vec![1; length]));
+        }
+        assert!(matches!(Memory::create(arena, usize::MAX - 8), Err(Error::Full { .. })));
+        assert!(matches!(Memory::create(arena, arena.size()), Err(Error::Full { .. })));
+    }
+}
