@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use forkless_sys::memory::PAGE;
+
 use crate::Error;
 use crate::arena::Arena;
 use crate::block::{LEASE, State};
@@ -41,10 +43,15 @@ impl Arena {
         let mut statistics = Statistics::default();
         let mut leases_on = HashMap::new();
         let mut at = HEAP;
+        let mut last_end = HEAP;
         let fresh = transaction.get(header::FRESH)? as usize;
         while at < fresh {
             if transaction.get(at)? == 0 {
                 at += STEP;
+                if at - last_end > PAGE {
+                    // Going on would also touch, and so allocate, memory that is not used.
+                    return Err(Error::Corrupt("a gap in the heap"));
+                }
                 continue;
             }
             let block = self.block(at)?;
@@ -58,6 +65,7 @@ impl Arena {
                 }
             }
             at += block.size();
+            last_end = at;
         }
         statistics.bytes_used = at - HEAP;
         if at != fresh {

@@ -171,7 +171,13 @@ impl Child {
     /// Whether it has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.status.is_some() || process::ended(self.process.as_fd())
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// Whether it has ended or does so within this time.
+    #[must_use]
+    pub fn ends_within(&self, bound: Duration) -> bool {
+        self.status.is_some() || process::readable(&[self.process.as_fd()], bound).is_ok_and(|ready| ready[0])
     }
 
     /// Waits for its end and reaps it, but gives back nothing of what it held.
@@ -183,7 +189,7 @@ impl Child {
             return status;
         }
         let deadline = Deadline::after(PATIENCE);
-        while !process::readable(&[self.process.as_fd()], Duration::from_secs(1)).is_ok_and(|ready| ready[0]) {
+        while !self.ends_within(Duration::from_secs(1)) {
             assert!(!deadline.passed(), "process {} still runs after {PATIENCE:?}: {}", self.pid, self.state());
         }
         let status = process::reap(self.pid).flatten().expect("nobody else reaps children of a test");
