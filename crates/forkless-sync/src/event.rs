@@ -97,12 +97,14 @@ impl Event {
         Ok(())
     }
 
-    /// Begins a wait: whatever is set from now on ends it, even if cleared at once.
+    /// Begins a wait: it ends if the event is set now or at any time from now on, even if cleared at once.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn ticket(&self) -> Result<Ticket, Error> {
-        Ok(Ticket(self.word()?.load(Ordering::Acquire) / EPOCH))
+        let now = self.word()?.load(Ordering::Acquire);
+        // Set now: as if it had been set after a ticket of the epoch before.
+        Ok(Ticket((now / EPOCH).wrapping_sub(now & SET) & u32::MAX / EPOCH))
     }
 
     /// Whether it is set or has been since the ticket.
