@@ -1,5 +1,6 @@
 """What the pickles of `_byvalue` call when they are loaded: it makes functions and classes of definitions."""
 
+import contextlib
 import marshal
 import pickle
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from importlib import import_module
 from types import CellType, CodeType, FunctionType, resolve_bases
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _pickling
 from ._units import (
@@ -27,6 +28,9 @@ from ._units import (
     objects,
     objects_by_id,
 )
+
+
+_Made = TypeVar("_Made")
 
 
 class _Loading(_local):
@@ -103,6 +107,12 @@ def obj(key: ObjectKey, link: object = None) -> Any:
     return found
 
 
+def _add(key: ObjectKey, made: _Made) -> _Made:
+    """Makes an object known; the one that is to be used, as another thread may have been faster."""
+    found: _Made = add_object(key, made, False).subject
+    return made if found is MISSING else found
+
+
 def _known(key: ObjectKey) -> Any:
     unit = objects.get(key)
     return MISSING if unit is None else unit.subject
@@ -174,9 +184,12 @@ def define_function(
     if isinstance(function, FunctionType) and len(function.__closure__ or ()) == len(cells):
         function.__code__ = code
         return function
-    function = make_function(code, variables, name, cells)
-    add_object(key, function, False)
-    return function
+    made = make_function(code, variables, name, cells)
+    if function is not MISSING:
+        # The cells of a function are its own for ever.
+        objects[key].point_to(made)
+        return made
+    return _add(key, made)
 
 
 def fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
@@ -206,9 +219,10 @@ def define_class(key: ObjectKey, make: Callable[..., type], arguments: tuple[Any
     try:
         cls = make(*arguments)
     except TypeError:
+        if not isinstance(arguments[0], type):
+            raise
         cls = _make_quietly(*arguments)
-    add_object(key, cls, False)
-    return cls
+    return _add(key, cls)
 
 
 def _make_quietly(
@@ -218,28 +232,45 @@ def _make_quietly(
 
     Both are passed over: what they would do to the class is part of its definition.
     """
-
-    class Shield:
-        __slots__ = ()
-
-        def __init_subclass__(cls, **_: object) -> None:
-            pass
-
     resolved = resolve_bases(bases)
-    cls: type = type.__new__(meta, name, (Shield, *resolved), dict(namespace))
-    cls.__bases__ = resolved
-    return cls
+    if not any("__init_subclass__" in vars(each) for base in resolved for each in base.__mro__[:-1]):
+        made: type = type.__new__(meta, name, resolved, dict(namespace))
+        return made
+    for shield in (_Shield, _SlottedShield):
+        # Only a base of the same memory layout can be taken away again.
+        with contextlib.suppress(TypeError):
+            made = type.__new__(meta, name, (shield, *resolved), dict(namespace))
+            made.__bases__ = resolved
+            return made
+    raise TypeError(f"cannot make the class {name!r} again without the arguments of its __init_subclass__")
+
+
+class _Shield:
+    """As the first base, hides the `__init_subclass__` of the others."""
+
+    def __init_subclass__(cls, **_: object) -> None:
+        pass
+
+
+class _SlottedShield:
+    """The same for classes without a `__dict__`."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: object) -> None:
+        pass
 
 
 def fill_class(cls: type, state: tuple[Any, ...]) -> None:
     """Gives a class its attributes, and takes those that it no longer has."""
-    set_state, attributes, slots, members = state
+    set_state, name_in_module, attributes, slots, members = state
     unit = objects_by_id[id(cls)]
     for name in unit.attributes - attributes.keys():
         if name in cls.__dict__:
             delattr(cls, name)
     unit.attributes = set(attributes)
     set_state(cls, (attributes, slots))
+    cls.__qualname__ = name_in_module
     for name, values in members.items():
         vars(cls.__dict__["_member_map_"][name]).update(values)
 
@@ -247,10 +278,7 @@ def fill_class(cls: type, state: tuple[Any, ...]) -> None:
 def define_other(key: ObjectKey, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """The object of this key, made if there is none."""
     found = _known(key)
-    if found is MISSING:
-        found = make(*arguments)
-        add_object(key, found, False)
-    return found
+    return _add(key, make(*arguments)) if found is MISSING else found
 
 
 def cache_function(maxsize: int | None, typed: bool, function: Callable[..., Any]) -> Any:

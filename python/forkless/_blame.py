@@ -1,6 +1,7 @@
 """Finds what does not pickle, and says how one gets there. Only runs when pickling has failed."""
 
 import io
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import FunctionType, MethodType
@@ -24,7 +25,8 @@ def explain(obj: object, error: BaseException, names: Sequence[str]) -> str:
     """
     if isinstance(error, RecursionError):
         return "nested too deeply to be pickled; flatten it, or raise sys.setrecursionlimit()"
-    path, culprit, reason = _Search().descend(obj, error, "", names)
+    start = obj.__qualname__ if isinstance(obj, (FunctionType, type)) else ""
+    path, culprit, reason = _Search().descend(obj, error, start, names)
     advice = _advice(culprit)
     return f"{path}{': ' if path else ''}{reason}{'; ' if advice else ''}{advice}"
 
@@ -75,6 +77,8 @@ def _parts(obj: Any, names: Sequence[str]) -> Iterator[tuple[str, object]]:
     elif isinstance(obj, FunctionType):
         yield from _parts_of_function(obj)
     elif isinstance(obj, type):
+        if _pickling.find(obj) or not obj.__flags__ & _HEAP_TYPE:
+            return
         yield from ((f".{name}", value) for name, value in vars(obj).items() if name not in _WITHOUT)
     elif isinstance(obj, MethodType):
         yield from ((".__self__", obj.__self__), (".__func__", obj.__func__))
@@ -86,6 +90,7 @@ def _parts(obj: Any, names: Sequence[str]) -> Iterator[tuple[str, object]]:
         yield from _parts_of_instance(obj)
 
 
+_HEAP_TYPE = 1 << 9  # made by a `class` statement, or could be
 _WITHOUT = ("__dict__", "__weakref__", "__doc__")
 
 
@@ -121,7 +126,8 @@ def _parts_of_instance(obj: Any) -> Iterator[tuple[str, object]]:
             yield " -> its state", each
     yield from ((f"[{index}]", item) for index, item in enumerate(items or ()))
     yield from ((f"[{_short(key)}]", value) for key, value in pairs or ())
-    yield from ((f" -> argument {index} of its class", value) for index, value in enumerate(arguments or ()))
+    for index, value in enumerate(arguments or ()):
+        yield (" -> its class" if value is type(obj) else f" -> argument {index} of its class"), value
 
 
 def _short(key: object) -> str:
@@ -151,8 +157,8 @@ def _advice(culprit: object) -> str:
     kind = type(culprit)
     if isinstance(culprit, io.IOBase):
         return "send the path, and open the file in the process that uses it"
-    if kind.__module__.startswith("multiprocessing"):
-        return f"forkless has a {kind.__name__} that can be sent to any process at any time"
+    if kind.__module__.startswith("multiprocessing.") and kind.__name__ in sys.modules["forkless"].__all__:
+        return f"forkless.{kind.__name__} can be sent to any process at any time"
     return _ADVICE.get(
         (kind.__module__, kind.__name__), "leave it out in __getstate__, or make it where it is used"
     )

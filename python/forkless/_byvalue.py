@@ -27,7 +27,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from types import CellType, CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 from . import _arrival, _pickling
@@ -42,6 +42,7 @@ from ._units import (
     Object,
     Packed,
     Scan,
+    Sent,
     Unit,
     Variable,
     content,
@@ -92,27 +93,31 @@ class _Definer(_pickling.Pickler):
 
 def _current(unit: Unit) -> Packed:
     """The definition of a unit as of now; a new version if it differs from the last one."""
-    subject, packed = unit.subject, unit.packed
-    if packed is not None and unit.unchanged(subject):
-        return packed
+    subject, sent = unit.subject, unit.sent
     if subject is MISSING:
         return _NOTHING
+    if sent is not None and sent.probe is not None and unit.finds(sent.probe, subject):
+        return sent.packed
     parts = unit.trace(subject)
-    if packed is not None and parts is not None and same(parts, unit.parts):
-        return packed
+    if sent is not None and parts is not None and same(parts, sent.parts):
+        return sent.packed
+    probe = unit.probe(subject, parts)
     pickler = _Definer(unit)
     writer = pickler.writer
     pickler.dump(writer.slot(subject, writer.space) if isinstance(unit, Variable) else subject)
     pickled = pickler.take()
     is_small = len(pickled) < _KEEP_BELOW
     fingerprint = pickled if is_small else hash(pickled)
-    if fingerprint != unit.fingerprint:
-        unit.fingerprint, unit.version = fingerprint, next(numbers)
-        packed = None
-    if packed is None:
+    if sent is not None and sent.packed.definition is not None and pickled == sent.packed.definition[2]:
+        packed = sent.packed
+    else:
+        known, version = unit.version
+        if known != fingerprint:
+            version = next(numbers)
+            unit.version = (fingerprint, version)
         needs = tuple(need for need in (writer.needs | writer.own_name).values() if need is not unit)
-        packed = Packed((unit.key, unit.version, pickled), needs, pickler.handles)
-    unit.keep(packed if is_small else None, parts)
+        packed = Packed((unit.key, version, pickled), needs, pickler.handles)
+    unit.sent = Sent(packed, parts, probe) if is_small else None
     return packed
 
 
@@ -160,7 +165,7 @@ class Writer:
 
     def klass(self, cls: type) -> Any:
         """A class: by key."""
-        if not cls.__flags__ & _HEAP_TYPE:
+        if id(cls) not in objects_by_id and _is_native(cls):
             return (getattr, (sys.modules["types"], _TYPES[cls])) if cls in _TYPES else NotImplemented
         unit = object_unit(cls)
         if not self._begins(unit):
@@ -168,6 +173,8 @@ class Writer:
         self._need_own_name(cls)
         make, arguments, state, _, _, set_state = _reduce_class(cls)
         attributes, slots = state
+        if isinstance(arguments[0], type):
+            arguments = _correct(cls, attributes, arguments)
         # pickle itself leaves `__slotnames__` in every class of which it has seen an instance.
         attributes = {k: self.slot(v, self.space) for k, v in attributes.items() if k != "__slotnames__"}
         # Made again from its value alone, a member has lost what its `__init__` gave it.
@@ -175,7 +182,7 @@ class Writer:
             name: {k: v for k, v in vars(member).items() if not k.startswith("__")}
             for name, member in cls.__dict__.get("_member_map_", {}).items()
         }
-        state = (set_state, attributes, slots, members)
+        state = (set_state, cls.__qualname__, attributes, slots, members)
         return _arrival.define_class, (unit.key, make, arguments), state, None, None, _arrival.fill_class
 
     def cached_function(self, function: Any) -> Any:
@@ -378,6 +385,14 @@ def _place(function: FunctionType) -> tuple[Any, str]:
     return (owner, path.rpartition(".")[2]) if found is function else (None, "")
 
 
+def _is_native(cls: type) -> bool:
+    """Whether a class was made in C: there is nothing in it that could travel by value."""
+    return not cls.__flags__ & _HEAP_TYPE or any(
+        isinstance(value, (MethodDescriptorType, WrapperDescriptorType)) and value.__objclass__ is cls
+        for value in cls.__dict__.copy().values()
+    )
+
+
 def _special_attributes(function: FunctionType) -> dict[str, Any]:
     found = {"__qualname__": function.__qualname__, "__doc__": function.__doc__}
     if function.__module__ != function.__globals__.get("__name__"):
@@ -464,3 +479,15 @@ def _reduce_class(cls: type) -> Any:
         register_pickle_by_value(sys.modules[cls.__module__])
         reduced = _cloudpickle().reducer_override(cls)
     return reduced
+
+
+def _correct(cls: type, attributes: dict[str, Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments for making a class again, with what cloudpickle leaves out or gets wrong."""
+    meta, name, bases, namespace, *more = arguments
+    if "__slots__" in attributes:
+        # Set on a class that exists already, they would have no effect.
+        namespace = namespace | {"__slots__": attributes.pop("__slots__")}
+    if "_fields" in attributes and issubclass(cls, tuple):
+        # All that `typing.NamedTuple` did to the class is part of its definition.
+        bases = cls.__bases__
+    return meta, name, bases, namespace, *more

@@ -14,6 +14,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
+from io import TextIOWrapper
 from types import (
     CellType,
     CodeType,
@@ -314,6 +315,14 @@ def _cached_function(pickler: Pickler, obj: Any) -> Any:
     return NotImplemented if find(obj) else pickler.writer.cached_function(obj)
 
 
+def _stream(pickler: Pickler, obj: Any) -> Any:
+    """Standard output is the receiver's own; other files are refused."""
+    for name in ("stdout", "stderr"):
+        if obj is getattr(sys, name):
+            return getattr, (sys, name)
+    return NotImplemented
+
+
 def _other(pickler: Pickler, obj: object) -> Any:
     return pickler.writer.other(obj)
 
@@ -334,6 +343,7 @@ handlers: dict[type, Callable[[Pickler, Any], Any]] = {
     type: _class,
     MethodType: _method,
     ModuleType: _module,
+    TextIOWrapper: _stream,
     memoryview: _memoryview,
     type(lru_cache(len)): _cached_function,
 }

@@ -6,7 +6,7 @@ Besides the tables of both, here is what tells whether a unit has changed since 
 import sys
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import count
 from operator import is_
@@ -121,6 +121,20 @@ class Packed(NamedTuple):
     handles: Sequence[Shared]
 
 
+class Sent(NamedTuple):
+    """A definition that was sent; one object, so that threads find what belongs together.
+
+    Attributes:
+        packed: The definition.
+        parts: What it was made from; None if that may change unnoticed.
+        probe: What a quick look has to find again.
+    """
+
+    packed: Packed
+    parts: list[Any] | None
+    probe: Any
+
+
 class Closure(NamedTuple):
     """All that a unit needs, itself included, as it was last sent."""
 
@@ -137,22 +151,18 @@ class Unit:
         key: What it is called in all processes.
         home: Whether it was made in this process.
         seen: The version last taken from each sender.
-        version: The one last sent.
-        fingerprint: The definition last sent, or its hash if it is large.
-        packed: The same with what goes with it, unless it is large.
-        parts: What it was made from; None if that may change unnoticed.
+        version: Of the definition last sent, after that definition, or its hash if it is large.
+        sent: The same with what goes with it, unless it is large.
     """
 
-    __slots__ = ("fingerprint", "home", "key", "packed", "parts", "seen", "version")
+    __slots__ = ("home", "key", "seen", "sent", "version")
 
     def __init__(self, key: Key, home: bool) -> None:
         self.key = key
         self.home = home
         self.seen: dict[str, int] = {}
-        self.version = 0
-        self.fingerprint: bytes | int | None = None
-        self.packed: Packed | None = None
-        self.parts: list[Any] | None = None
+        self.version: tuple[bytes | int | None, int] = (None, 0)
+        self.sent: Sent | None = None
 
     @property
     def subject(self) -> Any:
@@ -177,17 +187,17 @@ class Unit:
         heeded = sender in self.seen or sender in (_pickling.parent, self.key[0])
         return heeded and version != self.seen.get(sender)
 
-    def unchanged(self, subject: Any) -> bool:
-        """A quick look: True if it certainly has not changed since it was last sent."""
+    def probe(self, subject: Any, parts: list[Any] | None) -> Any:
+        """What `finds` needs to tell quickly that nothing has changed; None if that takes a longer look."""
+        raise NotImplementedError
+
+    def finds(self, probe: Any, subject: Any) -> bool:
+        """Whether nothing has changed since the probe was taken."""
         raise NotImplementedError
 
     def trace(self, subject: Any) -> list[Any] | None:
         """What its definition is made from; None if that may change unnoticed."""
         raise NotImplementedError
-
-    def keep(self, packed: Packed | None, parts: list[Any] | None) -> None:
-        """Notes what was sent."""
-        self.packed, self.parts = packed, parts
 
 
 class Object(Unit):
@@ -198,13 +208,12 @@ class Object(Unit):
         closure: What was sent along with it.
     """
 
-    __slots__ = ("_quick", "_ref", "attributes", "closure")
+    __slots__ = ("_ref", "attributes", "closure")
 
     def __init__(self, key: ObjectKey, home: bool, subject: Any) -> None:
         super().__init__(key, home)
         self.attributes: set[str] = set()
         self.closure: Closure | None = None
-        self._quick: tuple[Any, Any] | None = None
         self.point_to(subject)
 
     def point_to(self, subject: Any) -> None:
@@ -216,7 +225,10 @@ class Object(Unit):
             if self._ref is ref:
                 objects.pop(key, None)  # type: ignore[arg-type]
 
-        self._ref = weakref.ref(subject, forget)
+        try:
+            self._ref: Callable[[], Any] = weakref.ref(subject, forget)
+        except TypeError:
+            self._ref = lambda: subject  # A `type` alias, which lives as long as its module.
         objects_by_id[place] = self
 
     @property
@@ -230,14 +242,14 @@ class Object(Unit):
         space = namespace_of(subject.__globals__) if isinstance(subject, FunctionType) else None
         return space or namespace_of_module(getattr(subject, "__module__", None))
 
-    def unchanged(self, subject: Any) -> bool:
-        quick = self._quick
-        return (
-            quick is not None
-            and subject.__code__ is quick[0]
-            and subject.__defaults__ is quick[1]
-            and _is_plain_function(subject)
-        )
+    def probe(self, subject: Any, parts: list[Any] | None) -> Any:
+        if parts is None or not isinstance(subject, FunctionType) or not _is_plain(subject):
+            return None
+        return subject.__code__, subject.__defaults__
+
+    def finds(self, probe: Any, subject: Any) -> bool:
+        code, defaults = probe
+        return subject.__code__ is code and subject.__defaults__ is defaults and _is_plain(subject)
 
     def trace(self, subject: Any) -> list[Any] | None:
         trace = _Trace()
@@ -249,14 +261,8 @@ class Object(Unit):
             settled = trace.value(getattr(subject, "__wrapped__", None))
         return trace.parts if settled else None
 
-    def keep(self, packed: Packed | None, parts: list[Any] | None) -> None:
-        super().keep(packed, parts)
-        subject = self.subject
-        quick = parts is not None and isinstance(subject, FunctionType) and _is_plain_function(subject)
-        self._quick = (subject.__code__, subject.__defaults__) if quick else None
 
-
-def _is_plain_function(function: FunctionType) -> bool:
+def _is_plain(function: FunctionType) -> bool:
     return function.__closure__ is None and not function.__kwdefaults__ and not function.__dict__
 
 
@@ -267,12 +273,11 @@ _lately_sent: deque[object] = deque(maxlen=256)
 
 
 def add_object(key: ObjectKey, subject: Any, home: bool) -> Object:
-    """Makes an object known under a key."""
-    unit = objects.get(key)
-    if unit is not None:
+    """Makes an object known under a key, unless another thread was faster; see the unit's `subject`."""
+    made = Object(key, home, subject)
+    unit = objects.setdefault(key, made)
+    if unit is not made and unit.subject is MISSING:
         unit.point_to(subject)
-        return unit
-    unit = objects[key] = Object(key, home, subject)
     return unit
 
 
@@ -288,7 +293,7 @@ def object_unit(subject: Any) -> Object:
 class Variable(Unit):
     """A global variable of a namespace."""
 
-    __slots__ = ("_space", "_value", "_weak", "name")
+    __slots__ = ("_space", "name")
 
     key: VariableKey
 
@@ -296,8 +301,6 @@ class Variable(Unit):
         super().__init__((*space.key, name), space.home)
         self.name = name
         self._space = space
-        self._value: Any = MISSING  # the last one sent, if it is one that cannot change
-        self._weak: weakref.ref[Any] | None = None  # the same for a function or class
 
     @property
     def subject(self) -> Any:
@@ -307,18 +310,15 @@ class Variable(Unit):
     def namespace(self) -> Namespace:
         return self._space
 
-    def unchanged(self, subject: Any) -> bool:
-        return subject is self._value or (self._weak is not None and subject is self._weak())
+    def probe(self, subject: Any, parts: list[Any] | None) -> Any:
+        return parts[0] if parts is not None and len(parts) == 1 else None
+
+    def finds(self, probe: Any, subject: Any) -> bool:
+        return subject is (probe() if type(probe) is weakref.ref else probe)
 
     def trace(self, subject: Any) -> list[Any] | None:
         trace = _Trace()
         return trace.parts if trace.value(subject) else None
-
-    def keep(self, packed: Packed | None, parts: list[Any] | None) -> None:
-        super().keep(packed, parts)
-        only = parts[0] if parts is not None and len(parts) == 1 else MISSING
-        self._weak = only if isinstance(only, weakref.ref) else None
-        self._value = MISSING if self._weak is not None else only
 
 
 # --- has anything changed? ---------------------------------------------------------------------------------
