@@ -6,6 +6,9 @@ from importlib import import_module
 
 import forkless
 
+# It waits some seconds for the threads of tests that failed, and then only warns.
+vars(import_module("test.support.threading_helper"))["threading_cleanup"] = lambda *_: None
+
 PACKAGE = "conformance.cpython.test_concurrent_futures"
 # Since 3.12 it is a package; before, a single module.
 PARTS = ["", *map(".test_{}".format, "as_completed deadlock init process_pool shutdown wait".split())]

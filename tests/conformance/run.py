@@ -17,6 +17,8 @@ import forkless
 
 from .expected import NOT_RUN
 
+GRACE = 5.0  # seconds for children to end after the last test
+
 Test = Any  # a test case, or what stands for the fixture of a class
 ExcInfo = Any  # what unittest passes around as `sys.exc_info()`
 
@@ -104,9 +106,13 @@ def main(method: str, module: str, case: str, report: str, limit: str, *done: st
     left_out = {*done, *NOT_RUN}
     tests = [kind(name) for name in names if f"{case}.{name}" not in left_out]
     unittest.TestSuite(tests).run(Report(report, float(limit)))
+    # What was shut down without waiting may take a moment.
+    deadline = time.monotonic() + GRACE
     for child in forkless.active_children():
-        print(f"left by {case}: {child}", file=sys.stderr)
-        child.kill()
+        child.join(max(0.0, deadline - time.monotonic()))
+        if child.is_alive():
+            print(f"left by {case}: {child}", file=sys.stderr)
+            child.kill()
 
 
 def names(module: str) -> None:
