@@ -3,9 +3,9 @@
     ./dev bench                       every benchmark, release build
     python benches/run.py --only lock --rounds 9
 
-Each round runs both subjects in fresh interpreters, one after the other, so that both meet the same noise. Printed are
-medians over the rounds and the median of the rounds' ratios: above 1, forkless is faster. Each benchmark checks its
-own answer.
+Each round runs both subjects in fresh interpreters, one after the other, so that both meet the same noise.
+Printed are medians over the rounds and the median of the rounds' ratios: above 1, forkless is faster. Each
+benchmark checks its own answer.
 """
 
 from __future__ import annotations
@@ -250,8 +250,12 @@ def human(seconds: float) -> str:
 
 def main() -> None:
     """Runs and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=BENCHMARKS, help="this benchmark (may be repeated)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", action="append", choices=BENCHMARKS, help="this benchmark (may be repeated)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SUBJECT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -259,7 +263,9 @@ def main() -> None:
         name, module = options.one
         print(json.dumps(BENCHMARKS[name](subject(module))))
         return
-    print(f"Python {platform.python_version()}, {platform.machine()}, {options.rounds} rounds, median per operation")
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}, {options.rounds} rounds, median per operation"
+    )
     print(f"{'':26}{'multiprocessing':>16}{'forkless':>12}{'ratio':>8}")
     for name in options.only or BENCHMARKS:
         rounds = [[measure(name, module) for module in SUBJECTS] for _ in range(options.rounds)]

@@ -1,10 +1,10 @@
 """The Rust core, as the Python layer sees it. Everything public is re-exported by `forkless`."""
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, final
 
-from typing_extensions import Self
+from typing_extensions import Buffer, Self
 
 class Shared:
     """An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
