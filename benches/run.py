@@ -263,9 +263,7 @@ def main() -> None:
         name, module = options.one
         print(json.dumps(BENCHMARKS[name](subject(module))))
         return
-    print(
-        f"Python {platform.python_version()}, {platform.machine()}, {options.rounds} rounds, median per operation"
-    )
+    print(f"Python {platform.python_version()}, {platform.machine()}, {options.rounds} rounds, per operation")
     print(f"{'':26}{'multiprocessing':>16}{'forkless':>12}{'ratio':>8}")
     for name in options.only or BENCHMARKS:
         rounds = [[measure(name, module) for module in SUBJECTS] for _ in range(options.rounds)]
