@@ -613,7 +613,13 @@ impl Drop for Taking {
 /// Takes a channel apart that nobody else holds: receives what is left; its last chunk goes with it.
 fn drain(arena: &'static Arena, block: Block) -> Result<usize, Error> {
     let core = Core { arena, at: block.payload() };
-    while let Attempt::Again | Attempt::Interrupted = core.lock(RECEIVE, SLICE)? {}
+    // Its holder, if there is one, died with it.
+    let patience = Deadline::after(HOLDER_PATIENCE);
+    while let Attempt::Again | Attempt::Interrupted = core.lock(RECEIVE, SLICE)? {
+        if patience.passed() {
+            return Err(Error::Corrupt("a channel that nobody has, and somebody locked"));
+        }
+    }
     let _unlock = Unlock { core, side: RECEIVE };
     while core.take(Claim::Nothing)?.is_some() {}
     let sequence = core.count(RECEIVE)?.load(Ordering::Relaxed);

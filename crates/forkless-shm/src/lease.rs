@@ -9,6 +9,8 @@
 //! once message n has been taken" ([`Lease::take`]). The channel commits with one store to the count, and in
 //! that instant the block changes hands; the guard can be cleared later, by its owner or by its cleaner.
 
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering;
 
 use crate::arena::Arena;
@@ -225,10 +227,43 @@ impl Lease {
     }
 }
 
+thread_local! {
+    /// Leases to release once the release under way in this thread is done; `None` while there is none.
+    static LATER: Cell<Option<Vec<ManuallyDrop<Lease>>>> = const { Cell::new(None) };
+}
+
 impl Drop for Lease {
+    /// What a block owned is released after it, not inside, so that a chain of any length needs no stack.
     fn drop(&mut self) {
-        // What cannot be released because shared memory is damaged stays until the tree ends.
-        let _ = self.release();
+        let Self { arena, owner, node, target } = *self;
+        let mut next = ManuallyDrop::new(Self { arena, owner, node, target });
+        let inside = LATER.try_with(|later| match later.take() {
+            Some(mut list) => {
+                list.push(ManuallyDrop::new(Self { arena, owner, node, target }));
+                later.set(Some(list));
+                true
+            }
+            None => {
+                later.set(Some(Vec::new()));
+                false
+            }
+        });
+        if inside == Ok(true) {
+            return;
+        }
+        loop {
+            // What cannot be released because shared memory is damaged stays until the tree ends.
+            let _ = next.release();
+            let another = LATER.try_with(|later| {
+                let mut list = later.take()?;
+                let another = list.pop()?;
+                later.set(Some(list));
+                Some(another)
+            });
+            // Nothing is kept for later in a thread that is about to end.
+            let Ok(Some(another)) = another else { return };
+            next = another;
+        }
     }
 }
 
