@@ -165,6 +165,18 @@ def test_arguments_are_checked() -> None:
         forkless.Executor(1, initializer=3)  # type: ignore[arg-type]
 
 
+def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with forkless.Executor(1) as executor:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="new thread"):
+                executor.submit(jobs.add, 1)
+        assert executor.submit(jobs.add, 1, 2).result(30) == 3
+
+
 # --- deaths ---
 
 

@@ -175,10 +175,15 @@ class Scheduler:
             return
         _exit.register()
         _exit.schedulers.add(self)
-        self._thread = threading.Thread(
-            target=self._collect, name=f"forkless {self._label} collector", daemon=True
-        )
-        self._thread.start()
+        thread = threading.Thread(target=self._collect, name=f"forkless {self._label} collector", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            # The system has no more threads, or the interpreter is about to exit: the next one may try again.
+            _exit.schedulers.discard(self)
+            self._once.append(None)
+            raise
+        self._thread = thread
 
     def submit(
         self,
@@ -407,8 +412,11 @@ class Scheduler:
         dead = [worker for worker in self.workers if not worker.is_alive()]
         if not dead:
             return
-        while (message := self._results.receive(block=False)) is not None:
-            self._receive(message)
+        # What is there now was sent before; what comes meanwhile can wait.
+        for _ in range(self._results.qsize()):
+            message = self._results.receive(block=False)
+            if message is not None:
+                self._receive(message)
         for worker in dead:
             self._bury(worker, time.monotonic() - self.workers.pop(worker))
         self._feed()
@@ -433,7 +441,7 @@ class Scheduler:
     def _give_up(self, name: str, pid: int, code: int | None) -> None:
         from ._broken import describe_end
 
-        hint = "look at what the initializer does" if self._setup else "look at what its imports do"
+        hint = "look at what the initializer does" if self._setup else "look at what the workers import"
         self._break(
             f"{self._deaths} workers in a row ended without completing a task; "
             f"the last one, {name} (pid {pid}), {describe_end(code)}: {hint}",
