@@ -129,6 +129,17 @@ class _Template:
         return pid
 
 
+class _BufferWrapper:
+    """Stands for `heap.BufferWrapper`, of which the tests make lists to count arrivals in."""
+
+    def __init__(self, size: int) -> None:
+        self._memory = FACADES["multiprocessing"].RawArray("B", size)
+
+    def create_memoryview(self) -> memoryview:
+        """The bytes, which every process writes in place."""
+        return memoryview(self._memory).cast("B")
+
+
 def _multiprocessing() -> Facade:
     """`multiprocessing`: forkless, and internals that tests use beside the subject of the test."""
     given: dict[str, object] = {
@@ -136,6 +147,7 @@ def _multiprocessing() -> Facade:
         "connection": standard("multiprocessing.connection"),
         "context": Facade("multiprocessing.context", ["forkless.context", "forkless.process", "forkless"]),
         "forkserver": SimpleNamespace(_forkserver=_Template()),
+        "heap": SimpleNamespace(BufferWrapper=_BufferWrapper),
         "pool": Facade("multiprocessing.pool", ["forkless.pool", "forkless.exceptions"]),
         "process": Facade(
             "multiprocessing.process",
@@ -147,7 +159,7 @@ def _multiprocessing() -> Facade:
         "sharedctypes": Facade("multiprocessing.sharedctypes", ["forkless.sharedctypes", "forkless"]),
         "synchronize": Facade("multiprocessing.synchronize", ["forkless.synchronize", "forkless"]),
     }
-    internals = "dummy heap managers reduction resource_tracker shared_memory spawn util"
+    internals = "dummy managers reduction resource_tracker shared_memory spawn util"
     for name in internals.split():
         given[name] = standard(f"multiprocessing.{name}")
     return Facade("multiprocessing", ["forkless"], given)
