@@ -10,6 +10,9 @@
 //! +16 the payload; +64 in blocks of a page or more, so that arrays are aligned
 //! ```
 
+use std::fmt::{Display, Formatter};
+use std::str::FromStr;
+
 use crate::arena::Arena;
 use crate::layout::{HEAP, header};
 use crate::txn::Transaction;
@@ -78,6 +81,26 @@ pub struct Handle {
     pub offset: u64,
     /// Which block it is, of all that have been there.
     pub generation: u32,
+}
+
+/// As text, for a command line or a file; [`FromStr`] reads it.
+impl Display for Handle {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:x}-{:x}-{:x}", self.arena, self.offset, self.generation)
+    }
+}
+
+impl FromStr for Handle {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut fields = text.split('-').map(|field| u64::from_str_radix(field, 16).ok());
+        let mut next = || fields.next().flatten();
+        match (next(), next(), next().map(u32::try_from), fields.next()) {
+            (Some(arena), Some(offset), Some(Ok(generation)), None) => Ok(Self { arena, offset, generation }),
+            _ => Err(Error::Stale("the text is no handle")),
+        }
+    }
 }
 
 impl Block {

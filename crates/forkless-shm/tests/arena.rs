@@ -169,3 +169,13 @@ fn errors_say_what_to_do() {
     assert!(message.contains("100 bytes") && message.contains("RLIMIT_AS"), "{message}");
     assert!(Error::NoSlot.to_string().contains("4096"));
 }
+
+#[test]
+fn a_handle_survives_as_text() {
+    let handle = Handle { arena: u64::MAX, offset: 64, generation: 7 };
+    assert_eq!(handle.to_string(), "ffffffffffffffff-40-7");
+    assert_eq!("ffffffffffffffff-40-7".parse(), Ok(handle));
+    for text in ["", "1", "1-2", "1-2-3-4", "1-2-x", "1-2-", "1-2-100000000", "11111111111111111-2-3"] {
+        assert_eq!(text.parse::<Handle>(), Err(Error::Stale("the text is no handle")), "{text}");
+    }
+}
