@@ -45,7 +45,7 @@ fn damage(random: &mut Random, arena: &'static Arena, interesting: &[usize]) -> 
         3 => now ^ 1 << random.below(64),
         4 => now.wrapping_add(8),
         5 => HEAP + 64 * random.below(64),
-        6 => now << 32 | now >> 32,
+        6 => now.rotate_right(32),
         _ => random.bits(),
     };
     (offset as usize, value)

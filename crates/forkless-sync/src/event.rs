@@ -104,7 +104,7 @@ impl Event {
     pub fn ticket(&self) -> Result<Ticket, Error> {
         let now = self.word()?.load(Ordering::Acquire);
         // Set now: as if it had been set after a ticket of the epoch before.
-        Ok(Ticket((now / EPOCH).wrapping_sub(now & SET) & u32::MAX / EPOCH))
+        Ok(Ticket((now / EPOCH).wrapping_sub(now & SET) & (u32::MAX / EPOCH)))
     }
 
     /// Whether it is set or has been since the ticket.
