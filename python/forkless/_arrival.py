@@ -29,7 +29,6 @@ from ._units import (
     objects_by_id,
 )
 
-
 _Made = TypeVar("_Made")
 
 
