@@ -11,7 +11,7 @@ use forkless_sys::time::Deadline;
 use forkless_sys::{AsFd, AsRawFd, OwnedFd, orphan};
 
 use crate::PATIENCE;
-use crate::role::{Fate, VARIABLE};
+use crate::role::{Fate, TURNED_AWAY, VARIABLE};
 
 const SIGKILL: i32 = 9;
 const SIGCONT: i32 = 18;
@@ -39,6 +39,9 @@ fn lifeline() -> &'static (OwnedFd, OwnedFd) {
 }
 
 impl Child {
+    /// How a child ends whose slot was given to another before it arrived.
+    pub const TURNED_AWAY: ExitStatus = ExitStatus::Exited(TURNED_AWAY as u8);
+
     /// Starts this program once more, in a role that its `roles!` name.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! What the tests of the other crates have in common: real processes in one arena.
 //!
-//! A test names the [roles](roles) that its children play and [starts](Child::start) them; a child is the test program
+//! A test names the [`roles!`] that its children play and [starts](Child::start) them; a child is the test program
 //! itself, run once more. It joins the parent's arena through an inherited descriptor, arrives in a slot that the parent
 //! reserved, plays its role on its main thread and exits. Nothing here sleeps to synchronise: parents and
 //! children meet at the words of a [`Board`], and every wait gives up with a panic after [`PATIENCE`].

@@ -13,6 +13,9 @@ use crate::Board;
 /// separated by blanks.
 pub(crate) const VARIABLE: &str = "FORKLESS_TEST_ROLE";
 
+/// The exit code of a child whose slot was given to another.
+pub(crate) const TURNED_AWAY: i32 = 75;
+
 /// What befalls a child at a point of [`forkless_sys::crash`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fate<'a> {
@@ -129,8 +132,8 @@ fn play(value: &str, kinds: &'static [Kind], roles: &[Role]) {
     // Ends with the test, however that ends.
     std::mem::forget(orphan::die_with(lifeline.as_fd()).expect("the parent lives"));
     let arena = Arena::join(arena, kinds).expect("the parent's arena can be joined");
-    if let Some(owner) = owner {
-        arena.arrive(owner).expect("the parent waits for this process");
+    if owner.is_some_and(|owner| arena.arrive(owner).is_err()) {
+        exit_now(TURNED_AWAY);
     }
     role(Scene { arena, arguments: words });
 }

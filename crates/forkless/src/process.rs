@@ -1,7 +1,8 @@
 //! Starting a program again as a child in the same arena.
 //!
-//! The child inherits the arena's memory file and a pipe through the environment variable [`VARIABLE`]. The pipe's other
-//! end is this process's alone, so that the kernel kills the child when this process is gone, however it went.
+//! The child inherits the arena's memory file and a pipe through the environment variable `FORKLESS_PARENT`. The
+//! pipe's other end is this process's alone, so that the kernel kills the child when this process is gone, however it
+//! went.
 #![allow(unsafe_code)]
 
 use std::path::Path;
