@@ -166,6 +166,7 @@ NOT_RUN: dict[str, str] = {
 
 _PUT_RAISES = "differs on purpose: put raises pickling errors itself, there is no feeder thread"
 _NO_FORK = "differs on purpose: there is no start method 'fork'"
+_BY_VALUE = "differs on purpose: a lambda travels by value, as a result too"
 _NOT_BROKEN = "differs on purpose: only the task fails, the others go on"
 
 # Tests that fail.
@@ -176,7 +177,7 @@ DIFFERENT: dict[str, str] = {
     "WithProcessesTestQueue.test_queue_feeder_on_queue_feeder_error": _PUT_RAISES,
     "WithProcessesTestPool.test_map_unplicklable": f"{_POOL}: what __reduce__ raises becomes a PicklingError",
     "WithProcessesTestPool.test_resource_warning": f"{_INTERNALS}: pool.RUN, Pool._state",
-    "WithProcessesTestPoolWorkerErrors.test_unpickleable_result": f"{_POOL}: MaybeEncodingError",
+    "WithProcessesTestPoolWorkerErrors.test_unpickleable_result": _BY_VALUE,
     "WithProcessesTestPoolWorkerLifetime.test_pool_worker_lifetime": f"{_INTERNALS}: Pool._repopulate_pool",
     **_of_both(
         {
