@@ -13,7 +13,16 @@ Example:
 # Not from `typing`, which would be most of the cost of importing this package; type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._forkless import Event, Lock, SharedBuffer
+    from ._forkless import (
+        Barrier,
+        BoundedSemaphore,
+        Condition,
+        Event,
+        Lock,
+        RLock,
+        Semaphore,
+        SharedBuffer,
+    )
     from ._memory import memory_report
     from ._share import share
     from .context import (
@@ -40,13 +49,18 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .process import Process, active_children, current_process, parent_process
     from .queues import Queue
+    from .sharedctypes import Array, RawArray, RawValue, Value
 
     __version__: str
 
 __all__ = [
+    "Array",
     "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
     "BrokenPool",
     "BufferTooShort",
+    "Condition",
     "Event",
     "Executor",
     "Lock",
@@ -55,10 +69,15 @@ __all__ = [
     "Process",
     "ProcessError",
     "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
     "RemoteError",
+    "Semaphore",
     "SharedBuffer",
     "StaleHandle",
     "TimeoutError",
+    "Value",
     "WorkerDied",
     "__version__",
     "active_children",
@@ -76,7 +95,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_forkless": ("Event", "Lock", "SharedBuffer"),
+    "_forkless": (
+        "Barrier",
+        "BoundedSemaphore",
+        "Condition",
+        "Event",
+        "Lock",
+        "RLock",
+        "Semaphore",
+        "SharedBuffer",
+    ),
     "_memory": ("memory_report",),
     "_share": ("share",),
     "context": (
@@ -103,6 +131,7 @@ _HOMES = {
     "pool": ("Pool",),
     "process": ("Process", "active_children", "current_process", "parent_process"),
     "queues": ("Queue",),
+    "sharedctypes": ("Array", "RawArray", "RawValue", "Value"),
 }
 
 

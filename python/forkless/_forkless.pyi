@@ -1,11 +1,16 @@
 """The Rust core, as the Python layer sees it. Everything public is re-exported by `forkless`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, final
+from typing import Any, TypeVar, final
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
+from .exceptions import OwnerDied
+
+_T = TypeVar("_T")
+
+@disjoint_base
 class Shared:
     """An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
 
@@ -17,17 +22,101 @@ class Shared:
     def handle(self) -> tuple[int, int, int]:
         """(arena id, offset in bytes, generation)."""
     def __reduce__(self) -> tuple[Any, ...]: ...
+    @classmethod
+    def __class_getitem__(cls, _item: Any) -> type[Self]: ...
 
 @final
 class Lock(Shared):
-    def __new__(cls) -> Self: ...
+    def __new__(cls, *, recover: Callable[[OwnerDied], object] | None = None) -> Self: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
     def release(self) -> None: ...
     def locked(self) -> bool: ...
     def __enter__(self) -> bool: ...
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
     ) -> None: ...
+
+@final
+class RLock(Shared):
+    def __new__(cls, *, recover: Callable[[OwnerDied], object] | None = None) -> Self: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@disjoint_base
+class Semaphore(Shared):
+    def __new__(cls, value: int = 1) -> Self: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def get_value(self) -> int: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class BoundedSemaphore(Semaphore):
+    def __new__(cls, value: int = 1) -> Self: ...
+
+@final
+class Condition(Shared):
+    def __new__(cls, lock: Lock | RLock | None = None) -> Self: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T: ...
+    def notify(self, n: int = 1) -> None: ...
+    def notify_all(self) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class Barrier(Shared):
+    def __new__(
+        cls, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> Self: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def abort(self) -> None: ...
+    def reset(self) -> None: ...
+    @property
+    def parties(self) -> int: ...
+    @property
+    def n_waiting(self) -> int: ...
+    @property
+    def broken(self) -> bool: ...
+
+@final
+class SharedBytes(Shared):
+    """Bytes in the arena that every process reads and writes in place, zero at first: what values and arrays are made of.
+
+    Supports the buffer protocol, writable.
+    """
+
+    def __new__(cls, size: int) -> Self: ...
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Event(Shared):
@@ -54,7 +143,7 @@ class Channel(Shared):
     def send(
         self,
         payload: Buffer,
-        handles: Sequence[Shared] = (),
+        handles: Sequence[Shared] = ...,
         *,
         tag: int = 0,
         block: bool = True,
@@ -97,7 +186,7 @@ class SharedBuffer(Shared):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
-def open_shared(kind: int, arena: int, offset: int, generation: int) -> Shared:
+def open_shared(kind: int, arena: int, offset: int, generation: int, extra: Any = None) -> Shared:
     """Unpickles a `Shared`. Raises `forkless.StaleHandle` when the object no longer exists or is not reachable."""
 
 @final
@@ -133,7 +222,7 @@ def child_events() -> int:
 def unclaim() -> None:
     """Forgets what this process had claimed: it is done."""
 
-def configure(executable: str, arguments: Sequence[str], prelude: str = "") -> None:
+def configure(executable: str, arguments: Sequence[str], prelude: str = ...) -> None:
     """How to start an interpreter: `executable *arguments -c CODE`, where CODE begins with `prelude`."""
 
 def shutdown() -> None:

@@ -13,10 +13,13 @@ from . import process
 from .process import active_children, current_process, parent_process, set_executable
 
 if TYPE_CHECKING:
-    from ._forkless import Event, Lock
+    from ._forkless import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+    from .exceptions import OwnerDied
     from .executor import Executor
     from .pool import Pool
     from .queues import Queue
+
+    _Lock = Lock | RLock  # within the class these are methods
 
 __all__ = [
     "Context",
@@ -81,11 +84,75 @@ class Context:
 
         return Queue(maxsize)
 
-    def Lock(self) -> "Lock":  # noqa: N802
+    def Lock(  # noqa: N802
+        self, *, recover: "Callable[[OwnerDied], object] | None" = None
+    ) -> "Lock":
         """A `forkless.Lock`; it belongs to no context."""
         from ._forkless import Lock
 
-        return Lock()
+        return Lock(recover=recover)
+
+    def RLock(  # noqa: N802
+        self, *, recover: "Callable[[OwnerDied], object] | None" = None
+    ) -> "RLock":
+        """A `forkless.RLock`; it belongs to no context."""
+        from ._forkless import RLock
+
+        return RLock(recover=recover)
+
+    def Semaphore(self, value: int = 1) -> "Semaphore":  # noqa: N802
+        """A `forkless.Semaphore`; it belongs to no context."""
+        from ._forkless import Semaphore
+
+        return Semaphore(value)
+
+    def BoundedSemaphore(self, value: int = 1) -> "BoundedSemaphore":  # noqa: N802
+        """A `forkless.BoundedSemaphore`; it belongs to no context."""
+        from ._forkless import BoundedSemaphore
+
+        return BoundedSemaphore(value)
+
+    def Condition(self, lock: "_Lock | None" = None) -> "Condition":  # noqa: N802
+        """A `forkless.Condition`; it belongs to no context."""
+        from ._forkless import Condition
+
+        return Condition(lock)
+
+    def Barrier(  # noqa: N802
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> "Barrier":
+        """A `forkless.Barrier`; it belongs to no context."""
+        from ._forkless import Barrier
+
+        return Barrier(parties, action, timeout)
+
+    def RawValue(self, typecode_or_type: str | type[Any], *args: Any) -> Any:  # noqa: N802
+        """See `forkless.RawValue`."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(  # noqa: N802
+        self, typecode_or_type: str | type[Any], size_or_initializer: int | Iterable[Any]
+    ) -> Any:
+        """See `forkless.RawArray`."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: str | type[Any], *args: Any, lock: Any = True) -> Any:  # noqa: N802
+        """See `forkless.Value`."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock)
+
+    def Array(  # noqa: N802
+        self, typecode_or_type: str | type[Any], size_or_initializer: int | Iterable[Any], *, lock: Any = True
+    ) -> Any:
+        """See `forkless.Array`."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock)
 
     def Event(self) -> "Event":  # noqa: N802
         """A `forkless.Event`; it belongs to no context."""

@@ -33,7 +33,32 @@ class OwnerDied(ProcessError):
     """The process that held a lock has died: what the lock protects may be half written.
 
     Raised once, to one waiter, without the lock being held. Repair or discard the data, then acquire again.
+    (Only `Condition.wait` raises it while holding the lock.) Functions given as `recover=` get one as their
+    argument.
+
+    Attributes:
+        pid: the process that died, None if nothing is known of it any more.
+        name: its name.
+        exitcode: its exit code, negative for the signal that killed it; None if that is not known (yet).
+        held_since: when it took the lock, in seconds since the epoch, to a few hundredths.
+        made_at: where the lock was made: "program.py:12".
     """
+
+    def __init__(
+        self,
+        message: str = "",
+        pid: int | None = None,
+        name: str | None = None,
+        exitcode: int | None = None,
+        held_since: float | None = None,
+        made_at: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.name = name
+        self.exitcode = exitcode
+        self.held_since = held_since
+        self.made_at = made_at
 
 
 class StaleHandle(ProcessError):

@@ -1,5 +1,7 @@
 //! Rust errors become Python exceptions here, and nowhere else.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Owner};
 use forkless_sys::futex;
@@ -39,26 +41,58 @@ pub(crate) fn process(py: Python<'_>, error: &forkless_process::Error) -> PyErr 
     }
 }
 
-/// The owner of a lock died with it.
-pub(crate) fn owner_died(py: Python<'_>, arena: &'static Arena, owner: Owner) -> PyErr {
-    let who = match arena.process(owner) {
+/// The death of a lock's owner, as the next one finds it.
+pub(crate) struct Death {
+    pub(crate) arena: &'static Arena,
+    pub(crate) owner: Owner,
+    /// For how long it had been held.
+    pub(crate) held_for: Duration,
+    /// Where the lock was made, or nothing.
+    pub(crate) origin: String,
+}
+
+/// What whoever is told of a death should know about the lock now.
+pub(crate) const FREE_AGAIN: &str =
+    "The lock is free again and this call has not taken it: check the data, then acquire again";
+pub(crate) const HELD_AGAIN: &str = "This call holds the lock again: check the data before you go on";
+
+/// The exception that tells of a death; also what recovery functions get.
+pub(crate) fn owner_died(py: Python<'_>, death: &Death, state: &str) -> PyErr {
+    let Death { arena, owner, held_for, origin } = death;
+    let process = arena.last_known(*owner);
+    let who = match &process {
         Some(process) => format!("{} (pid {})", process.name, process.pid),
         None => "a process of this tree".to_owned(),
     };
     // Whoever reaps it knows within a moment; the kernel has marked it before that.
-    if let Some(word) = arena.end_word(owner).filter(|_| arena.end(owner).is_none()) {
+    if let Some(word) = arena.end_word(*owner).filter(|_| arena.end(*owner).is_none()) {
         py.detach(|| futex::wait(word, 0, SLICE));
     }
-    let how = match arena.end(owner) {
-        Some(End::Status(ExitStatus::Signaled(signal))) => format!("killed by {}", signal_name(signal)),
-        Some(End::Status(ExitStatus::Exited(code))) => format!("exit code {code}"),
-        _ => "how is not known yet".to_owned(),
+    let (how, code) = match arena.end(*owner) {
+        Some(End::Status(status @ ExitStatus::Signaled(signal))) => {
+            (format!("killed by {}", signal_name(signal)), Some(status.code()))
+        }
+        Some(End::Status(status @ ExitStatus::Exited(code))) => (format!("exit code {code}"), Some(status.code())),
+        _ => ("how is not known yet".to_owned(), None),
     };
+    let made = if origin.is_empty() { String::new() } else { format!(", made at {origin}") };
     let message = format!(
-        "{who} died while it held this lock ({how}); what the lock protects may be half-written. The lock is free \
-         again and this call has not taken it: check the data, then acquire again"
+        "{who} died while it held this lock{made} ({how}); what the lock protects may be half-written. {state}"
     );
-    raise(py, "OwnerDied", message)
+    let since = SystemTime::now().checked_sub(*held_for).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let arguments = (
+        message,
+        process.as_ref().map(|process| process.pid),
+        process.as_ref().map(|process| process.name.as_str()),
+        code,
+        since.map(|since| since.as_secs_f64()),
+        Some(origin.as_str()).filter(|origin| !origin.is_empty()),
+    );
+    let class = py.import("forkless.exceptions").and_then(|module| module.getattr("OwnerDied"));
+    match class.and_then(|class| class.call1(arguments)) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
 }
 
 /// A shorthand for results of the arena.

@@ -4,12 +4,18 @@
 //! No Python object is created or dropped while a lock of ours is held: results leave the core as plain Rust values
 //! first. That is what makes every operation safe to call from `__del__`, weakref callbacks and signal handlers.
 
+mod barrier;
 mod buffer;
 mod channel;
 mod child;
+mod condition;
 mod errors;
 mod event;
 mod lock;
+mod memory;
+mod recovery;
+mod rlock;
+mod semaphore;
 mod shared;
 mod tree;
 mod wait;
@@ -21,7 +27,13 @@ use pyo3::prelude::*;
 fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<shared::Shared>()?;
     module.add_class::<lock::Lock>()?;
+    module.add_class::<rlock::RLock>()?;
+    module.add_class::<semaphore::Semaphore>()?;
+    module.add_class::<semaphore::BoundedSemaphore>()?;
     module.add_class::<event::Event>()?;
+    module.add_class::<condition::Condition>()?;
+    module.add_class::<barrier::Barrier>()?;
+    module.add_class::<memory::SharedBytes>()?;
     module.add_class::<channel::Channel>()?;
     module.add_class::<channel::Message>()?;
     module.add_class::<buffer::SharedBuffer>()?;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use forkless_shm::{Acquired, Attempt};
+use forkless_shm::{Acquired, Attempt, Error, Owner};
 use forkless_sync::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 
-use crate::errors::{self, OrRaise};
-use crate::shared::{Shared, home};
+use crate::errors::{Death, OrRaise};
+use crate::recovery::{Recovery, origin};
+use crate::shared::{Reduced, Shared, home};
 use crate::wait;
 
 /// A non-recursive lock between processes that survives its owner.
@@ -17,39 +19,67 @@ use crate::wait;
 /// at any time. Released by any process or thread, as `multiprocessing.Lock` is.
 ///
 /// If a process dies while it holds the lock, the next `acquire` raises `OwnerDied` once, within 100 ms, without
-/// holding the lock; then the lock works as before.
+/// holding the lock; then the lock works as before. With `recover`, that `acquire` takes the lock, calls
+/// `recover(info)`, where `info` is the `OwnerDied` that would have been raised, and returns as if nothing had happened.
+/// What `recover` raises is raised by `acquire`, which then does not hold the lock.
+///
+/// Args:
+///     recover: repairs what the lock protects. Travels with the lock, so it must pickle where the lock is pickled;
+///         the transports of forkless pickle any function.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct Lock {
     mutex: Arc<Mutex>,
+    recovery: Recovery,
 }
 
 impl Lock {
-    fn parts(mutex: Mutex) -> PyClassInitializer<Self> {
+    fn parts(mutex: Mutex, recovery: Recovery) -> PyClassInitializer<Self> {
         let mutex = Arc::new(mutex);
-        PyClassInitializer::from(Shared::new(Arc::clone(&mutex) as _)).add_subclass(Self { mutex })
+        PyClassInitializer::from(Shared::new(Arc::clone(&mutex) as _)).add_subclass(Self { mutex, recovery })
     }
 
-    pub(crate) fn wrap(py: Python<'_>, mutex: Mutex) -> PyResult<Py<PyAny>> {
-        Ok(Py::new(py, Self::parts(mutex))?.into_any())
+    pub(crate) fn wrap(py: Python<'_>, mutex: Mutex, recover: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        Ok(Py::new(py, Self::parts(mutex, Recovery::new(recover)?))?.into_any())
     }
 
-    /// Held now, unless it was taken from the dead: then free again, and the exception that says so.
+    pub(crate) fn mutex(&self) -> &Mutex {
+        &self.mutex
+    }
+
+    pub(crate) fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Of a lock just taken from the dead.
+    pub(crate) fn death(&self, owner: Owner) -> Result<Death, Error> {
+        let (arena, held_for, origin) = (self.mutex.lease().arena(), self.mutex.held_for()?, self.mutex.origin());
+        self.mutex.mark()?;
+        Ok(Death { arena, owner, held_for, origin })
+    }
+
+    /// Held now, unless it was taken from the dead and nobody repairs what they left.
     fn taken(&self, py: Python<'_>, acquired: Acquired) -> PyResult<bool> {
-        match acquired {
-            Acquired::Clean => Ok(true),
-            Acquired::FromTheDead(owner) => {
-                self.mutex.release().or_raise(py)?;
-                Err(errors::owner_died(py, self.mutex.lease().arena(), owner))
-            }
-        }
+        let Acquired::FromTheDead(owner) = acquired else { return Ok(true) };
+        let death = self.death(owner).or_raise(py)?;
+        self.recovery.run(py, &death, || self.mutex.release())
     }
 }
 
 #[pymethods]
 impl Lock {
     #[new]
-    fn new(py: Python<'_>) -> PyResult<PyClassInitializer<Self>> {
-        Ok(Self::parts(Mutex::create(home(py)?).or_raise(py)?))
+    #[pyo3(signature = (*, recover = None))]
+    fn new(py: Python<'_>, recover: Option<Bound<'_, PyAny>>) -> PyResult<PyClassInitializer<Self>> {
+        let recovery = Recovery::new(recover)?;
+        Ok(Self::parts(Mutex::create_at(home(py)?, &origin(py)).or_raise(py)?, recovery))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+        slf.as_super().get().reduce(slf.py(), slf.get().recovery.function(slf.py()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.recovery.traverse(&visit)
     }
 
     /// Takes the lock, waiting for it up to `timeout` seconds (None: as long as it takes).
@@ -69,7 +99,7 @@ impl Lock {
             return Ok(false);
         }
         let acquired = wait::until(py, deadline, |bound| {
-            Ok::<_, forkless_shm::Error>(match self.mutex.acquire_within(bound)? {
+            Ok::<_, Error>(match self.mutex.acquire_within(bound)? {
                 Attempt::Acquired(acquired) => Some(acquired),
                 Attempt::Again | Attempt::Interrupted => None,
             })

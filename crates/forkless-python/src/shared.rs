@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use forkless_ipc::{Buffer, Channel, KINDS};
+use forkless_ipc::{Buffer, Channel, KINDS, Memory};
 use forkless_shm::{Arena, Handle, Lease};
-use forkless_sync::{Event, Mutex};
+use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::errors::OrRaise;
 
@@ -32,7 +32,7 @@ macro_rules! objects {
     };
 }
 
-objects!(Mutex, Event, Channel, Buffer);
+objects!(Mutex, Event, Channel, Buffer, ReentrantMutex, Semaphore, Condvar, Barrier, Memory);
 
 /// An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
 #[pyclass(subclass, frozen, weakref, module = "forkless")]
@@ -48,10 +48,22 @@ impl Shared {
     pub(crate) fn lease(&self) -> &Lease {
         self.object.lease()
     }
+
+    /// What `pickle` writes down, with what else the object needs in its new process.
+    pub(crate) fn reduce<'py>(&self, py: Python<'py>, extra: Option<Bound<'py, PyAny>>) -> PyResult<Reduced<'py>> {
+        let (arena, offset, generation) = self.handle(py)?;
+        let open = py.import("forkless._forkless")?.getattr("open_shared")?;
+        let handle = (self.object.kind(), arena, offset, generation);
+        let arguments = match extra {
+            None => handle.into_pyobject(py)?,
+            Some(extra) => (handle.0, handle.1, handle.2, handle.3, extra).into_pyobject(py)?,
+        };
+        Ok((open, arguments))
+    }
 }
 
-/// A function and its arguments: what `pickle` writes down.
-type Reduced<'py> = (Bound<'py, PyAny>, (u8, u64, u64, u32));
+/// A function and its arguments.
+pub(crate) type Reduced<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>);
 
 #[pymethods]
 impl Shared {
@@ -63,9 +75,7 @@ impl Shared {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
-        let (arena, offset, generation) = self.handle(py)?;
-        let open = py.import("forkless._forkless")?.getattr("open_shared")?;
-        Ok((open, (self.object.kind(), arena, offset, generation)))
+        self.reduce(py, None)
     }
 
     /// Generic over nothing at run time: `Queue[int]` in annotations.
@@ -99,16 +109,29 @@ fn arena_of(py: Python<'_>, id: u64) -> PyResult<&'static Arena> {
     }
 }
 
-/// Unpickles a `Shared`.
+/// Unpickles a `Shared`. `extra` is what its class keeps beside what is in the arena.
 #[pyfunction]
-pub(crate) fn open_shared(py: Python<'_>, kind: u8, arena: u64, offset: u64, generation: u32) -> PyResult<Py<PyAny>> {
+#[pyo3(signature = (kind, arena, offset, generation, extra = None))]
+pub(crate) fn open_shared(
+    py: Python<'_>,
+    kind: u8,
+    arena: u64,
+    offset: u64,
+    generation: u32,
+    extra: Option<Bound<'_, PyAny>>,
+) -> PyResult<Py<PyAny>> {
     let handle = Handle { arena, offset, generation };
     let arena = arena_of(py, arena)?;
     match kind {
-        Mutex::KIND => crate::lock::Lock::wrap(py, Mutex::open(arena, handle).or_raise(py)?),
+        Mutex::KIND => crate::lock::Lock::wrap(py, Mutex::open(arena, handle).or_raise(py)?, extra),
         Event::KIND => crate::event::Event::wrap(py, Event::open(arena, handle).or_raise(py)?),
         Channel::KIND => crate::channel::Channel::wrap(py, Channel::open(arena, handle).or_raise(py)?),
         Buffer::KIND => crate::buffer::SharedBuffer::wrap(py, Buffer::open(arena, handle).or_raise(py)?),
+        ReentrantMutex::KIND => crate::rlock::RLock::wrap(py, ReentrantMutex::open(arena, handle).or_raise(py)?, extra),
+        Semaphore::KIND => crate::semaphore::wrap(py, Semaphore::open(arena, handle).or_raise(py)?),
+        Condvar::KIND => crate::condition::Condition::wrap(py, Condvar::open(arena, handle).or_raise(py)?, extra),
+        Barrier::KIND => crate::barrier::Barrier::wrap(py, Barrier::open(arena, handle).or_raise(py)?, extra),
+        Memory::KIND => crate::memory::SharedBytes::wrap(py, Memory::open(arena, handle).or_raise(py)?),
         _ => Err(forkless_shm::Error::Stale("the handle is of a kind that this version does not know")).or_raise(py),
     }
 }

@@ -313,9 +313,16 @@ impl Arena {
     /// What the slot says, or `None` once it has been given back.
     #[must_use]
     pub fn process(&self, owner: Owner) -> Option<Process> {
+        let state = self.word(owner.field(slot::STATE)).ok()?.load(Ordering::Acquire);
+        if state & 0xffff_ffff == FREE { None } else { self.last_known(owner) }
+    }
+
+    /// As [`Self::process`], but also of a slot that has been given back and not been taken again.
+    #[must_use]
+    pub fn last_known(&self, owner: Owner) -> Option<Process> {
         let word = |field| Some(self.word(owner.field(field)).ok()?.load(Ordering::Acquire));
         let state = word(slot::STATE)?;
-        if (state >> 32) as u32 != owner.generation() || state & 0xffff_ffff == FREE {
+        if (state >> 32) as u32 != owner.generation() {
             return None;
         }
         let mut bytes = Vec::new();

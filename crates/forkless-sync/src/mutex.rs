@@ -111,6 +111,14 @@ impl Mutex {
         self.note().held_for()
     }
 
+    /// Notes that it is held from now on: done by who took it from the dead, once the time of those is known.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn mark(&self) -> Result<(), Error> {
+        self.note().mark()
+    }
+
     /// Where it was made; empty if its maker did not say.
     #[must_use]
     pub fn origin(&self) -> String {

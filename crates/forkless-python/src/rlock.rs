@@ -1,0 +1,162 @@
+//! `forkless.RLock`.
+
+use std::sync::Arc;
+
+use forkless_shm::{Acquired, Attempt, Error, Owner};
+use forkless_sync::ReentrantMutex;
+use pyo3::exceptions::PyAssertionError;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::errors::{Death, OrRaise};
+use crate::recovery::{Recovery, origin};
+use crate::shared::{Reduced, Shared, home};
+use crate::wait;
+
+/// A lock between processes that the thread which holds it may take again, and that survives its owner.
+///
+/// It is free once it was released as often as it was acquired, by the thread that holds it and by no other. Works in any
+/// process of the tree however it was started, and travels through arguments, queues, pipes and pool tasks at
+/// any time.
+///
+/// If a process dies while it holds the lock, the next `acquire` raises `OwnerDied` once, or calls `recover`, as for
+/// `Lock`.
+///
+/// Args:
+///     recover: repairs what the lock protects; see `Lock`.
+#[pyclass(extends = Shared, frozen, module = "forkless")]
+pub(crate) struct RLock {
+    mutex: Arc<ReentrantMutex>,
+    recovery: Recovery,
+}
+
+impl RLock {
+    fn parts(mutex: ReentrantMutex, recovery: Recovery) -> PyClassInitializer<Self> {
+        let mutex = Arc::new(mutex);
+        PyClassInitializer::from(Shared::new(Arc::clone(&mutex) as _)).add_subclass(Self { mutex, recovery })
+    }
+
+    pub(crate) fn wrap(
+        py: Python<'_>,
+        mutex: ReentrantMutex,
+        recover: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Ok(Py::new(py, Self::parts(mutex, Recovery::new(recover)?))?.into_any())
+    }
+
+    /// A new one, for a condition that was given none.
+    pub(crate) fn create(py: Python<'_>) -> PyResult<Py<Self>> {
+        let mutex = ReentrantMutex::create_at(home(py)?, &origin(py)).or_raise(py)?;
+        Py::new(py, Self::parts(mutex, Recovery::new(None)?))
+    }
+
+    pub(crate) fn mutex(&self) -> &ReentrantMutex {
+        &self.mutex
+    }
+
+    pub(crate) fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Of a lock just taken from the dead.
+    pub(crate) fn death(&self, owner: Owner) -> Result<Death, Error> {
+        let (arena, held_for, origin) = (self.mutex.lease().arena(), self.mutex.held_for()?, self.mutex.origin());
+        self.mutex.mark()?;
+        Ok(Death { arena, owner, held_for, origin })
+    }
+
+    /// Held now, unless it was taken from the dead and nobody repairs what they left.
+    fn taken(&self, py: Python<'_>, acquired: Acquired) -> PyResult<bool> {
+        let Acquired::FromTheDead(owner) = acquired else { return Ok(true) };
+        let death = self.death(owner).or_raise(py)?;
+        self.recovery.run(py, &death, || self.mutex.release())
+    }
+}
+
+#[pymethods]
+impl RLock {
+    #[new]
+    #[pyo3(signature = (*, recover = None))]
+    fn new(py: Python<'_>, recover: Option<Bound<'_, PyAny>>) -> PyResult<PyClassInitializer<Self>> {
+        let recovery = Recovery::new(recover)?;
+        Ok(Self::parts(ReentrantMutex::create_at(home(py)?, &origin(py)).or_raise(py)?, recovery))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+        slf.as_super().get().reduce(slf.py(), slf.get().recovery.function(slf.py()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.recovery.traverse(&visit)
+    }
+
+    /// Takes the lock, waiting for it up to `timeout` seconds (None: as long as it takes); once more if this thread holds
+    /// it.
+    ///
+    /// Returns:
+    ///     Whether it was taken.
+    ///
+    /// Raises:
+    ///     OwnerDied: The process that held it died; this call has not taken it.
+    #[pyo3(signature = (block = true, timeout = None))]
+    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+        if let Some(acquired) = self.mutex.try_acquire().or_raise(py)? {
+            return self.taken(py, acquired);
+        }
+        let deadline = wait::deadline(block, timeout)?;
+        if deadline.passed() {
+            return Ok(false);
+        }
+        let acquired = wait::until(py, deadline, |bound| {
+            Ok::<_, Error>(match self.mutex.acquire_within(bound)? {
+                Attempt::Acquired(acquired) => Some(acquired),
+                Attempt::Again | Attempt::Interrupted => None,
+            })
+        })?;
+        acquired.map_or(Ok(false), |acquired| self.taken(py, acquired))
+    }
+
+    /// Gives the lock back once.
+    ///
+    /// Raises:
+    ///     AssertionError: This thread does not hold it.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        if self.mutex.release().or_raise(py)? {
+            return Ok(());
+        }
+        Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"))
+    }
+
+    /// Whether somebody holds it.
+    fn locked(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.mutex.holder().or_raise(py)?.is_some())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.acquire(py, true, None)
+    }
+
+    #[pyo3(signature = (kind, value, traceback, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = (kind, value, traceback);
+        self.release(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let arena = self.mutex.lease().arena();
+        let count = self.mutex.count().or_raise(py)?;
+        Ok(match self.mutex.holder().or_raise(py)? {
+            None => "<RLock(owner=None, count=0)>".to_owned(),
+            Some(owner) => match arena.process(owner) {
+                Some(process) => format!("<RLock(owner={}, pid={}, count={count})>", process.name, process.pid),
+                None => "<RLock(owner=a dead process)>".to_owned(),
+            },
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! `forkless.Semaphore` and `forkless.BoundedSemaphore`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forkless_shm::{Attempt, Error};
+use forkless_sync::Released;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::errors::OrRaise;
+use crate::shared::{Shared, home};
+use crate::wait;
+
+type Core = forkless_sync::Semaphore;
+
+/// A counter between processes: `acquire` takes one and waits while there is none, `release` adds one.
+///
+/// Works in any process of the tree however it was started, and travels through arguments, queues, pipes and pool tasks
+/// at any time. What a process has taken by `with` is given back when it dies; what it took by `acquire` is not,
+/// because another process may be meant to release it, as between a producer and a consumer.
+///
+/// Args:
+///     value: what it counts at first.
+#[pyclass(extends = Shared, subclass, frozen, module = "forkless")]
+pub(crate) struct Semaphore {
+    semaphore: Arc<Core>,
+}
+
+/// A semaphore that `release` never takes above its first value.
+///
+/// Args:
+///     value: what it counts at first, and at most.
+#[pyclass(extends = Semaphore, frozen, module = "forkless")]
+pub(crate) struct BoundedSemaphore;
+
+fn parts(semaphore: Core) -> PyClassInitializer<Semaphore> {
+    let semaphore = Arc::new(semaphore);
+    PyClassInitializer::from(Shared::new(Arc::clone(&semaphore) as _)).add_subclass(Semaphore { semaphore })
+}
+
+/// Of the class that it was made as.
+pub(crate) fn wrap(py: Python<'_>, semaphore: Core) -> PyResult<Py<PyAny>> {
+    if semaphore.max().or_raise(py)? == Core::MAX_VALUE {
+        return Ok(Py::new(py, parts(semaphore))?.into_any());
+    }
+    Ok(Py::new(py, parts(semaphore).add_subclass(BoundedSemaphore))?.into_any())
+}
+
+fn checked(value: i64) -> PyResult<u32> {
+    let checked = u32::try_from(value).ok().filter(|value| *value <= Core::MAX_VALUE);
+    checked.ok_or_else(|| {
+        PyValueError::new_err(format!("a semaphore's value is at least 0 and at most {}, not {value}", Core::MAX_VALUE))
+    })
+}
+
+impl Semaphore {
+    /// First without releasing the interpreter: most have not to wait.
+    fn take(
+        &self,
+        py: Python<'_>,
+        block: bool,
+        timeout: Option<f64>,
+        attempt: impl Fn(&Core) -> Result<bool, Error>,
+        attempt_within: impl Fn(&Core, Duration) -> Result<Attempt, Error> + Sync,
+    ) -> PyResult<bool> {
+        if attempt(&self.semaphore).or_raise(py)? {
+            return Ok(true);
+        }
+        let deadline = wait::deadline(block, timeout)?;
+        if deadline.passed() {
+            return Ok(false);
+        }
+        let (semaphore, attempt_within) = (&*self.semaphore, &attempt_within);
+        let taken = wait::until(py, deadline, |bound| {
+            Ok::<_, Error>(matches!(attempt_within(semaphore, bound)?, Attempt::Acquired(_)).then_some(()))
+        })?;
+        Ok(taken.is_some())
+    }
+
+    fn given(released: Released) -> PyResult<()> {
+        match released {
+            Released::Released => Ok(()),
+            Released::TooMany => Err(PyValueError::new_err("semaphore or lock released too many times")),
+        }
+    }
+}
+
+#[pymethods]
+impl Semaphore {
+    #[new]
+    #[pyo3(signature = (value = 1))]
+    fn new(py: Python<'_>, value: i64) -> PyResult<PyClassInitializer<Self>> {
+        let value = checked(value)?;
+        Ok(parts(Core::create(home(py)?, value, Core::MAX_VALUE).or_raise(py)?))
+    }
+
+    /// Takes one, waiting for it up to `timeout` seconds (None: as long as it takes).
+    ///
+    /// Returns:
+    ///     Whether there was one.
+    #[pyo3(signature = (block = true, timeout = None))]
+    fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+        self.take(py, block, timeout, Core::try_acquire, Core::acquire_within)
+    }
+
+    /// Adds one and wakes one waiter.
+    ///
+    /// Raises:
+    ///     ValueError: It counts as many as it may already.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        Self::given(self.semaphore.release().or_raise(py)?)
+    }
+
+    /// What it counts now.
+    fn get_value(&self, py: Python<'_>) -> PyResult<u32> {
+        self.semaphore.value().or_raise(py)
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.take(py, true, None, Core::try_hold, Core::hold_within)
+    }
+
+    #[pyo3(signature = (kind, value, traceback, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = (kind, value, traceback);
+        Self::given(self.semaphore.release_held().or_raise(py)?)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<Semaphore(value={})>", self.get_value(py)?))
+    }
+}
+
+#[pymethods]
+impl BoundedSemaphore {
+    #[new]
+    #[pyo3(signature = (value = 1))]
+    fn new(py: Python<'_>, value: i64) -> PyResult<PyClassInitializer<Self>> {
+        let value = checked(value)?;
+        Ok(parts(Core::create(home(py)?, value, value).or_raise(py)?).add_subclass(Self))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let semaphore = &slf.as_super().get().semaphore;
+        let (value, max) = (semaphore.value().or_raise(slf.py())?, semaphore.max().or_raise(slf.py())?);
+        Ok(format!("<BoundedSemaphore(value={value}, maxvalue={max})>"))
+    }
+}
