@@ -443,6 +443,8 @@ def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:
     if getattr(reducer, "__module__", "").startswith("multiprocessing."):
         if name in ("_reduce_socket", "reduce_connection"):
             raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
+        if name == "reduce_ctype" and type(obj) in sys.modules["copyreg"].dispatch_table:
+            return NotImplemented  # `sharedctypes` tells its own objects from theirs
         if name.startswith("_reduce"):
             return NotImplemented  # what the C pickler does by itself
     return reducer(obj)
