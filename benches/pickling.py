@@ -3,9 +3,9 @@
     python benches/pickling.py -p 5 -n 3 -w 1
     python benches/pickling.py -o result.json; pyperf stats result.json
 
-The comparison is with pickle and cloudpickle. What belongs to `__main__` pickles with pickle as well, but fails
-in the child, so it is left out there. Measured is what happens again and again, in a pool for instance: the same
-function with each task, the definition sent and loaded before. Each row checks its own answer first.
+The comparison is with pickle and cloudpickle. What belongs to `__main__` pickles with pickle as well, but
+fails in the child, so it is left out there. Measured is what happens again and again, in a pool for instance:
+the same function with each task, its definition sent and loaded before. Each row checks its own answer first.
 """
 
 import os.path
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
-import pyperf
+import pyperf  # type: ignore[import-untyped]
 from forkless import _pickling
 
 FACTOR = 3

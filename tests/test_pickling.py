@@ -901,6 +901,25 @@ def test_large_globals_bring_a_warning(run: Callable[..., str]) -> None:
     """)
 
 
+def test_large_closures_bring_a_warning(run: Callable[..., str]) -> None:
+    run("""
+        import warnings
+        from forkless._byvalue import LargeGlobalWarning
+        from forkless._pickling import dumps
+        def make():
+            table = b"x" * 2_000_000
+            return lambda x: table[x]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dumps((make(), [1]))
+            dumps((make(), [1]))
+            dumps((lambda: 1, b"x" * 2_000_000))
+        [warning] = caught
+        assert warning.category is LargeGlobalWarning and warning.filename == __file__
+        assert str(warning.message).startswith("make.<locals>.<lambda> takes 2.0 MB along")
+    """)
+
+
 # --- several processes --------------------------------------------------------------------------------
 
 

@@ -61,7 +61,7 @@ _KEEP_BELOW = 1 << 16  # bytes of a definition that is kept, to be sent again
 
 
 class LargeGlobalWarning(RuntimeWarning):
-    """A function takes large global variables along, again with each message."""
+    """A function takes much data along, and again with each message."""
 
 
 class _Stand:
@@ -141,6 +141,7 @@ class Writer:
         self.own_name: dict[Key, Unit] = {}
         self._pickler = pickler
         self._is_begun = False
+        self._values: list[FunctionType] = []
         self._sent: set[Key] = set()
         self._filled: set[int] = set()
         self._stands: dict[int, tuple[object, _Stand]] = {}
@@ -165,6 +166,8 @@ class Writer:
 
     def klass(self, cls: type) -> Any:
         """A class: by key."""
+        if type(cls) in copyreg.dispatch_table:
+            return NotImplemented
         if id(cls) not in objects_by_id and _is_native(cls):
             return (getattr, (sys.modules["types"], _TYPES[cls])) if cls in _TYPES else NotImplemented
         unit = object_unit(cls)
@@ -240,6 +243,8 @@ class Writer:
             own = {name: variables[name] for name in found.names if name in variables}
         cells = tuple(self._stand(cell, _arrival.make_cell) for cell in closure)
         contents = self._contents(closure, cells)
+        if not key and self.unit is None:
+            self._values.append(function)
         keywords = function.__kwdefaults__ or {}
         state = (
             link,
@@ -247,7 +252,7 @@ class Writer:
             [(cell, self.slot(value, space)) for cell, value in contents],
             function.__defaults__ and tuple(self.slot(value, space) for value in function.__defaults__),
             {name: self.slot(value, space) for name, value in keywords.items()} or None,
-            {name: self.slot(value, space) for name, value in function.__dict__.items()},
+            {name: self.slot(value, space) for name, value in function.__dict__.copy().items()},
             _special_attributes(function),
             own,
             _submodules(found, own if space is None else space.variables, contents),
@@ -300,6 +305,17 @@ class Writer:
             return value
         return self._stand(value, _arrival.variable, unit.key, self._link((unit,)))
 
+    def look_for_large_closures(self) -> None:
+        """Warns of functions that took much along by themselves, once for each piece of code."""
+        for function in self._values:
+            if function.__code__ not in _looked_at:
+                _looked_at.add(function.__code__)
+                pickler = _pickling.Pickler()
+                pickler.dump(([content(cell) for cell in function.__closure__ or ()], function.__defaults__))
+                size = len(pickler.take())
+                if size > _WARN_ABOVE:
+                    _warn(function, size, "in variables of the functions around it or in default arguments")
+
     # Units.
 
     def _named(self, obj: Any, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -350,7 +366,7 @@ class Writer:
         if not definitions:
             return None
         if sum(len(pickled) for _, _, pickled in definitions) > _WARN_ABOVE:
-            _warn(culprit, definitions)
+            _warn_of_globals(culprit, definitions)
         elif remember is not None:
             handles = [handle for _, packed in found for handle in packed.handles]
             remember.closure = Closure(found, definitions, frozenset(unit.key for unit, _ in found), handles)
@@ -417,22 +433,27 @@ def _submodules(found: Scan, variables: dict[str, Any], contents: Iterable[tuple
     return sorted(name for name in names if "." in name)
 
 
-def _warn(culprit: object, definitions: Sequence[Definition]) -> None:
-    size = sum(len(pickled) for _, _, pickled in definitions)
+def _warn_of_globals(culprit: object, definitions: Sequence[Definition]) -> None:
     key, _, largest = max(definitions, key=lambda definition: len(definition[2]))
     part = f"the global {key[2]!r}" if len(key) == 3 else "a class or function"
+    size = sum(len(pickled) for _, _, pickled in definitions)
+    _warn(culprit, size, f"in globals, most of it {part} ({len(largest) / 1e6:.1f} MB)")
+
+
+def _warn(culprit: object, size: int, where: str) -> None:
+    name = getattr(culprit, "__qualname__", "this message")
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{__package__}."):
         level, frame = level + 1, frame.f_back
-    name = getattr(culprit, "__qualname__", "this message")
     warnings.warn(
-        f"{name} takes {size / 1e6:.1f} MB of globals along each time it is sent, most of it {part} "
-        f"({len(largest) / 1e6:.1f} MB): make it a share(array), or set it in an initializer",
+        f"{name} takes {size / 1e6:.1f} MB along each time it is sent, {where}: make it a share(array), "
+        "or set it in an initializer",
         LargeGlobalWarning,
         stacklevel=level,
     )
 
 
+_looked_at: "weakref.WeakSet[CodeType]" = weakref.WeakSet()
 _HEAP_TYPE = 1 << 9
 _TYPES: dict[type, str] = {cls: name for name, cls in vars(sys.modules["types"]).items() if type(cls) is type}
 _NEVER_ALIASED = (ATOMS - {object}) | {tuple, frozenset, FunctionType, _Stand, *_pickling.handlers}

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PicklingError", "adopt_main", "dumps", "loads", "main_spec"]
 
-_KEEP_BELOW = (
-    1 << 16
-)  # bytes of output; a pickler that wrote more has grown tables that are better given back
+_KEEP_BELOW = 1 << 16  # bytes of output; a pickler that wrote more holds tables that are better given back
+_LOOK_ABOVE = 1_000_000  # bytes of output; was it a function that took them along?
 
 
 class PicklingError(pickle.PicklingError, TypeError):
@@ -67,6 +66,11 @@ class Pickler(_pickle.Pickler):
         if self._writer is None:
             self._writer = _make_writer(self)
         return self._writer
+
+    @property
+    def uses_writer(self) -> bool:
+        """Whether something was reduced by value."""
+        return self._writer is not None
 
     def reducer_override(self, obj: Any) -> Any:
         """Called once for each object, except for numbers, strings and the built-in containers."""
@@ -154,6 +158,8 @@ def dumps(obj: object, *, home: bool = False, names: Sequence[str] = ()) -> tupl
 
         raise PicklingError(explain(obj, error, names)) from error
     payload, handles = pickler.take(), pickler.handles
+    if len(payload) > _LOOK_ABOVE and pickler.uses_writer:
+        pickler.writer.look_for_large_closures()
     if len(payload) < _KEEP_BELOW:
         pickler.reset()
         _idle.append(pickler)
@@ -245,14 +251,14 @@ def resolve(module: object, path: str) -> tuple[Any, Any]:
     return owner, found
 
 
-_importable: dict[str, ModuleType] = {}
-_strangers: dict[str, ModuleType] = {}
+_importable: dict[str, object] = {}
+_strangers: dict[str, object] = {}
 
 
 def importable(name: object) -> bool:
     """Whether another process can import what this one has loaded under this name."""
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    if not isinstance(name, str) or not isinstance(module, ModuleType) or name in ("__main__", "__mp_main__"):
+    module: Any = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or not isinstance(name, str) or name in ("__main__", "__mp_main__"):
         return False
     if _importable.get(name) is not module and _strangers.get(name) is not module:
         verdict = _importable if _is_importable(module, name) else _strangers
@@ -260,7 +266,7 @@ def importable(name: object) -> bool:
     return _importable.get(name) is module
 
 
-def _is_importable(module: ModuleType, name: str) -> bool:
+def _is_importable(module: object, name: str) -> bool:
     """Whether importing the name elsewhere gives this module, and not another one or none."""
     spec = getattr(module, "__spec__", None)
     package, _, _ = name.rpartition(".")
