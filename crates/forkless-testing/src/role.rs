@@ -86,24 +86,32 @@ pub fn handle(lease: &Lease) -> String {
     format!("{arena} {offset} {generation}")
 }
 
-/// Names the functions, `fn(Scene)`, that a test program's children may play, and the kinds of blocks they know.
+/// Has a function, `fn()`, called before `main` in every process that runs the test program.
 ///
-/// They run before `main`, because they need the main thread: the kernel marks a process as dead when its *main* thread
-/// ends, while the test harness gives each test another thread and would keep the main one to itself.
+/// Children of tests need the main thread: the kernel marks a process as dead when its *main* thread ends, while the test
+/// harness gives each test another thread and would keep the main one to itself.
 #[macro_export]
-macro_rules! roles {
-    ($kinds:expr => $($role:ident),+ $(,)?) => {
+macro_rules! before_main {
+    ($function:expr) => {
         // SAFETY: a function pointer of the C calling convention in the table of functions that the C library calls
-        // before `main`; this one returns at once unless the program was started as a child.
+        // before `main`.
         #[allow(unsafe_code)]
         #[used]
         #[unsafe(link_section = ".init_array")]
-        static PLAY_A_ROLE: extern "C" fn() = {
-            extern "C" fn play() {
-                $crate::enter($kinds, &[$((stringify!($role), $role)),+]);
+        static BEFORE_MAIN: extern "C" fn() = {
+            extern "C" fn before_main() {
+                $function();
             }
-            play
+            before_main
         };
+    };
+}
+
+/// Names the functions, `fn(Scene)`, that a test program's children may play, and the kinds of blocks they know.
+#[macro_export]
+macro_rules! roles {
+    ($kinds:expr => $($role:ident),+ $(,)?) => {
+        $crate::before_main!(|| $crate::enter($kinds, &[$((stringify!($role), $role)),+]));
     };
 }
 

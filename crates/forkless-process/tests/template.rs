@@ -1,0 +1,213 @@
+//! The template and what it starts, without Python: this program stands in for the interpreter.
+//!
+//! It cannot fork, so children are spawned; the forks are tested from Python.
+#![allow(clippy::unwrap_used)] // in a child, too, unwrapping is how a test fails
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use forkless_ipc::{Channel, Claim, KINDS, Received};
+use forkless_process::template::{adopt, serve};
+use forkless_process::{Child, Client, Error, Method, Program};
+use forkless_shm::{Acquired, Arena, Handle, Statistics};
+use forkless_sync::{Deadline, Event};
+use forkless_sys::process::{ExitStatus, exit_now};
+use forkless_sys::{Errno, crash};
+use forkless_testing::{PATIENCE, before_main};
+
+before_main!(stand_in);
+
+const KILLED: ExitStatus = ExitStatus::Signaled(9);
+
+/// In a template or a child: plays the interpreter.
+fn stand_in() {
+    if std::env::var_os("FORKLESS_SPAWNED").is_some() {
+        let played = std::panic::catch_unwind(|| work(&String::from_utf8(adopt().unwrap().bytes().unwrap()).unwrap()));
+        exit_now(played.unwrap_or(101));
+    }
+    if std::env::var_os("FORKLESS_TEMPLATE").is_some() {
+        let dying = std::env::args().find_map(|argument| argument.strip_prefix("die at start ")?.parse().ok());
+        assert!(dying.is_none_or(|pass| crash::arm("template.start", pass)));
+        let _ = serve(|_| {}, || Err(Errno::NOSYS));
+        exit_now(0);
+    }
+}
+
+/// A child's job: what to do, and with which objects.
+fn work(job: &str) -> i32 {
+    let arena = Arena::home().unwrap();
+    let mut words = job.split(' ');
+    let what = words.next().unwrap();
+    let handles: Vec<Handle> = words.clone().filter_map(|word| word.parse().ok()).collect();
+    match what {
+        "exit" => return words.next().unwrap().parse().unwrap(),
+        "hold" => {
+            let mutex = forkless_sync::Mutex::open(arena, handles[0]).unwrap();
+            assert_eq!(mutex.try_acquire().unwrap(), Some(Acquired::Clean));
+        }
+        "receive" => {
+            let channel = Channel::open(arena, handles[0]).unwrap();
+            let received = channel.receive_within(PATIENCE, Claim::Tag, None).unwrap();
+            assert!(matches!(received, Received::Message(_)));
+        }
+        _ => {}
+    }
+    Event::open(arena, *handles.last().unwrap()).unwrap().set().unwrap();
+    Event::create(arena).unwrap().wait(Deadline::NEVER).unwrap();
+    0
+}
+
+/// One test at a time: a process has one template. Ended when dropped.
+struct Tree {
+    arena: &'static Arena,
+    program: Program,
+    before: (Statistics, usize),
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Tree {
+    fn new(arguments: &[&str]) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        static ARENA: OnceLock<&Arena> = OnceLock::new();
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let arena = *ARENA.get_or_init(|| Arena::create(KINDS).unwrap());
+        let program = Program {
+            executable: std::env::current_exe().unwrap().to_str().unwrap().to_owned(),
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            prelude: String::new(),
+        };
+        Self { arena, program, before: Self::census(arena), _alone: alone }
+    }
+
+    fn census(arena: &'static Arena) -> (Statistics, usize) {
+        let Statistics { blocks, dying, leases, .. } = arena.statistics().unwrap();
+        (Statistics { blocks, dying, leases, ..Statistics::default() }, arena.processes().len())
+    }
+
+    fn start(&self, method: Method, job: &str) -> Result<Child, Error> {
+        let mut pending = Client::request(self.arena, &self.program, method, "a child", job.as_bytes(), &[])?;
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            if let Some(child) = pending.wait_within(Duration::from_millis(50))? {
+                return Ok(child);
+            }
+            assert!(!deadline.passed(), "no child after {PATIENCE:?}");
+        }
+    }
+
+    fn spawn(&self, job: &str) -> Child {
+        self.start(Method::Spawn, job).unwrap()
+    }
+
+    fn end(self) {
+        Client::shutdown(self.arena, PATIENCE);
+        assert_eq!(Self::census(self.arena), self.before, "{:?}", self.arena.processes());
+    }
+}
+
+fn wait(child: &Child) -> ExitStatus {
+    try_wait(child).unwrap()
+}
+
+fn try_wait(child: &Child) -> Result<ExitStatus, Error> {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        if let Some(status) = child.poll()? {
+            return Ok(status);
+        }
+        assert!(!deadline.passed(), "process {} still runs after {PATIENCE:?}", child.pid());
+        child.wait_within(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_child_gets_its_job_and_its_exit_code_comes_home() {
+    let tree = Tree::new(&[]);
+    for code in [0, 7, 255] {
+        let child = tree.spawn(&format!("exit {code}"));
+        assert_eq!(wait(&child), ExitStatus::Exited(code));
+        assert_eq!(child.poll().unwrap(), Some(ExitStatus::Exited(code)), "asked again");
+        child.close().unwrap();
+        child.close().unwrap();
+    }
+    tree.end();
+}
+
+#[test]
+fn what_a_killed_child_had_is_given_back_and_named() {
+    let tree = Tree::new(&[]);
+    let mutex = forkless_sync::Mutex::create(tree.arena).unwrap();
+    let channel = Channel::create(tree.arena, 0).unwrap();
+    channel.send(42, b"", &[], Deadline::NEVER).unwrap();
+    for (job, handle) in [("hold", mutex.lease()), ("receive", channel.lease())] {
+        let ready = Event::create(tree.arena).unwrap();
+        let child = tree.spawn(&format!("{job} {} {}", handle.handle().unwrap(), ready.lease().handle().unwrap()));
+        assert!(ready.wait(Deadline::after(PATIENCE)).unwrap());
+        assert!(matches!(child.close(), Err(Error::StillRunning { .. })));
+        assert_eq!((child.poll().unwrap(), child.claimed()), (None, None));
+        child.signal(9).unwrap();
+        assert_eq!(wait(&child), KILLED);
+        child.signal(9).unwrap();
+        assert_eq!(child.claimed(), (job == "receive").then_some(42));
+    }
+    assert!(matches!(mutex.try_acquire().unwrap(), Some(Acquired::FromTheDead(_))));
+    drop((mutex, channel));
+    tree.end();
+}
+
+#[test]
+fn children_end_with_their_tree() {
+    let tree = Tree::new(&[]);
+    let ready = Event::create(tree.arena).unwrap();
+    let child = tree.spawn(&format!("stay {}", ready.lease().handle().unwrap()));
+    assert!(ready.wait(Deadline::after(PATIENCE)).unwrap());
+    Client::shutdown(tree.arena, PATIENCE);
+    assert_eq!(wait(&child), KILLED);
+    drop((ready, child));
+    tree.end();
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_start_survives_the_death_of_the_template() {
+    let tree = Tree::new(&["die at start 2"]);
+    let ready = Event::create(tree.arena).unwrap();
+    let first = tree.spawn(&format!("stay {}", ready.lease().handle().unwrap()));
+    assert!(ready.wait(Deadline::after(PATIENCE)).unwrap());
+    let second = tree.spawn("exit 3");
+    assert_eq!(wait(&second), ExitStatus::Exited(3));
+    assert_eq!(first.poll().unwrap(), None, "children outlive their template");
+    first.signal(9).unwrap();
+    let death = Instant::now();
+    assert!(matches!(try_wait(&first), Ok(KILLED) | Err(Error::StatusLost { .. })), "as far as can be known");
+    assert!(death.elapsed() < Duration::from_secs(10));
+    drop((ready, first, second));
+    tree.end();
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_template_that_dies_at_every_start_is_an_error() {
+    let tree = Tree::new(&["die at start 1"]);
+    let error = tree.start(Method::Spawn, "exit 0").unwrap_err();
+    assert!(matches!(error, Error::TemplateDied { .. }), "{error}");
+    tree.end();
+}
+
+#[test]
+fn a_refusal_of_the_system_is_told() {
+    let tree = Tree::new(&[]);
+    let error = tree.start(Method::Forkserver, "exit 0").unwrap_err();
+    assert!(matches!(error, Error::System { errno: Errno::NOSYS, .. }), "{error}");
+    assert_eq!(wait(&tree.spawn("exit 0")), ExitStatus::Exited(0), "the template goes on");
+    tree.end();
+}
+
+#[test]
+fn a_program_that_is_not_there_is_an_error() {
+    let mut tree = Tree::new(&[]);
+    tree.program.executable = "/nonexistent/python".to_owned();
+    let error = tree.start(Method::Spawn, "exit 0").unwrap_err();
+    assert!(matches!(error, Error::System { action: "start the template", errno: Errno::NOENT }), "{error}");
+    tree.end();
+}
