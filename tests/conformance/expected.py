@@ -21,16 +21,9 @@ NOT_THERE = "not there: "  # how the reason of a test begins that was skipped fo
 
 # What forkless does not have yet. A test that uses it is skipped.
 NAMES: dict[str, str] = {
-    **dict.fromkeys(("RLock", "Semaphore", "BoundedSemaphore", "Condition", "Barrier"), _PROCESSES),
-    **dict.fromkeys(("Value", "Array", "RawValue", "RawArray"), _PROCESSES),
     "set_forkserver_preload": _PROCESSES,
     **dict.fromkeys(("Pipe", "JoinableQueue", "SimpleQueue"), _MESSAGES),
     **dict.fromkeys(("Manager", "get_logger", "log_to_stderr"), _DROP_IN),
-}
-
-MISSING: dict[str, dict[str, str]] = {
-    "multiprocessing": NAMES,
-    "multiprocessing.sharedctypes": dict.fromkeys(("Value", "copy"), _PROCESSES),
 }
 
 # --- test cases -----------------------------------------------------------------------------------------
@@ -221,4 +214,5 @@ SLOW: dict[str, tuple[str, ...]] = {
     # Sleeps.
     "ProcessPoolForkserverWaitTest": METHODS,
     "ProcessPoolForkserverAsCompletedTest": METHODS,
+    "ProcessPoolForkserverExecutorDeadlockTest": METHODS,
 }

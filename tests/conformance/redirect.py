@@ -20,7 +20,7 @@ from typing import Any
 
 import forkless
 
-from .expected import MISSING, NOT_THERE
+from .expected import NAMES, NOT_THERE
 
 
 class Facade(ModuleType):
@@ -44,8 +44,8 @@ class Facade(ModuleType):
             except (ModuleNotFoundError, AttributeError):
                 continue
             return value
-        if name in MISSING.get(self.__name__, ()):
-            return absent(name, MISSING[self.__name__][name])
+        if name in NAMES:
+            return absent(name, NAMES[name])
         raise AttributeError(f"forkless has nothing for {self.__name__}.{name}")
 
 
@@ -156,7 +156,7 @@ def _multiprocessing() -> Facade:
             {"_dangling": weakref.WeakSet(), "_cleanup": forkless.active_children},
         ),
         "queues": Facade("multiprocessing.queues", ["forkless.queues"]),
-        "sharedctypes": Facade("multiprocessing.sharedctypes", ["forkless.sharedctypes", "forkless"]),
+        "sharedctypes": Facade("multiprocessing.sharedctypes", ["forkless.sharedctypes"]),
         "synchronize": Facade("multiprocessing.synchronize", ["forkless.synchronize", "forkless"]),
     }
     internals = "dummy managers reduction resource_tracker shared_memory spawn util"
