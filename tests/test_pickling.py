@@ -1273,6 +1273,29 @@ def test_what_was_sent_can_be_freed(run: Callable[..., str]) -> None:
     """)
 
 
+def test_what_was_pickled_is_not_kept(run: Callable[..., str]) -> None:
+    """Without waiting for the collector."""
+    run("""
+        import gc, weakref
+        from forkless._pickling import dumps
+        class Data(list): pass
+        data = Data([b"x" * 1000] * 100)
+        def f(): return data
+        def g(given): return given
+        gc.disable()
+        for size in (1, 100_000):
+            given = Data([b"x" * size])
+            gone = weakref.ref(given)
+            dumps((g, given))
+            del given
+            assert gone() is None
+        dumps(f)
+        gone = weakref.ref(data)
+        data = None
+        assert gone() is None
+    """)
+
+
 # --- one process --------------------------------------------------------------------------------------
 
 

@@ -105,7 +105,8 @@ def _current(unit: Unit) -> Packed:
     pickler = _Definer(unit)
     writer = pickler.writer
     pickler.dump(writer.slot(subject, writer.space) if isinstance(unit, Variable) else subject)
-    pickled = pickler.take()
+    pickled, handles = pickler.take(), pickler.handles
+    pickler.reset()
     is_small = len(pickled) < _KEEP_BELOW
     fingerprint = pickled if is_small else hash(pickled)
     if sent is not None and sent.packed.definition is not None and pickled == sent.packed.definition[2]:
@@ -116,7 +117,7 @@ def _current(unit: Unit) -> Packed:
             version = next(numbers)
             unit.version = (fingerprint, version)
         needs = tuple(need for need in (writer.needs | writer.own_name).values() if need is not unit)
-        packed = Packed((unit.key, version, pickled), needs, pickler.handles)
+        packed = Packed((unit.key, version, pickled), needs, handles)
     unit.sent = Sent(packed, parts, probe) if is_small else None
     return packed
 

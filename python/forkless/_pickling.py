@@ -101,7 +101,7 @@ class Pickler(_pickle.Pickler):
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     def reset(self) -> None:
-        """Makes it as good as new."""
+        """Makes it as good as new; without it, the collector would have to free what was pickled."""
         self.clear_memo()
         self.parts.clear()
         self.handles = []
@@ -160,8 +160,8 @@ def dumps(obj: object, *, home: bool = False, names: Sequence[str] = ()) -> tupl
     payload, handles = pickler.take(), pickler.handles
     if len(payload) > _LOOK_ABOVE and pickler.uses_writer:
         pickler.writer.look_for_large_closures()
+    pickler.reset()
     if len(payload) < _KEEP_BELOW:
-        pickler.reset()
         _idle.append(pickler)
     return payload, handles
 
