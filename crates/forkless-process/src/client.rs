@@ -285,6 +285,9 @@ pub struct Pending {
     tries: u32,
 }
 
+/// How long a template may take to end that has closed its sockets.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
 /// A template may be found dead only when it is asked: how often to go on with a new one.
 const TRIES: u32 = 2;
 
@@ -312,6 +315,9 @@ impl Pending {
                 return Ok(());
             }
             self.give_up();
+            // A process that ends closes its sockets before its descriptor says that it has ended: on a busy machine the
+            // next try would find the same template alive, and be the last.
+            let _ = process::readable(&[client.template.as_fd()], LAST_BREATH);
         }
         let pid = Client::last_pid();
         Err(Error::TemplateDied { pid, name: self.name.clone() })
