@@ -60,8 +60,7 @@ impl Child {
         let program = program()?;
         let objects: Vec<_> = handles.iter().map(|handle| handle.get().lease()).collect();
         let bytes = payload.as_bytes();
-        let mut pending =
-            py.detach(|| Client::request(arena, &program, method, name, bytes, &objects)).or_raise(py)?;
+        let mut pending = py.detach(|| Client::request(arena, &program, method, name, bytes, &objects)).or_raise(py)?;
         publish(py)?;
         let child = wait::until(py, Deadline::NEVER, |bound| pending.wait_within(bound))?;
         child.map(|child| Self { child }).ok_or_else(|| PyValueError::new_err("a wait without end has ended"))
