@@ -65,7 +65,7 @@ def test_what_is_left_behind_is_named() -> None:
     before = Holdings.now()
     descriptor = os.open("/dev/zero", os.O_RDONLY)
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    memory = shared_memory.SharedMemory(create=True, size=1)
+    memory = shared_memory.SharedMemory(f"forkless-test-{os.getpid()}", create=True, size=1)
     try:
         left = "\n".join(left_behind(before, timeout=0))
     finally:
