@@ -9,7 +9,7 @@ use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Lease, Owner, Role};
 use forkless_sys::process::{self, Command};
 use forkless_sys::time::SLICE;
-use forkless_sys::{AsFd, AsRawFd, Errno, OwnedFd, RawFd, futex, liveness, orphan, proc, socket};
+use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, RawFd, futex, liveness, orphan, proc, socket};
 
 use crate::protocol::{Method, Request};
 use crate::template::THREADS;
@@ -216,6 +216,13 @@ impl Client {
         Error::System { action: "start a child process", errno: Errno::from_raw_os_error(i32::from(reason)) }
     }
 
+    /// One request. The template may have dropped our connection to make room for another: then over a new one.
+    fn send(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let bytes = request.to_bytes();
+        socket::send(self.socket.as_fd(), &bytes, descriptors)
+            .or_else(|_| socket::send(socket::connect(&self.name)?.as_fd(), &bytes, descriptors))
+    }
+
     /// Whether the template lives.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -239,7 +246,7 @@ impl Client {
     }
 
     fn end(&self, arena: &'static Arena, patience: Duration) {
-        let _ = socket::send(self.socket.as_fd(), &Request::Shutdown.to_bytes(), &[]);
+        let _ = self.send(Request::Shutdown, &[]);
         let done = process::readable(&[self.template.as_fd()], patience).is_ok_and(|ready| ready[0]);
         if !done {
             let _ = process::send_signal(self.template.as_fd(), SIGKILL);
@@ -301,7 +308,7 @@ impl Pending {
                 self.asked = Some((client, standby));
                 self.arena.assign(standby, job)?;
                 // Should the template be gone, there is nothing to refill.
-                let _ = socket::send(client.socket.as_fd(), &Request::Refill.to_bytes(), &[]);
+                let _ = client.send(Request::Refill, &[]);
                 return Ok(());
             }
             let [Ok(stdin), Ok(stdout), Ok(stderr)] = [0, 1, 2].map(process::standard) else {
@@ -311,7 +318,7 @@ impl Pending {
             self.asked = Some((client, owner));
             let request = Request::Start { method: self.method, owner, job };
             let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-            if socket::send(client.socket.as_fd(), &request.to_bytes(), &descriptors).is_ok() {
+            if client.send(request, &descriptors).is_ok() {
                 return Ok(());
             }
             self.give_up();

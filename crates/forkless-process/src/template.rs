@@ -161,7 +161,8 @@ impl Birth {
             if let Some(job) = arena.assignment_within(me, TICK)? {
                 return Ok(job);
             }
-            if process::parent_id() != template {
+            // A claimed one has its job in a moment, whoever reaps it afterwards.
+            if process::parent_id() != template && arena.withdraw_standby(me)? {
                 process::exit_now(0);
             }
         }

@@ -41,6 +41,16 @@ impl Arena {
         Err(Error::NoSlot)
     }
 
+    /// Takes the calling standby off the list, for it to end; `false` if somebody has claimed it, and will assign.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn withdraw_standby(&self, me: Owner) -> Result<bool, Error> {
+        // As a claimer does it, with itself as the parent: one of them comes first.
+        let parent = self.word(me.field(slot::PARENT))?;
+        Ok(parent.compare_exchange(0, u64::from(me.word()), Ordering::AcqRel, Ordering::Relaxed).is_ok())
+    }
+
     /// Makes a standby a child of this process, if there is one. It runs once [`Self::assign`] says what.
     ///
     /// # Errors
@@ -60,6 +70,11 @@ impl Arena {
                 continue;
             }
             let _ = entry.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
+            if !self.process(standby).is_some_and(|process| process.role == Role::Standby) {
+                // It died, and its slot went to another, between the look and the claim.
+                let _ = parent.compare_exchange(me, 0, Ordering::AcqRel, Ordering::Relaxed);
+                continue;
+            }
             self.become_child(standby, name)?;
             return Ok(Some(standby));
         }

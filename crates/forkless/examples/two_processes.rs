@@ -11,25 +11,32 @@ use forkless::{Arena, Child, Deadline, Error, arena};
 struct Shared {
     mutex: Mutex,
     go: Event,
+    finale: Event,
     lines: Channel,
 }
 
 impl Shared {
     fn create(arena: &'static Arena) -> Result<Self, Error> {
-        Ok(Self { mutex: Mutex::create(arena)?, go: Event::create(arena)?, lines: Channel::create(arena, 0)? })
+        Ok(Self {
+            mutex: Mutex::create(arena)?,
+            go: Event::create(arena)?,
+            finale: Event::create(arena)?,
+            lines: Channel::create(arena, 0)?,
+        })
     }
 
     /// As text, for the child's command line.
-    fn handles(&self) -> Result<[String; 3], Error> {
-        let [mutex, go, lines] = [self.mutex.lease(), self.go.lease(), self.lines.lease()].map(|lease| lease.handle());
-        Ok([mutex?.to_string(), go?.to_string(), lines?.to_string()])
+    fn handles(&self) -> Result<Vec<String>, Error> {
+        let leases = [self.mutex.lease(), self.go.lease(), self.finale.lease(), self.lines.lease()];
+        leases.into_iter().map(|lease| Ok(lease.handle()?.to_string())).collect()
     }
 
     fn open(arena: &'static Arena, handles: &[String]) -> Result<Self, Error> {
         Ok(Self {
             mutex: Mutex::open(arena, handles[0].parse()?)?,
             go: Event::open(arena, handles[1].parse()?)?,
-            lines: Channel::open(arena, handles[2].parse()?)?,
+            finale: Event::open(arena, handles[2].parse()?)?,
+            lines: Channel::open(arena, handles[3].parse()?)?,
         })
     }
 
@@ -46,11 +53,13 @@ impl Shared {
 fn parent() -> Result<(), Error> {
     let shared = Shared::create(arena()?)?;
     let handles = shared.handles()?;
-    let mut child = Child::start("singer", &[&handles[0], &handles[1], &handles[2]])?;
+    let mut child = Child::start("singer", &handles.iter().map(String::as_str).collect::<Vec<_>>())?;
     shared.go.set()?;
     for _ in 0..2 {
         shared.verse("parent")?;
     }
+    // Only now may the child keep the mutex: whoever takes it next finds it dead.
+    shared.finale.set()?;
     for number in 0..12 {
         if let Some(message) = shared.lines.receive(Deadline::NEVER)? {
             assert_eq!(message.tag, number % 3 + 1, "a verse was interrupted");
@@ -70,6 +79,7 @@ fn child(handles: &[String]) -> Result<(), Error> {
     let shared = Shared::open(arena()?, handles)?;
     shared.go.wait(Deadline::NEVER)?;
     shared.verse("child")?;
+    shared.finale.wait(Deadline::NEVER)?;
     let guard = lock(&shared.mutex, Deadline::NEVER)?;
     for line in 1..=3 {
         shared.lines.send(line, format!("child once more, line {line}").as_bytes(), &[], Deadline::NEVER)?;
