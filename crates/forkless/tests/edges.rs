@@ -6,6 +6,7 @@
 //! `forkless-testing`, which nothing that is shipped depends on.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -131,4 +132,27 @@ fn wrong_edges_are_noticed() {
     assert_eq!(objection("forkless-shm", "forkless-testing", Kind::Development), None);
     assert!(objection("forkless-shm", "forkless-testing", Kind::Build).is_some());
     assert!(objection("forkless-shm", "forkless-ipc", Kind::Development).is_some());
+}
+
+/// The modules that let unsafe code in are the audit list, and ARCHITECTURE.md has it.
+#[test]
+fn every_module_with_unsafe_code_is_on_the_audit_list() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let architecture = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read");
+    let list = architecture.split("## Unsafe code").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let list = list.expect("ARCHITECTURE.md has a section on unsafe code");
+    let mut found = 0;
+    for krate in std::fs::read_dir(root.join("crates")).expect("crates can be listed") {
+        let sources = krate.expect("a crate").path().join("src");
+        for source in std::fs::read_dir(&sources).expect("sources can be listed") {
+            let path = source.expect("a source").path();
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.contains("allow(unsafe_code)") {
+                let name = path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8");
+                assert!(list.contains(name), "{} is not on the audit list in ARCHITECTURE.md", path.display());
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 8, "only {found} modules let unsafe code in: is this test looking in the right place?");
 }
