@@ -35,6 +35,15 @@ def subject(name: str) -> Any:
     return multiprocessing.get_context("fork")
 
 
+def executor_of(mp: Any) -> Any:
+    """Its executor, with two workers."""
+    if hasattr(mp, "Executor"):
+        return mp.Executor(2)
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(2, mp_context=mp)
+
+
 def nothing() -> None:
     """A task."""
 
@@ -180,14 +189,8 @@ def map_default_chunks(mp: Any) -> float:
 
 def executor_submit(mp: Any) -> float:
     """Seconds per task submitted and collected."""
-    if hasattr(mp, "Executor"):
-        executor = mp.Executor(2)
-    else:
-        from concurrent.futures import ProcessPoolExecutor
-
-        executor = ProcessPoolExecutor(2, mp_context=mp)
     count = 5000
-    with executor:
+    with executor_of(mp) as executor:
         executor.submit(double, 1).result()
         begin = time.perf_counter()
         futures = [executor.submit(double, number) for number in range(count)]
@@ -197,14 +200,8 @@ def executor_submit(mp: Any) -> float:
 
 def executor_round_trip(mp: Any) -> float:
     """Seconds per task on an idle executor."""
-    if hasattr(mp, "Executor"):
-        executor = mp.Executor(2)
-    else:
-        from concurrent.futures import ProcessPoolExecutor
-
-        executor = ProcessPoolExecutor(2, mp_context=mp)
     count = 1000
-    with executor:
+    with executor_of(mp) as executor:
         executor.submit(double, 1).result()
         begin = time.perf_counter()
         for number in range(count):
