@@ -13,6 +13,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::{Death, OrRaise};
 use crate::lock::Lock;
+use crate::recovery::Robust;
 use crate::rlock::RLock;
 use crate::shared::{Reduced, Shared, home};
 use crate::wait;
@@ -127,8 +128,8 @@ impl Guard {
             Acquired::Clean => Ok(Taken::Clean),
             Acquired::FromTheDead(owner) => {
                 let (death, recovery): (Result<Death, Error>, _) = match self {
-                    Self::Lock(lock) => (lock.get().death(owner), lock.get().recovery()),
-                    Self::RLock(lock) => (lock.get().death(owner), lock.get().recovery()),
+                    Self::Lock(lock) => (lock.get().mutex().death(owner), lock.get().recovery()),
+                    Self::RLock(lock) => (lock.get().mutex().death(owner), lock.get().recovery()),
                 };
                 Ok(recovery.run_holding(py, &death.or_raise(py)?).map_or(Taken::Repaired, Taken::Torn))
             }

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use forkless_shm::{Acquired, Attempt, Error, Owner};
 use forkless_sync::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::errors::{Death, OrRaise};
-use crate::recovery::{Recovery, origin};
+use crate::errors::OrRaise;
+use crate::recovery::{self, Recovery, origin};
 use crate::shared::{Reduced, Shared, home};
-use crate::wait;
 
 /// A non-recursive lock between processes that survives its owner.
 ///
@@ -49,20 +47,6 @@ impl Lock {
     pub(crate) fn recovery(&self) -> &Recovery {
         &self.recovery
     }
-
-    /// Of a lock just taken from the dead.
-    pub(crate) fn death(&self, owner: Owner) -> Result<Death, Error> {
-        let (arena, held_for, origin) = (self.mutex.lease().arena(), self.mutex.held_for()?, self.mutex.origin());
-        self.mutex.mark()?;
-        Ok(Death { arena, owner, held_for, origin })
-    }
-
-    /// Held now, unless it was taken from the dead and nobody repairs what they left.
-    fn taken(&self, py: Python<'_>, acquired: Acquired) -> PyResult<bool> {
-        let Acquired::FromTheDead(owner) = acquired else { return Ok(true) };
-        let death = self.death(owner).or_raise(py)?;
-        self.recovery.run(py, &death, || self.mutex.release())
-    }
 }
 
 #[pymethods]
@@ -91,20 +75,7 @@ impl Lock {
     ///     OwnerDied: The process that held it died; this call has not taken it.
     #[pyo3(signature = (block = true, timeout = None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        if let Some(acquired) = self.mutex.try_acquire().or_raise(py)? {
-            return self.taken(py, acquired);
-        }
-        let deadline = wait::deadline(block, timeout)?;
-        if deadline.passed() {
-            return Ok(false);
-        }
-        let acquired = wait::until(py, deadline, |bound| {
-            Ok::<_, Error>(match self.mutex.acquire_within(bound)? {
-                Attempt::Acquired(acquired) => Some(acquired),
-                Attempt::Again | Attempt::Interrupted => None,
-            })
-        })?;
-        acquired.map_or(Ok(false), |acquired| self.taken(py, acquired))
+        recovery::acquire(py, &*self.mutex, &self.recovery, block, timeout)
     }
 
     /// Gives the lock back.

@@ -1,10 +1,95 @@
 //! What happens to a lock whose owner died, and where locks are made.
 
+use std::time::Duration;
+
+use forkless_shm::{Acquired, Attempt, Error, Owner};
+use forkless_sync::{Mutex, ReentrantMutex};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::{Death, FREE_AGAIN, HELD_AGAIN, OrRaise, owner_died};
+use crate::shared::Object;
+use crate::wait;
+
+/// What the locks of the core that know their owner have in common.
+pub(crate) trait Robust: Object {
+    fn try_acquire(&self) -> Result<Option<Acquired>, Error>;
+    fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error>;
+    fn release(&self) -> Result<bool, Error>;
+    fn held_for(&self) -> Result<Duration, Error>;
+    fn origin(&self) -> String;
+    fn mark(&self) -> Result<(), Error>;
+
+    /// Of a lock just taken from the dead.
+    fn death(&self, owner: Owner) -> Result<Death, Error> {
+        let (arena, held_for, origin) = (self.lease().arena(), self.held_for()?, self.origin());
+        self.mark()?;
+        Ok(Death { arena, owner, held_for, origin })
+    }
+}
+
+macro_rules! robust {
+    ($($type:ty),*) => {
+        $(impl Robust for $type {
+            fn try_acquire(&self) -> Result<Option<Acquired>, Error> {
+                Self::try_acquire(self)
+            }
+
+            fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
+                Self::acquire_within(self, bound)
+            }
+
+            fn release(&self) -> Result<bool, Error> {
+                Self::release(self)
+            }
+
+            fn held_for(&self) -> Result<Duration, Error> {
+                Self::held_for(self)
+            }
+
+            fn origin(&self) -> String {
+                Self::origin(self)
+            }
+
+            fn mark(&self) -> Result<(), Error> {
+                Self::mark(self)
+            }
+        })*
+    };
+}
+
+robust!(Mutex, ReentrantMutex);
+
+/// The `acquire` of both locks: whether it was taken in time. Taken from the dead, it is held only if what they left
+/// was repaired.
+pub(crate) fn acquire(
+    py: Python<'_>,
+    mutex: &impl Robust,
+    recovery: &Recovery,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<bool> {
+    let taken = |acquired| {
+        let Acquired::FromTheDead(owner) = acquired else { return Ok(true) };
+        let death = mutex.death(owner).or_raise(py)?;
+        recovery.run(py, &death, || mutex.release())
+    };
+    if let Some(acquired) = mutex.try_acquire().or_raise(py)? {
+        return taken(acquired);
+    }
+    let deadline = wait::deadline(block, timeout)?;
+    if deadline.passed() {
+        return Ok(false);
+    }
+    let acquired = wait::until(py, deadline, |bound| {
+        Ok::<_, Error>(match mutex.acquire_within(bound)? {
+            Attempt::Acquired(acquired) => Some(acquired),
+            Attempt::Again | Attempt::Interrupted => None,
+        })
+    })?;
+    acquired.map_or(Ok(false), taken)
+}
 
 /// The function that repairs what a lock protects, or none.
 pub(crate) struct Recovery {
@@ -35,7 +120,7 @@ impl Recovery {
         &self,
         py: Python<'_>,
         death: &Death,
-        release: impl FnOnce() -> Result<bool, forkless_shm::Error>,
+        release: impl FnOnce() -> Result<bool, Error>,
     ) -> PyResult<bool> {
         let Some(function) = self.function(py) else {
             release().or_raise(py)?;
