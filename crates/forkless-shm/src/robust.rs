@@ -112,7 +112,7 @@ impl Arena {
     fn sleep(&self, word: &AtomicU32, held: u32, bound: Duration) -> Woken {
         let bound = bound.min(SLICE);
         let owner = Owner::from_word(held & !WAITERS);
-        match owner.and_then(|owner| self.live_word(owner)) {
+        match owner.and_then(|owner| self.liveness(owner)) {
             Some(live) => {
                 let seen = live.load(Ordering::Acquire);
                 if seen == 0 {

@@ -289,7 +289,7 @@ impl Arena {
 
     /// Whether the process that is written in the slot has ended, whatever the slot's state says.
     pub(crate) fn is_ended(&self, owner: Owner) -> bool {
-        match self.live_word(owner).map(|live| live.load(Ordering::Acquire)) {
+        match self.liveness(owner).map(|live| live.load(Ordering::Acquire)) {
             Some(0) | None => {
                 let identity = self.word(owner.field(slot::PID)).and_then(|pid| {
                     Ok((pid.load(Ordering::Relaxed), self.word(owner.field(slot::STARTED))?.load(Ordering::Relaxed)))
@@ -300,14 +300,10 @@ impl Arena {
         }
     }
 
-    pub(crate) fn live_word(&self, owner: Owner) -> Option<&AtomicU32> {
-        self.map().u32(owner.field(slot::LIVE))
-    }
-
     /// The word that the kernel marks when the process dies, to sleep on beside another one.
     #[must_use]
     pub fn liveness(&self, owner: Owner) -> Option<&AtomicU32> {
-        self.live_word(owner)
+        self.map().u32(owner.field(slot::LIVE))
     }
 
     /// What the slot says, or `None` once it has been given back.
