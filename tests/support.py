@@ -77,7 +77,7 @@ class Program:
         *arguments: str,
         how: Literal["file", "command", "stdin"] = "file",
         environ: Mapping[str, str] | None = None,
-        stdin: str = "",
+        stdin: str | int = "",
         python: Sequence[str] = (sys.executable,),
     ) -> None:
         """Starts it.
@@ -87,7 +87,7 @@ class Program:
             *arguments: Its command line.
             how: As a script, as the text after `-c`, or on standard input.
             environ: Added to the environment.
-            stdin: What it finds on standard input, unless that is the program itself.
+            stdin: What it finds on standard input, unless that is the program itself; or a descriptor.
             python: The interpreter, with options.
         """
         self._directory = tempfile.TemporaryDirectory(prefix="forkless-test-")
@@ -95,7 +95,7 @@ class Program:
         self._mark = uuid.uuid4().hex
         script = self._path / "program.py"
         script.write_text(source)
-        (self._path / "stdin").write_text(source if how == "stdin" else stdin)
+        (self._path / "stdin").write_text(source if how == "stdin" else str(stdin))
         start = {"file": [str(script)], "command": ["-c", source], "stdin": ["-"]}[how]
         with (
             open(self._path / "stdin") as source_of_input,
@@ -104,7 +104,7 @@ class Program:
         ):
             self.process = subprocess.Popen(
                 [*python, *start, *arguments],
-                stdin=source_of_input,
+                stdin=stdin if isinstance(stdin, int) else source_of_input,
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
@@ -130,6 +130,11 @@ class Program:
     def signal(self, number: int) -> None:
         """Sends a signal to the program itself."""
         signal.pidfd_send_signal(self._pidfd, number)
+
+    def wait_for_error(self, text: str, timeout: float = 20) -> None:
+        """Waits until a text stands on standard error."""
+        found = eventually(lambda: text in self.stderr(), timeout)
+        assert found, f"{text!r} did not come\n--- stderr\n{self.stderr()}"
 
     def interrupt(self) -> None:
         """Does what Ctrl-C does on a terminal: SIGINT to the whole process group."""

@@ -100,6 +100,90 @@ def test_terminate_and_kill(context: Context) -> None:
         ready.clear()
 
 
+def start_stubborn(context: Context) -> forkless.Process:
+    ready = context.Event()
+    process = context.Process(target=jobs.stubborn, args=(ready,))
+    process.start()
+    assert ready.wait(30)
+    return process
+
+
+def test_terminate_with_a_grace_kills_what_does_not_end(context: Context) -> None:
+    process = start_stubborn(context)
+    process.terminate(grace=1000)
+    process.terminate(grace=0.05)
+    # Nobody asks forkless about it.
+    assert select.select([process.sentinel], [], [], 30)[0]
+    assert process.exitcode == -signal.SIGKILL
+    process.join()
+    process.terminate(grace=0)  # nothing left to do
+
+
+def test_terminate_with_a_grace_is_sigterm_first(context: Context) -> None:
+    ready = context.Event()
+    process = context.Process(target=jobs.set_and_hang, args=(ready,))
+    process.start()
+    assert ready.wait(30)
+    process.terminate(grace=1000)
+    process.join(30)
+    assert process.exitcode == -signal.SIGTERM
+
+
+def test_terminate_alone_kills_nobody(context: Context) -> None:
+    asked = context.Event()
+
+    def target() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        ready.set()
+        while True:
+            signal.pause()
+
+    ready = context.Event()
+    process = context.Process(target=target)
+    process.start()
+    assert ready.wait(30)
+    process.terminate()
+    assert asked.wait(30)
+    assert process.is_alive()
+    with pytest.raises(ValueError, match="grace"):
+        process.terminate(grace=-1)
+    with pytest.raises(ValueError, match="grace"):
+        forkless.set_terminate_grace(-1)
+    context.set_terminate_grace(0.05)
+    try:
+        process.terminate()
+    finally:
+        forkless.set_terminate_grace(None)
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("wait", ["process.join()", "while process.is_alive(): pass"])
+def test_a_grace_without_a_template(method: str, wait: str) -> None:
+    source = f"""
+import forkless, os, signal
+from forkless import _forkless
+context = forkless.get_context({method!r})
+ready = context.Event()
+def stubborn(ready):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready.set()
+    while True:
+        signal.pause()
+process = context.Process(target=stubborn, args=(ready,))
+process.start()
+assert ready.wait(20)
+template = next(pid for pid, _, role in _forkless.processes() if role == "template")
+os.kill(template, signal.SIGKILL)
+os.waitid(os.P_PID, template, os.WEXITED | os.WNOWAIT)
+process.terminate(grace=0.05)
+{wait}
+assert process.pid not in [pid for pid, _, _ in _forkless.processes()]
+"""
+    run_program(source).check()
+
+
 def test_a_lambda_and_a_closure(context: Context) -> None:
     queue: forkless.Queue[int] = forkless.Queue()
     offset = 40

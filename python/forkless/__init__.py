@@ -47,7 +47,13 @@ if TYPE_CHECKING:
     )
     from .executor import Executor
     from .pool import Pool
-    from .process import Process, active_children, current_process, parent_process
+    from .process import (
+        Process,
+        active_children,
+        current_process,
+        parent_process,
+        set_terminate_grace,
+    )
     from .queues import Queue
     from .sharedctypes import Array, RawArray, RawValue, Value
 
@@ -91,6 +97,7 @@ __all__ = [
     "parent_process",
     "set_executable",
     "set_start_method",
+    "set_terminate_grace",
     "share",
 ]
 
@@ -129,7 +136,13 @@ _HOMES = {
     ),
     "executor": ("Executor",),
     "pool": ("Pool",),
-    "process": ("Process", "active_children", "current_process", "parent_process"),
+    "process": (
+        "Process",
+        "active_children",
+        "current_process",
+        "parent_process",
+        "set_terminate_grace",
+    ),
     "queues": ("Queue",),
     "sharedctypes": ("Array", "RawArray", "RawValue", "Value"),
 }

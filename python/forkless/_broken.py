@@ -1,9 +1,30 @@
 """The exceptions of pools and executors: public in `forkless.exceptions`, which says why they live here."""
 
+import contextlib
 import signal
-from concurrent.futures.process import BrokenProcessPool
+import sys
+from typing import TYPE_CHECKING
 
+from . import _exit
 from .exceptions import ProcessError
+
+if TYPE_CHECKING:
+    from concurrent.futures.process import BrokenProcessPool
+
+
+def _base() -> type[Exception]:
+    # At the exit of the interpreter that module cannot register its exit handler any more, and to load it
+    # makes Python forget that Ctrl-C ended the program. But then its class is nobody's, and its base will do.
+    if not _exit.running or "concurrent.futures.process" in sys.modules:
+        with contextlib.suppress(RuntimeError):
+            from concurrent.futures.process import BrokenProcessPool
+
+            return BrokenProcessPool
+    return RuntimeError
+
+
+if not TYPE_CHECKING:
+    BrokenProcessPool = _base()
 
 
 class BrokenPool(ProcessError, BrokenProcessPool):

@@ -25,13 +25,17 @@ def run(job: "Job") -> NoReturn:
     """Runs one job and ends this process with its exit code."""
     code = 1
     try:
-        code = _run(job)
-    except BaseException as error:
-        # Whatever is wrong before the process object runs: a module that cannot be imported, a directory that
-        # is gone.
-        process.report(error)
+        try:
+            code = _run(job)
+        except BaseException as error:
+            # Whatever is wrong before the process object runs: a module that cannot be imported, a directory
+            # that is gone.
+            process.report(error)
+        finally:
+            # From here on Ctrl-C could only make noise, or lose output.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            process.flush_streams()
     finally:
-        process.flush_streams()
         os._exit(code & 0xFF)
 
 

@@ -209,8 +209,8 @@ class Child:
     def poll(self) -> int | None:
         """The exit code (negative: the signal), or None while it runs. Raises ProcessError if it cannot be known."""
     def wait(self, timeout: float | None = None) -> int | None: ...
-    def signal(self, number: int) -> None:
-        """Sends a signal through the process descriptor: never to another process that got the same pid."""
+    def signal(self, number: int, grace: float | None = None) -> None:
+        """Sends a signal through the process descriptor, and SIGKILL `grace` seconds later if it has not ended."""
     def claimed(self) -> int | None:
         """After its death: the tag of the last message it had claimed and taken, 0 or None if none."""
     def close(self) -> None:

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 _AHEAD = 2
 # Deaths in a row, per worker, without any task done, after which the pool gives up.
 _PATIENCE = 2
-# How long workers may take to end after SIGTERM, in seconds.
-_GRACE = 1.0
 # A worker that lived this long, in seconds, did not fail at its start.
 _LONG_LIFE = 60.0
 # How often to look again while something is missing that announces itself to nobody, in seconds; and
@@ -145,7 +143,7 @@ class Scheduler:
         self._deaths = 0
         self._events = _forkless.child_events()
         self._failure: tuple[str, BaseException | None] | None = None
-        self._kill_at: float | None = None
+        self._ending = False
         self._retry_at = 0.0
 
     # What pools and executors call, from any thread.
@@ -255,13 +253,13 @@ class Scheduler:
                 task.cancel()
         self._wake()
 
-    def at_exit(self) -> None:
-        """The interpreter exits."""
-        if self._waits_at_exit:
+    def at_exit(self, wait: bool) -> None:
+        """The interpreter exits, for `wait` in peace: what an executor has accepted is done first."""
+        if wait and self._waits_at_exit:
             self.close()
             self.join()
         self.terminate()
-        self.join(_GRACE + 1)
+        self.join(_exit.grace() + 1)
 
     def poke(self) -> None:
         """Makes the collector look at the feeders again."""
@@ -366,9 +364,7 @@ class Scheduler:
         return not self.workers
 
     def _patience(self) -> float:
-        if self._kill_at is not None:
-            return max(0.0, min(_TICK, self._kill_at - time.monotonic()))
-        return _TICK if len(self.workers) < self._wanted() else _BOUND
+        return _TICK if self._ending or len(self.workers) < self._wanted() else _BOUND
 
     def _receive(self, message: "Message") -> None:
         tag = message.tag
@@ -475,13 +471,10 @@ class Scheduler:
     def _end_workers(self) -> None:
         """SIGTERM first, SIGKILL for those that are still there after a while."""
         self._fail_all()
-        if self._kill_at is None:
-            self._kill_at = time.monotonic() + _GRACE
+        if not self._ending:
+            self._ending = True
             for worker in self.workers:
-                worker._signal(signal.SIGTERM)
-        elif time.monotonic() >= self._kill_at:
-            self._kill_at = time.monotonic() + _GRACE
-            self._kill_all()
+                worker.terminate(_exit.grace())
 
     def _kill_all(self) -> None:
         for worker in self.workers:

@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import process
-from .process import active_children, current_process, parent_process, set_executable
+from .process import (
+    active_children,
+    current_process,
+    parent_process,
+    set_executable,
+    set_terminate_grace,
+)
 
 if TYPE_CHECKING:
     from ._forkless import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
@@ -198,6 +204,10 @@ class Context:
     def set_executable(self, path: str | bytes | os.PathLike[str]) -> None:
         """See `forkless.set_executable`."""
         set_executable(path)
+
+    def set_terminate_grace(self, seconds: float | None) -> None:
+        """See `forkless.set_terminate_grace`."""
+        set_terminate_grace(seconds)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return get_context, (self._method,)

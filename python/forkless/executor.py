@@ -13,6 +13,8 @@ from ._scheduler import Scheduler, Task, cut
 from ._worker import run_star_chunk
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from .context import Context
     from .process import Process
 
@@ -136,6 +138,14 @@ class Executor(_BaseExecutor):
             self._scheduler.cancel_pending()
         if wait:
             self._scheduler.join()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        # After Ctrl-C nobody wants to wait for the tasks. Their workers leave Ctrl-C to this process.
+        if isinstance(value, KeyboardInterrupt):
+            self._scheduler.terminate()
+        self.shutdown()
 
     def __repr__(self) -> str:
         return f"<forkless.Executor state={self._scheduler.state} max_workers={self._max_workers}>"

@@ -24,6 +24,7 @@ __all__ = [
     "active_children",
     "current_process",
     "parent_process",
+    "set_terminate_grace",
 ]
 
 
@@ -149,9 +150,21 @@ class Process:
         _children.discard(self)
         return False
 
-    def terminate(self) -> None:
-        """Asks the child to end, with SIGTERM."""
-        self._signal(signal.SIGTERM)
+    def terminate(self, grace: float | None = None) -> None:
+        """Asks the child to end, with SIGTERM, and may see to it that it does.
+
+        Differs from `multiprocessing`: a child that ignores SIGTERM, or is too busy to notice, can be killed
+        after a while. The template does that, so this call does not wait. (Only if the template has been
+        killed must somebody wait for the child, or ask whether it lives.)
+
+        Args:
+            grace: after how many seconds to send SIGKILL, if the child has not ended by itself; None: what
+                `set_terminate_grace` says, at first never.
+
+        Raises:
+            ValueError: the grace is negative, or the process was not started.
+        """
+        self._signal(signal.SIGTERM, terminate_grace if grace is None else grace)
 
     def kill(self) -> None:
         """Ends the child at once, with SIGKILL."""
@@ -271,14 +284,14 @@ class Process:
             raise AssertionError(f"can only {verb} a child process")
         return self._child
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int, grace: float | None = None) -> None:
         self._check_closed()
         if self._child is None:
             raise ValueError("process not started")
         # It may end at any moment, also right now: then there is nothing left to do.
         if not _has_ended(self._child):
             with contextlib.suppress(ProcessLookupError):
-                self._child.signal(number)
+                self._child.signal(number, grace)
 
     def _bootstrap(self) -> int:
         """Runs this object as the current process; returns the exit code."""
@@ -376,6 +389,8 @@ _configured = False
 default_method: str | None = None
 # What `set_executable` has chosen.
 executable: str | None = None
+# What `set_terminate_grace` has chosen.
+terminate_grace: float | None = None
 
 
 def current_process() -> Process:
@@ -402,6 +417,25 @@ def set_executable(path: str | bytes | os.PathLike[str]) -> None:
     executable, _configured = os.fsdecode(path), False
 
 
+def set_terminate_grace(seconds: float | None) -> None:
+    """Sets how long children may take to end once they are asked to, before they are killed.
+
+    It is what `Process.terminate` does if it is not told otherwise, and what happens to daemons, pool workers
+    and interrupted children at the exit of the interpreter.
+
+    Args:
+        seconds: the grace in seconds; None, as at first: `terminate` alone kills nobody, and the exit allows
+            one second, or half a second after a Ctrl-C.
+
+    Raises:
+        ValueError: it is negative, or not a number.
+    """
+    global terminate_grace
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise ValueError(f"grace must be a number of seconds, 0 or more, not {seconds!r}")
+    terminate_grace = seconds
+
+
 def enter(name: str, method: str | None) -> None:
     """In a new child: makes its name and its default start method known before anything can fail."""
     global default_method
@@ -413,7 +447,12 @@ def report(error: BaseException) -> None:
 
     Ctrl-C is not worth a traceback from every child: the parent shows its own.
     """
-    if isinstance(error, KeyboardInterrupt) or sys.stderr is None:
+    if isinstance(error, KeyboardInterrupt):
+        from . import _exit
+
+        _exit.interrupted = True
+        return
+    if sys.stderr is None:
         return
     import traceback
 

@@ -1,6 +1,6 @@
 //! A child, seen by the process that asked for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use forkless_ipc::Parcel;
@@ -8,9 +8,10 @@ use forkless_shm::slot::End;
 use forkless_shm::{Arena, Owner};
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::process::{self, ExitStatus};
-use forkless_sys::time::SLICE;
+use forkless_sys::time::{SLICE, monotonic_ns};
 use forkless_sys::{AsFd, AsRawFd, Errno, OwnedFd, RawFd, orphan};
 
+use crate::protocol::Request;
 use crate::{Client, Error};
 
 /// A process that this one asked for. It is the template's child; its exit status comes through its slot.
@@ -27,10 +28,14 @@ pub struct Child {
     /// Keeps what the job refers to until the child has ended: it may not have read it before.
     _job: Parcel,
     returned: AtomicBool,
+    /// When it is to be killed, in nanoseconds of the monotonic clock.
+    kill_at: AtomicU64,
 }
 
 /// How long the template, or the kernel, may take to tell how a process ended that has ended.
 const GRACE: Duration = Duration::from_secs(1);
+
+const SIGKILL: i32 = 9;
 
 impl Child {
     pub(crate) fn new(
@@ -44,7 +49,8 @@ impl Child {
         let process = Self::descriptor(arena, owner, pid)?;
         let name = name.to_owned();
         let parent = arena.me()?;
-        Ok(Self { arena, owner, parent, pid, name, process, client, _job: job, returned: AtomicBool::new(false) })
+        let (returned, kill_at) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        Ok(Self { arena, owner, parent, pid, name, process, client, _job: job, returned, kill_at })
     }
 
     /// A descriptor for the process, or one that is always readable if it has ended already.
@@ -92,6 +98,10 @@ impl Child {
             return Some(end);
         }
         if !process::ended(self.process.as_fd()) {
+            if monotonic_ns() >= self.kill_at.load(Ordering::Relaxed) {
+                // The template has been told too, but it may be gone.
+                let _ = process::send_signal(self.process.as_fd(), SIGKILL);
+            }
             return None;
         }
         // Ended, but not written down yet: the template is about to, or is gone.
@@ -148,6 +158,22 @@ impl Child {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(Error::System { action: "send a signal", errno }),
         }
+    }
+
+    /// Sends it a signal, and SIGKILL after `grace` if it has not ended then; of several such moments the first counts.
+    ///
+    /// The template keeps the time. Without a template, whoever asks about this child or waits for it does.
+    ///
+    /// # Errors
+    /// As [`Self::signal`].
+    pub fn signal_then_kill(&self, number: i32, grace: Duration) -> Result<(), Error> {
+        let nanoseconds = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+        let at = monotonic_ns().saturating_add(nanoseconds);
+        self.signal(number)?;
+        if self.kill_at.fetch_min(at, Ordering::Relaxed) > at && self.arena.end(self.owner).is_none() {
+            let _ = self.client.send(Request::Kill { owner: self.owner, at }, &[]);
+        }
+        Ok(())
     }
 
     /// The tag of the message that it had claimed and taken when it died.

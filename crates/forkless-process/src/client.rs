@@ -217,7 +217,7 @@ impl Client {
     }
 
     /// One request. The template may have dropped our connection to make room for another: then over a new one.
-    fn send(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    pub(crate) fn send(&self, request: Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let bytes = request.to_bytes();
         socket::send(self.socket.as_fd(), &bytes, descriptors)
             .or_else(|_| socket::send(socket::connect(&self.name)?.as_fd(), &bytes, descriptors))

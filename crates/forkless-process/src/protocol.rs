@@ -41,6 +41,7 @@ const START_SPAWN: u32 = 2;
 const ATTACH: u32 = 3;
 const SHUTDOWN: u32 = 4;
 const REFILL: u32 = 5;
+const KILL: u32 = 6;
 
 /// `flk1`, so that a stray connection is told from ours.
 const MAGIC: u32 = u32::from_le_bytes(*b"flk1");
@@ -56,6 +57,8 @@ pub(crate) enum Request {
     Shutdown,
     /// A standby was taken: another one is wanted.
     Refill,
+    /// Kill this child at that moment ([`monotonic_ns`](forkless_sys::time::monotonic_ns)) unless it has ended before.
+    Kill { owner: Owner, at: u64 },
 }
 
 /// The message's layout.
@@ -90,6 +93,11 @@ impl Request {
             Self::Attach => wire.operation = ATTACH,
             Self::Shutdown => wire.operation = SHUTDOWN,
             Self::Refill => wire.operation = REFILL,
+            Self::Kill { owner, at } => {
+                wire.operation = KILL;
+                wire.owner = owner.word();
+                wire.offset = at;
+            }
         }
         let mut bytes = [0; SIZE];
         bytes.copy_from_slice(wire.as_bytes());
@@ -101,17 +109,17 @@ impl Request {
         if wire.magic != MAGIC {
             return Err(Error::Protocol("not a request"));
         }
-        let method = match wire.operation {
-            START_FORKSERVER => Method::Forkserver,
-            START_SPAWN => Method::Spawn,
-            ATTACH => return Ok(Self::Attach),
-            SHUTDOWN => return Ok(Self::Shutdown),
-            REFILL => return Ok(Self::Refill),
-            _ => return Err(Error::Protocol("unknown request")),
-        };
-        let owner = Owner::from_word(wire.owner).ok_or(Error::Protocol("no such slot"))?;
+        let owner = || Owner::from_word(wire.owner).ok_or(Error::Protocol("no such slot"));
         let job = Handle { arena: wire.arena, offset: wire.offset, generation: wire.generation };
-        Ok(Self::Start { method, owner, job })
+        match wire.operation {
+            START_FORKSERVER => Ok(Self::Start { method: Method::Forkserver, owner: owner()?, job }),
+            START_SPAWN => Ok(Self::Start { method: Method::Spawn, owner: owner()?, job }),
+            ATTACH => Ok(Self::Attach),
+            SHUTDOWN => Ok(Self::Shutdown),
+            REFILL => Ok(Self::Refill),
+            KILL => Ok(Self::Kill { owner: owner()?, at: wire.offset }),
+            _ => Err(Error::Protocol("unknown request")),
+        }
     }
 }
 
@@ -129,6 +137,7 @@ mod tests {
             Request::Attach,
             Request::Shutdown,
             Request::Refill,
+            Request::Kill { owner, at: u64::MAX },
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
         }

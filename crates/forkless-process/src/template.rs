@@ -11,6 +11,7 @@ use forkless_ipc::{KINDS, Parcel};
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Owner, Role};
 use forkless_sys::process::{self, Command, StreamsIdentity};
+use forkless_sys::time::monotonic_ns;
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, crash, orphan, proc, socket};
 
 use crate::client::Invitation;
@@ -79,6 +80,8 @@ struct Template {
     me: Owner,
     connections: Vec<OwnedFd>,
     children: HashMap<u32, Owner>,
+    /// Children to be killed, and when, in nanoseconds of the monotonic clock.
+    doomed: Vec<(Owner, u64)>,
     /// The root's standard streams, which standbys have as theirs; none before the first child, and none while the root
     /// has others: a pipe must not be kept open by a process that nobody knows.
     streams: Option<[OwnedFd; 3]>,
@@ -195,6 +198,7 @@ impl Template {
             me: owner,
             connections: Vec::new(),
             children: HashMap::new(),
+            doomed: Vec::new(),
             streams: None,
             missing: 0,
             pid: process::id(),
@@ -204,11 +208,12 @@ impl Template {
 
     /// Waits for something to happen and sees to it. `Some` in a new child.
     fn turn(&mut self, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Birth>, Error> {
+        let next_kill = self.kill_doomed();
         let fixed = [self.root.as_fd(), self.signals.as_fd(), self.listener.as_fd()];
         let connections = self.connections.iter().map(AsFd::as_fd);
         let watched = self.watched.iter().map(|(process, _)| process.as_fd());
         let all: Vec<_> = fixed.into_iter().chain(connections).chain(watched).collect();
-        let patience = if self.missing > 0 { QUIET } else { TICK };
+        let patience = if self.missing > 0 { QUIET } else { TICK }.min(next_kill);
         let Ok(ready) = process::readable(&all, patience) else { return Ok(None) };
         if !ready.contains(&true) {
             return self.idle(fork);
@@ -287,6 +292,10 @@ impl Template {
                 Ok(None)
             }
             Ok((Request::Shutdown, _)) => self.end(),
+            Ok((Request::Kill { owner, at }, _)) => {
+                self.doomed.push((owner, at));
+                Ok(None)
+            }
             Err(_) => {
                 self.connections.swap_remove(index);
                 Ok(None)
@@ -432,6 +441,22 @@ impl Template {
             }
         }
         Ok(())
+    }
+
+    /// Kills the children whose time has come; returns how long the next one has.
+    fn kill_doomed(&mut self) -> Duration {
+        let now = monotonic_ns();
+        let children = &self.children;
+        self.doomed.retain(|&(owner, at)| {
+            // An owner names one process for ever: one that has ended is not here any more.
+            let Some((pid, _)) = children.iter().find(|(_, child)| **child == owner) else { return false };
+            if at <= now {
+                process::kill_child(*pid);
+            }
+            at > now
+        });
+        let next = self.doomed.iter().map(|(_, at)| at - now).min();
+        next.map_or(Duration::MAX, Duration::from_nanos)
     }
 
     /// Children end with their parent.

@@ -103,8 +103,17 @@ impl Child {
     }
 
     /// Sends a signal: never to another process that got the same number. Does nothing if it has ended.
-    fn signal(&self, py: Python<'_>, number: i32) -> PyResult<()> {
-        self.child.signal(number).or_raise(py)
+    ///
+    /// With `grace`, it is killed that many seconds later, if it has not ended then.
+    #[pyo3(signature = (number, grace = None))]
+    fn signal(&self, py: Python<'_>, number: i32, grace: Option<f64>) -> PyResult<()> {
+        let Some(seconds) = grace else { return self.child.signal(number).or_raise(py) };
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(grace) => self.child.signal_then_kill(number, grace).or_raise(py),
+            Err(_) => {
+                Err(PyValueError::new_err(format!("grace must be a number of seconds, 0 or more, not {seconds}")))
+            }
+        }
     }
 
     /// After its death: the tag of the message it had claimed and taken, None if none.
