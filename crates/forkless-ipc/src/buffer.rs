@@ -5,9 +5,9 @@
 //! ```
 
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 
 use forkless_shm::{Arena, Error, Handle, Lease};
+use forkless_sys::atomic::Ordering;
 use forkless_sys::memory::Mapping;
 
 const DESCRIPTION: usize = 0;

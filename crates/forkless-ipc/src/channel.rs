@@ -18,11 +18,11 @@
 //! commit a sender looks whether somebody sleeps; before its sleep a receiver says so and looks at the count again
 //! (Dekker's pattern, with sequentially consistent fences).
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
 use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Kind, Lease};
+use forkless_sys::atomic::{AtomicU32, Ordering, fence};
 use forkless_sys::crash;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::{Deadline, SLICE};

@@ -123,12 +123,12 @@ impl Parcel {
 
 fn get(arena: &Arena, at: usize) -> Result<usize, Error> {
     let word = arena.map().u64(at).ok_or(Error::Corrupt("a parcel"))?;
-    Ok(word.load(std::sync::atomic::Ordering::Acquire) as usize)
+    Ok(word.load(forkless_sys::atomic::Ordering::Acquire) as usize)
 }
 
 fn set(arena: &Arena, at: usize, value: u64) -> Result<(), Error> {
     let word = arena.map().u64(at).ok_or(Error::Corrupt("a parcel"))?;
-    word.store(value, std::sync::atomic::Ordering::Release);
+    word.store(value, forkless_sys::atomic::Ordering::Release);
     Ok(())
 }
 

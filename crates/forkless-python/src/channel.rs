@@ -127,7 +127,7 @@ impl Channel {
         let arena = self.channel.lease().arena();
         let me = arena.me().or_raise(py)?;
         let beside = child_events.and_then(|seen| Some((arena.child_events(me)?, seen)));
-        let changed = || beside.is_some_and(|(word, seen)| word.load(std::sync::atomic::Ordering::Acquire) != seen);
+        let changed = || beside.is_some_and(|(word, seen)| word.load(forkless_sys::atomic::Ordering::Acquire) != seen);
         let first = self.channel.receive_within(std::time::Duration::ZERO, claim, None).or_raise(py)?;
         if let Received::Message(message) = first {
             return Ok(Some(Message { message }));

@@ -12,7 +12,7 @@ use crate::errors::OrRaise;
 pub(crate) fn child_events(py: Python<'_>) -> PyResult<u32> {
     let Some(arena) = Arena::home() else { return Ok(0) };
     let me = arena.me().or_raise(py)?;
-    Ok(arena.child_events(me).map_or(0, |word| word.load(std::sync::atomic::Ordering::Acquire)))
+    Ok(arena.child_events(me).map_or(0, |word| word.load(forkless_sys::atomic::Ordering::Acquire)))
 }
 
 /// Forgets what this process had claimed: it is done.

@@ -1,7 +1,8 @@
 //! Making an arena, joining one, and the process's own place in it.
 
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32 as PrivateU32, Ordering};
 
+use forkless_sys::atomic::{AtomicU32, AtomicU64};
 use forkless_sys::memory::{Mapping, MemoryFile};
 use forkless_sys::{AsFd, BorrowedFd, Errno, OwnedFd, process};
 
@@ -19,7 +20,7 @@ pub struct Arena {
     map: Mapping,
     id: u64,
     /// This process's owner word, 0 while it has no slot: at first for strangers, and after a fork by user code.
-    me: AtomicU32,
+    me: PrivateU32,
     kinds: &'static [Kind],
     next: AtomicPtr<Self>,
 }
@@ -28,7 +29,7 @@ pub struct Arena {
 static ARENAS: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Held by the thread that gets this process a slot; record locks tell processes apart, not threads.
-static REGISTERING: AtomicU32 = AtomicU32::new(0);
+static REGISTERING: AtomicI32 = AtomicI32::new(0);
 
 /// A descriptor that must not survive a fork by user code, or -1: see [`close_in_forks`].
 static CLOSED_IN_FORKS: AtomicI32 = AtomicI32::new(-1);
@@ -90,7 +91,7 @@ impl Arena {
 
     fn publish(file: MemoryFile, map: Mapping, id: u64, kinds: &'static [Kind]) -> &'static Self {
         let next = AtomicPtr::new(ARENAS.load(Ordering::Acquire));
-        let arena = Box::leak(Box::new(Self { file, map, id, me: AtomicU32::new(0), kinds, next }));
+        let arena = Box::leak(Box::new(Self { file, map, id, me: PrivateU32::new(0), kinds, next }));
         let new = std::ptr::from_mut(arena);
         let arena: &'static Self = arena;
         if arena.next.load(Ordering::Relaxed).is_null() {
@@ -102,6 +103,21 @@ impl Arena {
             arena.next.store(now, Ordering::Relaxed);
         }
         arena
+    }
+
+    /// What another process of a model has of this arena: that process arrives at the place given.
+    ///
+    /// # Errors
+    /// See [`Self::arrive`].
+    #[cfg(loom)]
+    pub fn view(&self, owner: Owner) -> Result<&'static Self, Error> {
+        let file = MemoryFile::create("view", HEAP).map_err(Error::system("make a view"))?;
+        let Self { id, kinds, .. } = *self;
+        let map = self.map.share();
+        let view =
+            Box::leak(Box::new(Self { file, map, id, me: PrivateU32::new(0), kinds, next: AtomicPtr::default() }));
+        view.arrive(owner)?;
+        Ok(view)
     }
 
     /// The arena with this id, if this process has it.

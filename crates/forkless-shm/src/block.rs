@@ -109,7 +109,7 @@ impl Block {
         if offset < HEAP || !offset.is_multiple_of(64) {
             return Err(Error::Corrupt("a block outside the heap"));
         }
-        let class = Header(arena.word(offset)?.load(std::sync::atomic::Ordering::Acquire)).class();
+        let class = Header(arena.word(offset)?.load(forkless_sys::atomic::Ordering::Acquire)).class();
         if !CLASSES.contains(&class) || offset + (1 << class) > arena.size() {
             return Err(Error::Corrupt("the size of a block"));
         }
@@ -364,7 +364,7 @@ impl Arena {
     /// # Errors
     /// [`Error::Corrupt`] if its header is outside the arena.
     pub fn handle(&self, block: Block) -> Result<Handle, Error> {
-        let header = Header(self.word(block.offset)?.load(std::sync::atomic::Ordering::Acquire));
+        let header = Header(self.word(block.offset)?.load(forkless_sys::atomic::Ordering::Acquire));
         Ok(Handle { arena: self.id(), offset: block.offset as u64, generation: header.generation() })
     }
 

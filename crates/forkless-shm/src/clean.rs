@@ -3,8 +3,7 @@
 //! Run by whoever reaps the process, or first finds it dead. Each step is one transaction, so a cleaner that dies
 //! leaves the rest to the next one; running it twice does no harm.
 
-use std::sync::atomic::Ordering;
-
+use forkless_sys::atomic::Ordering;
 use forkless_sys::crash;
 
 use crate::arena::Arena;

@@ -11,7 +11,8 @@
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::Ordering;
+
+use forkless_sys::atomic::Ordering;
 
 use crate::arena::Arena;
 use crate::block::{Block, LEASE, State};

@@ -14,9 +14,9 @@
 //! released by another process and restart across signals; `sem_t` never learns of a death. Figures:
 //! `docs/design/robust-lock.md`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::SLICE;
 use forkless_sys::{crash, liveness};
@@ -28,7 +28,7 @@ use crate::slot::Owner;
 const WAITERS: u32 = 0x8000_0000;
 
 /// Passes of the spin before the first sleep; about a microsecond.
-const SPINS: u32 = 100;
+const SPINS: u32 = forkless_sys::atomic::spins(100);
 
 /// A lock that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,7 @@
 //! back by whoever asked. Its generation grows with every reservation, so an [`Owner`] found in an old lock
 //! never means a new process. What the process holds hangs on its slot and is written by it alone.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
+use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::process::{self, ExitStatus};
 use forkless_sys::{crash, futex, liveness, proc};
 

@@ -7,9 +7,9 @@
 //! A standby has the standard streams of its template's root. So the header also says which files those are, and a claimer
 //! whose streams are others starts its child the long way.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use forkless_sys::atomic::Ordering;
 use forkless_sys::futex;
 use forkless_sys::process::StreamsIdentity;
 

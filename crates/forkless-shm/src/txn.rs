@@ -6,8 +6,7 @@
 //! one entry (Gray and Reuter, *Transaction Processing*, 1992, chapter 9), and it makes every allocator step
 //! crash-safe without a proof per step.
 
-use std::sync::atomic::Ordering;
-
+use forkless_sys::atomic::Ordering;
 use forkless_sys::crash::point;
 
 use crate::arena::Arena;

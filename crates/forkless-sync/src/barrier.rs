@@ -8,10 +8,10 @@
 //! Everything is changed under a robust lock of our own. Whoever takes that from the dead breaks the barrier, as does
 //! whoever waits and finds one of the arrived dead: both look every 50 ms.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use forkless_shm::{Acquired, Arena, Error, Handle, Lease, Owner, robust};
+use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::SLICE;

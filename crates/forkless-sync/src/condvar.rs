@@ -18,11 +18,11 @@
 //! loses a wake-up, but `notify(1)` then wakes everyone who is not asleep yet, and a dead waiter's notification
 //! is gone.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
 use forkless_shm::{Arena, Error, Handle, Kind, Lease, Owner};
+use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::SLICE;

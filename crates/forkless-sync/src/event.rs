@@ -1,9 +1,9 @@
 //! An event: set once, seen by all.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use forkless_shm::{Arena, Error, Handle, Lease};
+use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::crash;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::{Deadline, SLICE};

@@ -1,9 +1,9 @@
 //! A mutex that survives its owner.
 
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, robust};
+use forkless_sys::atomic::AtomicU32;
 use forkless_sys::time::Deadline;
 
 use crate::note::Note;

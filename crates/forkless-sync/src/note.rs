@@ -1,9 +1,9 @@
 //! What stands beside a lock for whoever finds its owner dead: since when it was held, and where it was made.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use forkless_shm::{Arena, Error};
+use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::time;
 
 /// Hundredths of a second on a clock that wraps after 497 days.

@@ -5,10 +5,11 @@
 //! only, after it took the word and before it gives it back, so a thread that reads its own name there is the owner,
 //! and a death at any point leaves a word that says so.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32 as PrivateU32;
 use std::time::Duration;
 
 use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, robust};
+use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 use forkless_sys::time::Deadline;
 
@@ -37,7 +38,7 @@ pub struct ReentrantMutex {
 
 /// A number of the calling thread, never zero and never of another thread of this process.
 fn thread_number() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
+    static NEXT: PrivateU32 = PrivateU32::new(1);
     thread_local!(static NUMBER: u32 = NEXT.fetch_add(1, Ordering::Relaxed));
     NUMBER.with(|number| *number)
 }

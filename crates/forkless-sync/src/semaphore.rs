@@ -17,11 +17,11 @@
 //! right. Mere acquiring and releasing change the value meanwhile, without the lock, and keep the number.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
 use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Kind, Lease, Owner};
+use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::{Deadline, SLICE};
@@ -32,7 +32,7 @@ use crate::until;
 /// Somebody sleeps on the word, or may.
 const WAITERS: u32 = 0x8000_0000;
 /// Passes of the spin before the first sleep.
-const SPINS: u32 = 100;
+const SPINS: u32 = forkless_sys::atomic::spins(100);
 
 /// u64, see above; the low half is the futex.
 const WORD: usize = 0;

@@ -1,8 +1,7 @@
 //! The lock inside our own objects.
 
-use std::sync::atomic::AtomicU32;
-
 use forkless_shm::{Acquired, Arena, Attempt, Error};
+use forkless_sys::atomic::AtomicU32;
 use forkless_sys::time::SLICE;
 
 /// Holds a robust lock of ours, for less than a microsecond and whatever signals arrive; gives it back when dropped.

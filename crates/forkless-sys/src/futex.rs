@@ -6,13 +6,18 @@
 //!
 //! [`futex(2)`]: https://man7.org/linux/man-pages/man2/futex.2.html
 //! [`futex_waitv(2)`]: https://docs.kernel.org/userspace-api/futex2.html
+#![cfg_attr(loom, allow(unused))] // a model sleeps in `model.rs`
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::thread::futex;
 use rustix::time::{ClockId, Timespec};
+
+use crate::atomic::{AtomicU32, Ordering};
+#[cfg(loom)]
+pub use crate::model::{wait, wait_either, wake};
 
 /// Why a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +37,14 @@ static NO_WAITV: AtomicBool = AtomicBool::new(false);
 const BLIND_SLICE: Duration = Duration::from_millis(5);
 
 /// Sleeps while `word` holds `expected`, at most for `timeout`.
+#[cfg(not(loom))]
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Woken {
     let timeout = timespec(timeout);
     outcome(futex::wait(word, futex::Flags::empty(), expected, Some(&timeout)))
 }
 
 /// Sleeps while both words hold what is expected of them, at most for `timeout`.
+#[cfg(not(loom))]
 pub fn wait_either(first: (&AtomicU32, u32), second: (&AtomicU32, u32), timeout: Duration) -> Woken {
     if !NO_WAITV.load(Ordering::Relaxed) {
         let now = rustix::time::clock_gettime(ClockId::Monotonic);
@@ -58,6 +65,7 @@ pub fn wait_either(first: (&AtomicU32, u32), second: (&AtomicU32, u32), timeout:
 }
 
 /// Wakes up to `count` sleepers on `word`, in any process.
+#[cfg(not(loom))]
 pub fn wake(word: &AtomicU32, count: u32) {
     // Waking a valid word cannot fail; a failure would only delay a waiter until its slice ends.
     let _ = futex::wake(word, futex::Flags::empty(), count);
@@ -66,6 +74,7 @@ pub fn wake(word: &AtomicU32, count: u32) {
 /// Every sleeper, for [`wake`].
 pub const ALL: u32 = i32::MAX as u32;
 
+#[cfg(not(loom))]
 fn shared_wait((word, expected): (&AtomicU32, u32)) -> futex::Wait {
     let mut wait = futex::Wait::new();
     wait.val = u64::from(expected);

@@ -6,7 +6,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`crash`] | points where fault tests kill
+//! | [`atomic`] | the atomics of shared words |
+//! | [`crash`] | points where fault tests kill |
 //! | [`futex`] | sleeping on one or two shared words |
 //! | [`memory`] | sealed memory files, mappings, shared words |
 //! | [`liveness`] | a word that the kernel marks when its process dies |
@@ -19,10 +20,15 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("forkless runs on 64-bit Linux for now: a port is a new version of the modules in forkless-sys");
 
+pub mod atomic;
 pub mod crash;
 pub mod futex;
 pub mod liveness;
+#[cfg(not(loom))]
+mod mapping;
 pub mod memory;
+#[cfg(loom)]
+pub mod model;
 pub mod orphan;
 pub mod proc;
 pub mod process;

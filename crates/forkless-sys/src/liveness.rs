@@ -11,8 +11,7 @@
 //! [robust futex ABI]: https://docs.kernel.org/locking/robust-futex-ABI.html
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
+use crate::atomic::{AtomicU32, Ordering};
 use crate::memory::Mapping;
 use rustix::io::Errno;
 
@@ -23,7 +22,7 @@ const _: () = assert!(size_of::<libc::pthread_mutex_t>() <= SIZE);
 
 /// `linux/futex.h`.
 const FUTEX_WAITERS: u32 = 0x8000_0000;
-const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+pub(crate) const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
 
 /// Locks the mutex at `offset` for the calling thread, for the rest of its life.
 ///
@@ -36,6 +35,13 @@ pub fn register(map: &'static Mapping, offset: usize) -> Result<(), Errno> {
     if !map.write(offset, &[0; SIZE]) {
         return Err(Errno::INVAL);
     }
+    lock(map, offset)?;
+    // With the flag set, the kernel wakes one sleeper at death; that one wakes the others.
+    word.fetch_or(FUTEX_WAITERS, Ordering::Release);
+    Ok(())
+}
+
+fn lock(map: &'static Mapping, offset: usize) -> Result<(), Errno> {
     let mutex = map.address(offset).ok_or(Errno::INVAL)?.as_ptr().cast::<libc::pthread_mutex_t>();
     // SAFETY: `mutex` points at SIZE zeroed bytes that stay mapped for the life of the process (`'static`), are
     // aligned to eight (the word check, and slots are cache-line aligned), and belong to this slot alone, so no
@@ -47,11 +53,8 @@ pub fn register(map: &'static Mapping, offset: usize) -> Result<(), Errno> {
         check(libc::pthread_mutexattr_setrobust(&raw mut attributes, libc::PTHREAD_MUTEX_ROBUST))?;
         check(libc::pthread_mutex_init(mutex, &raw const attributes))?;
         check(libc::pthread_mutexattr_destroy(&raw mut attributes))?;
-        check(libc::pthread_mutex_lock(mutex))?;
+        check(libc::pthread_mutex_lock(mutex))
     }
-    // With the flag set, the kernel wakes one sleeper at death; that one wakes the others.
-    word.fetch_or(FUTEX_WAITERS, Ordering::Release);
-    Ok(())
 }
 
 /// Whether the word says that its thread has ended. A word of zero says nothing: nobody registered.

@@ -1,9 +1,9 @@
 //! Words in the arena at which the processes of a test meet.
 
 use std::fmt::{Display, Formatter, Result};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use forkless_shm::{Arena, Handle, Lease};
+use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::futex;
 use forkless_sys::time::{Deadline, SLICE};
 

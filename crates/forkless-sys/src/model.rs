@@ -1,0 +1,621 @@
+//! Shared memory, futexes and death as the model checker [loom] runs them; compiled under `--cfg loom` only.
+//!
+//! A process of a model is a thread of loom's, with a liveness word of its own. Memory is a map of words. Those under
+//! [watch](Memory::watch) are loom's atomics: each access is a point at which another process may go on, and a load may
+//! give any value that the memory model allows. All other words are plain and keep to one order, so that a model has to
+//! explore only what it is about.
+//!
+//! A process [dies](live) before the n-th of its steps: stores to watched words, wake-ups, returns from sleep. From then on what
+//! its destructors do has no effect, its liveness word is marked and a sleeper there is woken, as the kernel does it.
+//! With n from 0 up to its survival, a model has it die at every moment that others can tell apart.
+//!
+//! A [sleep](crate::futex) has no end but a wake-up, so that a lost one is a deadlock, which loom reports. What the 50 ms are
+//! there for is modelled by [`impatient`] processes, whose every sleep times out.
+//!
+//! Not modelled: spurious wake-ups, the order in which sleepers of different priority are woken, words that two
+//! processes access in different widths (half a double word can be slept on and loaded, no more).
+//!
+//! [loom]: https://docs.rs/loom
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use loom::sync::atomic::{AtomicU32 as Word, AtomicU64 as Double};
+use loom::thread::Thread;
+use rustix::io::Errno;
+
+use crate::futex::Woken;
+use crate::liveness;
+use crate::memory::MemoryFile;
+
+thread_local! {
+    /// Whether this thread of the operating system runs a model, with all the model's threads on it.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+    static IMPATIENT: Cell<bool> = const { Cell::new(false) };
+}
+
+loom::thread_local! {
+    static LIFE: RefCell<Life> = RefCell::new(Life::default());
+}
+
+/// What the calling process has before it.
+#[derive(Default)]
+struct Life {
+    live: Option<&'static AtomicU32>,
+    steps_left: Option<u32>,
+    dead: bool,
+}
+
+/// What unwinds a process that dies.
+struct Death;
+
+/// Begins an execution, at the memory that was [kept](Memory::keep); it lasts until the value is dropped.
+pub fn begin(memory: &'static Memory) -> impl Drop {
+    struct Running;
+    impl Drop for Running {
+        fn drop(&mut self) {
+            RUNNING.set(false);
+        }
+    }
+    RUNNING.set(true);
+    IMPATIENT.set(false);
+    memory.restore();
+    Running
+}
+
+/// From now on, in this execution, no sleep is longer than another process's next step.
+pub fn impatient() {
+    IMPATIENT.set(true);
+}
+
+/// Plays the process with this liveness word, which dies before its step number `dies_before`, counted from 0. `None` if
+/// it did.
+pub fn live<T>(live: &'static AtomicU32, dies_before: Option<u32>, play: impl FnOnce() -> T) -> Option<T> {
+    LIFE.with(|life| *life.borrow_mut() = Life { live: Some(live), steps_left: dies_before, dead: false });
+    match catch_unwind(AssertUnwindSafe(play)) {
+        Ok(value) => Some(value),
+        Err(payload) if payload.is::<Death>() => None,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// Whether the calling process has died; then it is on its way out and must not give loom a chance to switch.
+fn is_dead() -> bool {
+    RUNNING.get() && LIFE.with(|life| life.borrow().dead)
+}
+
+/// What others may see from here on is one step more. `false`: it must have no effect.
+fn step() -> bool {
+    if !RUNNING.get() {
+        return true;
+    }
+    let dying = LIFE.with(|life| {
+        let mut life = life.borrow_mut();
+        if life.dead {
+            return None;
+        }
+        match life.steps_left {
+            Some(0) => life.live,
+            left => {
+                life.steps_left = left.map(|left| left - 1);
+                None
+            }
+        }
+    });
+    if let Some(live) = dying {
+        LIFE.with(|life| life.borrow_mut().steps_left = None);
+        live.fetch_or(liveness::FUTEX_OWNER_DIED, Ordering::AcqRel);
+        wake(live, 1);
+        LIFE.with(|life| life.borrow_mut().dead = true);
+        resume_unwind(Box::new(Death));
+    }
+    !is_dead()
+}
+
+/// Shared memory.
+pub struct Memory {
+    size: usize,
+    contents: Mutex<Contents>,
+}
+
+#[derive(Default)]
+struct Contents {
+    /// Every double word that is not zero. Of watched ones, what was stored last.
+    plain: HashMap<usize, u64>,
+    kept: HashMap<usize, u64>,
+    watched: HashMap<usize, Watched>,
+    /// Which words were accessed in which width.
+    touched: HashSet<(usize, Width)>,
+    queues: HashMap<usize, Arc<Queue>>,
+    /// The references that were given out: the words of one memory are the same in all executions.
+    words: HashMap<usize, &'static AtomicU32>,
+    doubles: HashMap<usize, &'static AtomicU64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Width {
+    Four,
+    Eight,
+}
+
+enum Watched {
+    Words(Arc<Word>, Arc<Word>),
+    Double(Arc<Double>),
+}
+
+/// What stands behind a word.
+enum Backing {
+    Plain,
+    Word(Arc<Word>),
+    Double(Arc<Double>),
+    Half(Arc<Double>),
+    Pair(Arc<Word>, Arc<Word>),
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Swap(u64),
+    Add(u64),
+    Or(u64),
+    And(u64),
+}
+
+impl Change {
+    fn apply(self, now: u64) -> u64 {
+        match self {
+            Self::Swap(value) => value,
+            Self::Add(by) => now.wrapping_add(by),
+            Self::Or(bits) => now | bits,
+            Self::And(bits) => now & bits,
+        }
+    }
+}
+
+impl Memory {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().expect("held for a moment by code that does not panic")
+    }
+
+    /// What there is now is there at the start of each execution.
+    pub fn keep(&self) {
+        let mut contents = self.contents();
+        contents.kept = contents.plain.clone();
+    }
+
+    fn restore(&self) {
+        let mut contents = self.contents();
+        contents.plain = contents.kept.clone();
+        contents.watched.clear();
+        contents.queues.clear();
+    }
+
+    /// Explores what processes do to these bytes. Done at the start of an execution, before there are others. A word that
+    /// is to be accessed in four bytes has been by now; those never accessed are taken to be eight wide.
+    pub fn watch(&self, offset: usize, length: usize) {
+        let mut contents = self.contents();
+        for at in (offset / 8 * 8..offset + length).step_by(8) {
+            let value = contents.plain.get(&at).copied().unwrap_or(0);
+            let touched = |at, width| contents.touched.contains(&(at, width));
+            let narrow = touched(at, Width::Four) || touched(at + 4, Width::Four);
+            let watched = if narrow && !touched(at, Width::Eight) {
+                Watched::Words(Arc::new(Word::new(value as u32)), Arc::new(Word::new((value >> 32) as u32)))
+            } else {
+                Watched::Double(Arc::new(Double::new(value)))
+            };
+            contents.watched.insert(at, watched);
+        }
+    }
+}
+
+/// A word's place in memory.
+#[derive(Clone, Copy)]
+struct Place {
+    memory: &'static Memory,
+    at: usize,
+    width: Width,
+    /// Whether it is part of a range that is copied, which says nothing about the width of words.
+    copied: bool,
+}
+
+impl Place {
+    fn backing(self) -> Backing {
+        let mut contents = self.memory.contents();
+        if !self.copied {
+            contents.touched.insert((self.at, self.width));
+        }
+        match (contents.watched.get(&(self.at / 8 * 8)), self.width) {
+            (None, _) => Backing::Plain,
+            (Some(Watched::Double(double)), Width::Eight) => Backing::Double(double.clone()),
+            (Some(Watched::Double(double)), Width::Four) => Backing::Half(double.clone()),
+            (Some(Watched::Words(low, high)), Width::Eight) => Backing::Pair(low.clone(), high.clone()),
+            (Some(Watched::Words(low, high)), Width::Four) => {
+                Backing::Word(if self.at.is_multiple_of(8) { low.clone() } else { high.clone() })
+            }
+        }
+    }
+
+    fn shift(self) -> usize {
+        8 * (self.at % 8)
+    }
+
+    fn mask(self) -> u64 {
+        if self.width == Width::Four { u64::from(u32::MAX) } else { u64::MAX }
+    }
+
+    /// What was stored last, whoever may see it.
+    fn last(self) -> u64 {
+        let double = self.memory.contents().plain.get(&(self.at / 8 * 8)).copied().unwrap_or(0);
+        double >> self.shift() & self.mask()
+    }
+
+    fn set_last(self, value: u64) {
+        let mut contents = self.memory.contents();
+        let double = contents.plain.entry(self.at / 8 * 8).or_insert(0);
+        *double = *double & !(self.mask() << self.shift()) | (value & self.mask()) << self.shift();
+    }
+
+    fn load(self, order: Ordering) -> u64 {
+        if is_dead() {
+            return self.last();
+        }
+        match self.backing() {
+            Backing::Plain => self.last(),
+            Backing::Word(word) => u64::from(word.load(order)),
+            Backing::Double(double) => double.load(order),
+            Backing::Half(double) => double.load(order) >> self.shift() & self.mask(),
+            Backing::Pair(low, high) => u64::from(low.load(order)) | u64::from(high.load(order)) << 32,
+        }
+    }
+
+    fn store(self, value: u64, order: Ordering) {
+        let backing = self.backing();
+        if !matches!(backing, Backing::Plain) && !step() {
+            return;
+        }
+        match backing {
+            Backing::Plain if is_dead() => return,
+            Backing::Plain => {}
+            Backing::Word(word) => word.store(value as u32, order),
+            Backing::Double(double) => double.store(value, order),
+            Backing::Half(_) => panic!("half of the double word at {} is stored to", self.at),
+            Backing::Pair(low, high) => {
+                low.store(value as u32, order);
+                high.store((value >> 32) as u32, order);
+            }
+        }
+        self.set_last(value);
+    }
+
+    fn change(self, change: Change, order: Ordering) -> u64 {
+        let backing = self.backing();
+        let effective = matches!(backing, Backing::Plain) && !is_dead() || step();
+        if !effective {
+            return self.last();
+        }
+        let before = match (backing, change) {
+            (Backing::Plain, _) => self.last(),
+            (Backing::Word(word), Change::Swap(value)) => word.swap(value as u32, order).into(),
+            (Backing::Word(word), Change::Add(by)) => word.fetch_add(by as u32, order).into(),
+            (Backing::Word(word), Change::Or(bits)) => word.fetch_or(bits as u32, order).into(),
+            (Backing::Word(word), Change::And(bits)) => word.fetch_and(bits as u32, order).into(),
+            (Backing::Double(double), Change::Swap(value)) => double.swap(value, order),
+            (Backing::Double(double), Change::Add(by)) => double.fetch_add(by, order),
+            (Backing::Double(double), Change::Or(bits)) => double.fetch_or(bits, order),
+            (Backing::Double(double), Change::And(bits)) => double.fetch_and(bits, order),
+            (Backing::Half(_) | Backing::Pair(..), _) => panic!("the word at {} has another width", self.at),
+        };
+        self.set_last(change.apply(before));
+        before
+    }
+
+    fn compare_exchange(self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
+        let backing = self.backing();
+        let effective = matches!(backing, Backing::Plain) && !is_dead() || step();
+        if !effective {
+            // To the dead all comes easily, so that their destructors have an end.
+            return Ok(current);
+        }
+        let result = match backing {
+            Backing::Plain if self.last() == current => Ok(current),
+            Backing::Plain => Err(self.last()),
+            Backing::Word(word) => {
+                let result = word.compare_exchange(current as u32, new as u32, success, failure);
+                result.map(u64::from).map_err(u64::from)
+            }
+            Backing::Double(double) => double.compare_exchange(current, new, success, failure),
+            Backing::Half(_) | Backing::Pair(..) => panic!("the word at {} has another width", self.at),
+        };
+        if result.is_ok() {
+            self.set_last(new);
+        }
+        result
+    }
+
+    fn queue(self) -> Arc<Queue> {
+        self.memory.contents().queues.entry(self.at).or_default().clone()
+    }
+}
+
+macro_rules! atomic {
+    ($name:ident, $value:ty, $width:expr) => {
+        /// As the standard library's, in modelled memory.
+        pub struct $name(Place);
+
+        #[allow(missing_docs)]
+        impl $name {
+            fn at(memory: &'static Memory, at: usize) -> Self {
+                Self(Place { memory, at, width: $width, copied: false })
+            }
+
+            /// Where it is in memory.
+            pub fn offset(&self) -> usize {
+                self.0.at
+            }
+
+            pub fn load(&self, order: Ordering) -> $value {
+                self.0.load(order) as $value
+            }
+
+            pub fn store(&self, value: $value, order: Ordering) {
+                self.0.store(value.into(), order);
+            }
+
+            pub fn swap(&self, value: $value, order: Ordering) -> $value {
+                self.0.change(Change::Swap(value.into()), order) as $value
+            }
+
+            pub fn fetch_add(&self, by: $value, order: Ordering) -> $value {
+                self.0.change(Change::Add(by.into()), order) as $value
+            }
+
+            pub fn fetch_sub(&self, by: $value, order: Ordering) -> $value {
+                self.0.change(Change::Add(by.wrapping_neg().into()), order) as $value
+            }
+
+            pub fn fetch_or(&self, bits: $value, order: Ordering) -> $value {
+                self.0.change(Change::Or(bits.into()), order) as $value
+            }
+
+            pub fn fetch_and(&self, bits: $value, order: Ordering) -> $value {
+                self.0.change(Change::And(bits.into()), order) as $value
+            }
+
+            pub fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                let result = self.0.compare_exchange(current.into(), new.into(), success, failure);
+                result.map(|before| before as $value).map_err(|now| now as $value)
+            }
+
+            pub fn fetch_update(
+                &self,
+                set: Ordering,
+                fetch: Ordering,
+                mut next: impl FnMut($value) -> Option<$value>,
+            ) -> Result<$value, $value> {
+                let mut before = self.load(fetch);
+                while let Some(value) = next(before) {
+                    match self.compare_exchange(before, value, set, fetch) {
+                        Ok(before) => return Ok(before),
+                        Err(now) => before = now,
+                    }
+                }
+                Err(before)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(formatter, "{:#x} at {}", self.0.last(), self.0.at)
+            }
+        }
+    };
+}
+
+atomic!(AtomicU32, u32, Width::Four);
+atomic!(AtomicU64, u64, Width::Eight);
+
+/// As the standard library's.
+pub fn fence(order: Ordering) {
+    if RUNNING.get() && !is_dead() {
+        loom::sync::atomic::fence(order);
+    }
+}
+
+/// Who sleeps on a word. The lock is the kernel's: between its look at the word and the sleep nobody is woken.
+#[derive(Default)]
+struct Queue {
+    lock: loom::sync::Mutex<()>,
+    sleepers: Mutex<VecDeque<Arc<Sleeper>>>,
+}
+
+impl Queue {
+    fn sleepers(&self) -> MutexGuard<'_, VecDeque<Arc<Sleeper>>> {
+        self.sleepers.lock().expect("held for a moment by code that does not panic")
+    }
+
+    fn forget(&self, sleeper: &Arc<Sleeper>) {
+        self.sleepers().retain(|other| !Arc::ptr_eq(other, sleeper));
+    }
+}
+
+struct Sleeper {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+/// As [`futex`](crate::futex) has it.
+pub fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Woken {
+    sleep(&[(word, expected)], timeout)
+}
+
+/// As [`futex`](crate::futex) has it.
+pub fn wait_either(first: (&AtomicU32, u32), second: (&AtomicU32, u32), timeout: Duration) -> Woken {
+    sleep(&[first, second], timeout)
+}
+
+fn sleep(words: &[(&AtomicU32, u32)], timeout: Duration) -> Woken {
+    if is_dead() {
+        return Woken::Look;
+    }
+    let changed = || words.iter().any(|(word, expected)| word.load(Ordering::Relaxed) != *expected);
+    if timeout.is_zero() || IMPATIENT.get() {
+        loom::thread::yield_now();
+        step();
+        return if changed() { Woken::Look } else { Woken::TimedOut };
+    }
+    let sleeper = Arc::new(Sleeper { thread: loom::thread::current(), woken: AtomicBool::new(false) });
+    let queues: Vec<_> = words.iter().map(|(word, _)| word.0.queue()).collect();
+    let asleep = queues.iter().zip(words).all(|(queue, (word, expected))| {
+        let _lock = queue.lock.lock().expect("nobody panics in the kernel");
+        let sleeps = word.load(Ordering::Relaxed) == *expected;
+        if sleeps {
+            queue.sleepers().push_back(sleeper.clone());
+        }
+        sleeps
+    });
+    while asleep && !sleeper.woken.load(Ordering::Relaxed) {
+        loom::thread::park();
+    }
+    queues.iter().for_each(|queue| queue.forget(&sleeper));
+    step();
+    Woken::Look
+}
+
+/// As [`futex`](crate::futex) has it.
+pub fn wake(word: &AtomicU32, count: u32) {
+    if !RUNNING.get() || !step() {
+        return;
+    }
+    let queue = word.0.queue();
+    let _lock = queue.lock.lock().expect("nobody panics in the kernel");
+    for _ in 0..count {
+        let Some(sleeper) = queue.sleepers().pop_front() else { break };
+        sleeper.woken.store(true, Ordering::Relaxed);
+        sleeper.thread.unpark();
+    }
+}
+
+/// A view of memory, which the views of other processes share.
+pub struct Mapping {
+    memory: &'static Memory,
+}
+
+#[allow(missing_docs, clippy::missing_errors_doc)]
+impl Mapping {
+    pub fn whole(file: &MemoryFile) -> Result<Self, Errno> {
+        let memory = Memory { size: file.size(), contents: Mutex::default() };
+        Ok(Self { memory: Box::leak(Box::new(memory)) })
+    }
+
+    pub fn read_only(_: &MemoryFile, _: usize, _: usize) -> Result<(Self, usize), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Another process's.
+    pub fn share(&self) -> Self {
+        Self { memory: self.memory }
+    }
+
+    pub fn memory(&self) -> &'static Memory {
+        self.memory
+    }
+
+    pub fn size(&self) -> usize {
+        self.memory.size
+    }
+
+    pub fn u32(&self, offset: usize) -> Option<&AtomicU32> {
+        self.fits(offset, 4).then(|| {
+            let new = || &*Box::leak(Box::new(AtomicU32::at(self.memory, offset)));
+            *self.memory.contents().words.entry(offset).or_insert_with(new)
+        })
+    }
+
+    pub fn u64(&self, offset: usize) -> Option<&AtomicU64> {
+        self.fits(offset, 8).then(|| {
+            let new = || &*Box::leak(Box::new(AtomicU64::at(self.memory, offset)));
+            *self.memory.contents().doubles.entry(offset).or_insert_with(new)
+        })
+    }
+
+    fn fits(&self, offset: usize, width: usize) -> bool {
+        offset.checked_add(width).is_some_and(|end| end <= self.size()) && offset.is_multiple_of(width)
+    }
+
+    /// The double words of a range, and what bytes of each belong to it.
+    fn doubles(&self, offset: usize, length: usize) -> impl Iterator<Item = (Place, Range<usize>)> {
+        let (memory, end) = (self.memory, offset + length);
+        (offset / 8 * 8..end).step_by(8).map(move |at| {
+            let place = Place { memory, at, width: Width::Eight, copied: true };
+            (place, offset.saturating_sub(at)..(end - at).min(8))
+        })
+    }
+
+    /// Stores in any order, as far as others can tell.
+    #[must_use]
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> bool {
+        let fits = offset.checked_add(bytes.len()).is_some_and(|end| end <= self.size());
+        if fits {
+            let mut rest = bytes;
+            for (place, range) in self.doubles(offset, bytes.len()) {
+                let mut value = place.last().to_le_bytes();
+                let (now, later) = rest.split_at(range.len());
+                value[range].copy_from_slice(now);
+                place.store(u64::from_le_bytes(value), Ordering::Relaxed);
+                rest = later;
+            }
+        }
+        fits
+    }
+
+    #[must_use]
+    pub fn read(&self, offset: usize, length: usize, into: &mut Vec<u8>) -> bool {
+        let start = into.len();
+        into.resize(start + length, 0);
+        let fits = self.read_into(offset, &mut into[start..]);
+        if !fits {
+            into.truncate(start);
+        }
+        fits
+    }
+
+    #[must_use]
+    pub fn read_into(&self, offset: usize, into: &mut [u8]) -> bool {
+        let fits = offset.checked_add(into.len()).is_some_and(|end| end <= self.size());
+        if fits {
+            let mut rest = into;
+            for (place, range) in self.doubles(offset, rest.len()) {
+                let (now, later) = rest.split_at_mut(range.len());
+                now.copy_from_slice(&place.load(Ordering::Relaxed).to_le_bytes()[range]);
+                rest = later;
+            }
+        }
+        fits
+    }
+
+    pub fn address(&self, _: usize) -> Option<NonNull<u8>> {
+        None
+    }
+
+    #[must_use]
+    pub fn leak(self) -> &'static Self {
+        Box::leak(Box::new(self))
+    }
+}
+
+impl std::fmt::Debug for Mapping {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "a model of {} bytes", self.size())
+    }
+}
