@@ -336,6 +336,61 @@ def test_surroundings(context: Context, tmp_path: Path, monkeypatch: pytest.Monk
     assert found == (str(tmp_path), "ünïcode", False, 0o027, ["program", "--option"], sys.path)
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_what_a_fork_would_have_copied(method: str) -> None:
+    """Whatever the template was started with, learned before, or has itself."""
+    source = f"""
+import os, resource, signal, sys, time
+import forkless
+
+context = forkless.get_context({method!r})
+queue = forkless.Queue()
+
+def here():
+    return (
+        os.nice(0),
+        sorted(os.sched_getaffinity(0)),
+        resource.getrlimit(resource.RLIMIT_NOFILE),
+        resource.getrlimit(resource.RLIMIT_CORE),
+        sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+        os.getcwd(), os.environ.get("VOLATILE"), sys.path, sys.argv,
+    )
+
+def tell():
+    queue.put(here())
+
+def check():
+    # The first is told something new; of the others some meet a template that has learned it meanwhile.
+    for _ in range(5):
+        process = context.Process(target=tell)
+        process.start()
+        process.join()
+        found = queue.get(timeout=20)
+        assert found == here(), (found, here())
+        time.sleep(0.02)
+
+check()
+os.nice(3)
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+os.environ["VOLATILE"] = "1"
+check()
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+check()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGINT])
+os.chdir("/")
+sys.argv.append("later")
+check()
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+del os.environ["VOLATILE"]
+sys.path.append("/nowhere")
+check()
+print("the same", end="")
+"""
+    assert run_program(source, timeout=60).check() == "the same"
+
+
 def test_threads_and_exit_handlers_run_to_their_end(context: Context) -> None:
     queue: forkless.Queue[str] = forkless.Queue()
     assert run(context, jobs.thread_and_exit_handler, queue).exitcode == 0

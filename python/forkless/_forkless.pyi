@@ -194,10 +194,13 @@ class Child:
     """A process of this tree, started by the template, seen from the process that asked for it."""
 
     @staticmethod
-    def start(method: str, payload: bytes, handles: Sequence[Shared], *, name: str) -> Child:
+    def start(
+        method: str, payload: bytes, handles: Sequence[Shared], *, name: str, surroundings: SharedBytes
+    ) -> Child:
         """Asks the template (started on the first call) for a child: "forkserver" or "spawn".
 
-        `payload` goes to `_child.run` in the child. Standard input, output and error are those of this process
+        `payload` goes to `_child.run` in the child, `surroundings` to the template, which learns it when there is time:
+        it must live until there are others. Standard input, output and error are those of this process
         now. Raises `forkless.ProcessError` when the template or the system refuses (too many threads in the
         template, no memory, no processes left, no descriptors left).
         """
@@ -235,12 +238,16 @@ class Job:
     @property
     def payload(self) -> bytes: ...
     @property
+    def has_streams(self) -> bool:
+        """Whether the standard streams are those that the template had when it learned the surroundings."""
+    @property
     def method(self) -> str: ...
 
-def serve() -> Job:
+def serve(learn: Callable[[SharedBytes], object], rehearse: Callable[[], object]) -> Job:
     """The template's life. Returns in each child it forks; in the template itself never (it exits).
 
-    Finds the arena, the listening socket and the root's pid in the environment variable its parent set.
+    Finds the arena, the listening socket and the root's pid in the environment variable its parent set. `learn` gets
+    what children to come take over from the main process; `rehearse` is called in a child that will wait for a job.
     """
 
 def adopt() -> Job:
@@ -248,6 +255,21 @@ def adopt() -> Job:
 
 def thread_count() -> int:
     """Threads of this process, native ones included."""
+
+def attributes() -> bytes:
+    """What the system keeps for this process and a fork would have copied: masks, niceness, affinity, limits."""
+
+def has_attributes(attributes: bytes) -> bool:
+    """Whether a child that this process forks has these attributes without doing anything."""
+
+def accept_interrupts() -> None:
+    """From now on SIGINT arrives; what has come while it was blocked was for others."""
+
+def ignore_interrupts() -> None:
+    """From now on SIGINT has no effect, whatever Python's table of handlers says."""
+
+def adopt_attributes(attributes: bytes) -> None:
+    """Takes over another process's `attributes()`. OSError for a limit that cannot be had."""
 
 def processes() -> list[tuple[int, str, str]]:
     """(pid, name, role) of every process of the tree; role is "main", "template", "child" or "guest"."""

@@ -26,6 +26,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
+from . import _forks
 from ._forkless import Shared, SharedBuffer
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def loads(payload: bytes) -> Any:
 
 # Who is who: definitions that come from another process are taken, or not, by where they come from.
 
-identity = os.urandom(8).hex()  # of this process
+identity = os.urandom(8).hex()  # of this process; a child gets its own from `_child`
 parent: str | None = None  # the identity of the process that started it
 main_origin = identity  # of the process whose `__main__` is the one of this process
 
@@ -186,7 +187,7 @@ def _renew_identity() -> None:
     identity = os.urandom(8).hex()
 
 
-os.register_at_fork(after_in_child=_renew_identity)
+_forks.in_copy(_renew_identity)
 
 
 def main_spec() -> dict[str, str | None]:
@@ -211,8 +212,7 @@ def adopt_main(spec: dict[str, str | None]) -> None:
         spec: What the parent's `main_spec` returned.
     """
     global parent, main_origin, _first_main
-    _renew_identity()
-    parent, main_origin = spec["parent"], spec["origin"] or identity
+    parent, main_origin = spec["parent"], spec["origin"] or ""
     main = ModuleType("__main__")
     main.__dict__.update(__builtins__=sys.modules["builtins"], __package__=spec["package"])
     if spec["file"] is not None:

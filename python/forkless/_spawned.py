@@ -1,12 +1,9 @@
 """The main of a spawned child: a fresh interpreter with one job."""
 
-import signal
-
 
 def main() -> None:
     """Takes over the job this process was started for, runs it and exits."""
-    # `_child` gives Ctrl-C back when it knows whether this child wants it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from forkless import _child, _forkless
+    from . import _child, _forkless
 
+    # Ctrl-C is blocked from the start, until `_child` knows whether this child wants it.
     _child.run(_forkless.adopt())

@@ -4,15 +4,16 @@ It is started by the core with a fresh interpreter, so nothing of the user's pro
 lock, no open file. What it imports here is what every child finds already imported.
 """
 
-import signal
+from . import _forks
 
 
 def main() -> None:
     """Serves until the process that started this template is gone; each child runs its job and exits."""
-    # Ctrl-C reaches the whole process group; the template ends with its owner instead.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from forkless import _byvalue, _child, _forkless, _pickling, _worker, process
+    _forks.is_template()
+    from . import _byvalue, _child, _forkless, _pickling, _rehearsal, _surroundings, _worker, process
 
     # Loaded for the children: named so that no linter takes them for mistakes.
     _ = _byvalue, _pickling, _worker, process
-    _child.run(_forkless.serve())
+    _rehearsal.write()
+    # Ctrl-C reaches the whole process group. It is blocked here, and in children until they have their job.
+    _child.run(_forkless.serve(_surroundings.learn, _rehearsal.play))

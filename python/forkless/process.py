@@ -14,6 +14,8 @@ from _thread import _local
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from . import _forks
+
 if TYPE_CHECKING:
     from ._forkless import Child, Shared
 
@@ -114,11 +116,14 @@ class Process:
             raise AssertionError("cannot start a process twice")
         if self._parent_pid != os.getpid():
             raise AssertionError("can only start a process object created by current process")
-        payload, handles = _pack(self)
-        _before_start()
-        from . import _forkless
+        from . import _forkless, _surroundings
 
-        self._child = _forkless.Child.start(self._method(), payload, handles, name=self._name)
+        surroundings = _surroundings.here()
+        payload, handles = _order(self, _surroundings.handle_of(surroundings))
+        _before_start()
+        self._child = _forkless.Child.start(
+            self._method(), payload, [*handles, surroundings], name=self._name, surroundings=surroundings
+        )
         # What the child works on is not needed here any more, and may refer back to this object.
         del self._target, self._args, self._kwargs
         _children.add(self)
@@ -295,7 +300,10 @@ class Process:
 
     def _bootstrap(self) -> int:
         """Runs this object as the current process; returns the exit code."""
-        _become(self)
+        global _current, _parent_is, default_method
+        _current = self
+        _parent_is = self._parent_name, self._parent_pid or 0, self._authkey
+        default_method = self._start_method or default_method
         try:
             self.run()
         except SystemExit as end:
@@ -380,6 +388,8 @@ class _ParentProcess(Process):
 _packing = _local()
 
 _current: Process = _MainProcess()
+# What is known of the process that started this one, and the object that stands for it, made when needed.
+_parent_is: tuple[str, int, AuthenticationString] | None = None
 _parent: _ParentProcess | None = None
 _numbers = itertools.count(1)
 _children: set[Process] = set()
@@ -400,6 +410,9 @@ def current_process() -> Process:
 
 def parent_process() -> Process | None:
     """The object of the process that started this one; None in the main process."""
+    global _parent
+    if _parent is None and _parent_is is not None:
+        _parent = _ParentProcess(*_parent_is)
     return _parent
 
 
@@ -436,12 +449,6 @@ def set_terminate_grace(seconds: float | None) -> None:
     terminate_grace = seconds
 
 
-def enter(name: str, method: str | None) -> None:
-    """In a new child: makes its name and its default start method known before anything can fail."""
-    global default_method
-    _current._name, default_method = name, method
-
-
 def report(error: BaseException) -> None:
     """Writes what ended this process to standard error, in one piece: processes do not mix their lines.
 
@@ -462,10 +469,16 @@ def report(error: BaseException) -> None:
 
 def flush_streams() -> None:
     """Empties the buffers of standard output and error, whatever has become of them."""
-    for stream in (sys.stdout, sys.stderr):
-        # It may be None, closed, a broken pipe, or in the middle of a write that a signal handler broke into.
-        with contextlib.suppress(Exception):
-            stream.flush()
+    # A stream may be None, closed, a broken pipe, or in the middle of a write that a signal handler broke
+    # into. Written out, since each function that a child calls costs it some pages.
+    try:  # noqa: SIM105
+        sys.stdout.flush()
+    except Exception:
+        pass
+    try:  # noqa: SIM105
+        sys.stderr.flush()
+    except Exception:
+        pass
 
 
 def exit_code(child: "Child") -> int | None:
@@ -476,66 +489,25 @@ def exit_code(child: "Child") -> int | None:
         return None
 
 
-def _become(process: Process) -> None:
-    global _current, _parent, _numbers, _children, default_method
-    _parent = _ParentProcess(process._parent_name, process._parent_pid or 0, process._authkey)
-    _current = process
-    _numbers = itertools.count(1)
-    _children = set()
-    default_method = process._start_method or default_method
-
-
-def _pack(process: Process) -> "tuple[bytes, Sequence[Shared]]":
-    """The message that `_child.run` understands: the surroundings, and what can only be loaded in them."""
+def pack(process: Process) -> "tuple[bytes, Sequence[Shared]]":
+    """A process object for its child, with its authentication key, which no other pickle has."""
     from . import _pickling
 
     outer, _packing.now = getattr(_packing, "now", False), True
     try:
-        body, handles = _pickling.dumps(process)
+        return _pickling.dumps(process)
     finally:
         _packing.now = outer
-    preparation = {
-        "name": process._name,
-        "directory": _directory(),
-        "environment": _environment(),
-        "umask": _umask(),
-        "path": list(map(os.fsdecode, sys.path)),
-        "arguments": list(getattr(sys, "argv", [])),
-        "main": _pickling.main_spec(),
-        "start_method": default_method,
-        "unbuffered": bool(getattr(sys.stdout, "write_through", False)),
-        "ignore_interrupt": process._ignore_interrupt or signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
-    }
-    return pickle.dumps((preparation, body), protocol=5), handles
 
 
-def _environment() -> dict[bytes, bytes]:
-    # Under its mapping is a dictionary of bytes: a copy of that costs 1 µs, decoding every entry 20 to 60.
-    data: dict[bytes, bytes] | None = getattr(os.environ, "_data", None)
-    if data is not None:
-        return data.copy()
-    return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+def _order(process: Process, surroundings: "tuple[int, ...]") -> "tuple[bytes, Sequence[Shared]]":
+    """The message that `_child.run` understands, with what can only be loaded in the right surroundings."""
+    from . import _pickling
 
-
-def _directory() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None  # Somebody has removed it: the child stays where the template is.
-
-
-def _umask() -> int:
-    """This process's file mode mask. Not by `os.umask`, which changes it for a moment, for all threads."""
-    try:
-        with open("/proc/self/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"Umask:"):
-                    return int(line.split()[1], 8)
-    except OSError:
-        pass
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    body, handles = pack(process)
+    identity = f"{_pickling.identity}.{process._identity[-1]}"
+    ignore_interrupt = process._ignore_interrupt or signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    return pickle.dumps((process._name, identity, ignore_interrupt, surroundings, body), protocol=5), handles
 
 
 def _before_start() -> None:
@@ -603,4 +575,4 @@ def _forget_family() -> None:
     _children, _configured = set(), False
 
 
-os.register_at_fork(after_in_child=_forget_family)
+_forks.in_copy(_forget_family)

@@ -1,6 +1,6 @@
 //! The way to the template: finding it, starting it, asking it.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use forkless_ipc::{KINDS, Parcel};
@@ -33,6 +33,22 @@ pub struct Program {
     pub prelude: String,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// How the child begins.
+    pub method: Method,
+    /// Its name.
+    pub name: &'a str,
+    /// What it has to do.
+    pub job: &'a [u8],
+    /// What the job refers to.
+    pub handles: &'a [&'a Lease],
+    /// A block with what the child takes over from this process, if the template shall learn that beforehand: see
+    /// [`Runtime::learn`](crate::Runtime::learn). It lives until there is another one.
+    pub surroundings: Option<&'a Lease>,
+}
+
 /// This process's connection to its template.
 #[derive(Debug)]
 pub struct Client {
@@ -46,6 +62,8 @@ pub struct Client {
     owner: Owner,
     /// Of the root only: while it is open, children may live. Closed by the end of the process.
     lifeline: Option<OwnedFd>,
+    /// Offset and generation of the surroundings that the template was told of last.
+    announced: [AtomicU64; 2],
 }
 
 /// The present connection. Replaced when the template ends; old ones are few and stay allocated.
@@ -133,7 +151,16 @@ impl Client {
         let socket = socket::connect(&name).ok()?;
         // The answer to the connection came from a listener that only the template has, so the pid was right.
         (!process::ended(template.as_fd())).then_some(())?;
-        Some(Self { pid: process::id(), socket, template, template_pid, name, owner, lifeline: None })
+        Some(Self {
+            pid: process::id(),
+            socket,
+            template,
+            template_pid,
+            name,
+            owner,
+            lifeline: None,
+            announced: Default::default(),
+        })
     }
 
     fn launch(arena: &'static Arena, program: &Program) -> Result<Self, Error> {
@@ -163,7 +190,8 @@ impl Client {
         let socket = socket::connect(&name).map_err(Error::system("connect to the template"))?;
         close_in_forks(held.as_fd());
         let lifeline = Some(held);
-        Ok(Self { pid: process::id(), socket, template, template_pid, name, owner, lifeline })
+        let announced = Default::default();
+        Ok(Self { pid: process::id(), socket, template, template_pid, name, owner, lifeline, announced })
     }
 
     /// The name under which strangers find the tree: the value of [`TREE_VARIABLE`].
@@ -186,26 +214,30 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::System`] when the system refuses.
-    pub fn request(
-        arena: &'static Arena,
-        program: &Program,
-        method: Method,
-        name: &str,
-        job: &[u8],
-        handles: &[&Lease],
-    ) -> Result<Pending, Error> {
-        let job = Parcel::pack(arena, job, handles)?;
+    pub fn request(arena: &'static Arena, program: &Program, order: &Order<'_>) -> Result<Pending, Error> {
+        let job = Parcel::pack(arena, order.job, order.handles)?;
         let mut pending = Pending {
             arena,
             program: program.clone(),
-            method,
-            name: name.to_owned(),
+            method: order.method,
+            name: order.name.to_owned(),
+            surroundings: order.surroundings.map(Lease::handle).transpose()?,
             job: Some(job),
             asked: None,
             tries: 0,
         };
         pending.ask()?;
         Ok(pending)
+    }
+
+    /// Tells a template of this process what its children to come take over.
+    fn announce(&self, surroundings: Handle) {
+        let news = [surroundings.offset, u64::from(surroundings.generation)];
+        let known = self.announced.each_ref().map(|word| word.load(Ordering::Relaxed));
+        // Without the news, children take over what they need by themselves.
+        if self.is_root() && known != news && self.send(Request::Learn { surroundings }, &[]).is_ok() {
+            self.announced.iter().zip(news).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        }
     }
 
     fn refusal(&self, reason: u16) -> Error {
@@ -287,6 +319,7 @@ pub struct Pending {
     program: Program,
     method: Method,
     name: String,
+    surroundings: Option<Handle>,
     job: Option<Parcel>,
     asked: Option<(&'static Client, Owner)>,
     tries: u32,
@@ -304,6 +337,9 @@ impl Pending {
         while self.tries < TRIES {
             self.tries += 1;
             let client = Client::get(self.arena, &self.program)?;
+            if let Some(surroundings) = self.surroundings {
+                client.announce(surroundings);
+            }
             if let Some(standby) = self.claim_standby()? {
                 self.asked = Some((client, standby));
                 self.arena.assign(standby, job)?;

@@ -11,9 +11,9 @@ mod protocol;
 pub mod template;
 
 pub use child::Child;
-pub use client::{Client, Pending, Program, attach_by_environment};
+pub use client::{Client, Order, Pending, Program, attach_by_environment};
 pub use protocol::Method;
-pub use template::{Fork, Job};
+pub use template::{Fork, Job, Runtime};
 
 use forkless_sys::Errno;
 

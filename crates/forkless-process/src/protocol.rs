@@ -42,6 +42,7 @@ const ATTACH: u32 = 3;
 const SHUTDOWN: u32 = 4;
 const REFILL: u32 = 5;
 const KILL: u32 = 6;
+const LEARN: u32 = 7;
 
 /// `flk1`, so that a stray connection is told from ours.
 const MAGIC: u32 = u32::from_le_bytes(*b"flk1");
@@ -59,6 +60,8 @@ pub(crate) enum Request {
     Refill,
     /// Kill this child at that moment ([`monotonic_ns`](forkless_sys::time::monotonic_ns)) unless it has ended before.
     Kill { owner: Owner, at: u64 },
+    /// What children to come take over from the root is in this block, which the root keeps alive.
+    Learn { surroundings: Handle },
 }
 
 /// The message's layout.
@@ -71,6 +74,16 @@ struct Wire {
     generation: u32,
     arena: u64,
     offset: u64,
+}
+
+impl Wire {
+    fn handle(&self) -> Handle {
+        Handle { arena: self.arena, offset: self.offset, generation: self.generation }
+    }
+
+    fn set_handle(&mut self, handle: Handle) {
+        Handle { arena: self.arena, offset: self.offset, generation: self.generation } = handle;
+    }
 }
 
 /// Bytes of every request.
@@ -86,9 +99,7 @@ impl Request {
                     Method::Spawn => START_SPAWN,
                 };
                 wire.owner = owner.word();
-                wire.generation = job.generation;
-                wire.arena = job.arena;
-                wire.offset = job.offset;
+                wire.set_handle(job);
             }
             Self::Attach => wire.operation = ATTACH,
             Self::Shutdown => wire.operation = SHUTDOWN,
@@ -97,6 +108,10 @@ impl Request {
                 wire.operation = KILL;
                 wire.owner = owner.word();
                 wire.offset = at;
+            }
+            Self::Learn { surroundings } => {
+                wire.operation = LEARN;
+                wire.set_handle(surroundings);
             }
         }
         let mut bytes = [0; SIZE];
@@ -110,14 +125,15 @@ impl Request {
             return Err(Error::Protocol("not a request"));
         }
         let owner = || Owner::from_word(wire.owner).ok_or(Error::Protocol("no such slot"));
-        let job = Handle { arena: wire.arena, offset: wire.offset, generation: wire.generation };
+        let handle = wire.handle();
         match wire.operation {
-            START_FORKSERVER => Ok(Self::Start { method: Method::Forkserver, owner: owner()?, job }),
-            START_SPAWN => Ok(Self::Start { method: Method::Spawn, owner: owner()?, job }),
+            START_FORKSERVER => Ok(Self::Start { method: Method::Forkserver, owner: owner()?, job: handle }),
+            START_SPAWN => Ok(Self::Start { method: Method::Spawn, owner: owner()?, job: handle }),
             ATTACH => Ok(Self::Attach),
             SHUTDOWN => Ok(Self::Shutdown),
             REFILL => Ok(Self::Refill),
             KILL => Ok(Self::Kill { owner: owner()?, at: wire.offset }),
+            LEARN => Ok(Self::Learn { surroundings: handle }),
             _ => Err(Error::Protocol("unknown request")),
         }
     }
@@ -138,6 +154,7 @@ mod tests {
             Request::Shutdown,
             Request::Refill,
             Request::Kill { owner, at: u64::MAX },
+            Request::Learn { surroundings: job },
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
         }

@@ -24,6 +24,8 @@ pub struct Job {
     parcel: Parcel,
     /// How it was started.
     pub method: Method,
+    /// Whether the standard streams are those that the template had when it [learned](Runtime::learn).
+    pub has_streams: bool,
 }
 
 impl Job {
@@ -34,6 +36,26 @@ impl Job {
     pub fn bytes(&self) -> Result<Vec<u8>, Error> {
         Ok(self.parcel.bytes()?)
     }
+}
+
+/// What a template leaves to its language's runtime.
+pub trait Runtime {
+    /// The tree's socket has this name from now on. Called once, before any fork.
+    fn ready(&mut self, name: &str);
+
+    /// Forks the process, as the runtime wants it done.
+    ///
+    /// # Errors
+    /// What the system says if it refuses.
+    fn fork(&mut self) -> Result<Fork, Errno>;
+
+    /// Makes the template more like the children to come, so that they have less to do: what they will take over from the
+    /// root is in the block that this names, and during the call this process's standard streams are theirs. Called
+    /// when there is time; a child may come before.
+    fn learn(&mut self, surroundings: Handle);
+
+    /// In a standby, before it is known to anybody: does once what a job will ask of it.
+    fn rehearse(&mut self);
 }
 
 /// The two returns of a fork.
@@ -51,7 +73,8 @@ pub(crate) const THREADS: u16 = u16::MAX;
 /// How many standbys wait once somebody has asked for a child.
 const STANDBYS: usize = 2;
 
-/// How long it must have been quiet before a standby is forked: a child that was just started has the processor first.
+/// How long it must have been quiet before a standby is forked, with one processor: a child that was just started has
+/// it first.
 const QUIET: Duration = Duration::from_millis(2);
 
 /// How often to look for what announces itself to nobody: lost SIGCHLDs, other standard streams of the root.
@@ -87,26 +110,30 @@ struct Template {
     streams: Option<[OwnedFd; 3]>,
     /// Standbys that are wanted and not there.
     missing: usize,
+    /// How long to wait before forking those.
+    quiet: Duration,
+    /// What children take over, and under which streams that has been learned.
+    surroundings: Option<Handle>,
+    learned: Option<StreamsIdentity>,
     /// Processes of the tree that are nobody's child here: the root, forks by user code, strangers.
     watched: Vec<(OwnedFd, u32)>,
 }
 
-/// Serves until the root ends. Returns in each child, with its job. `ready` gets the name of the tree's socket once;
-/// `fork` forks the process as its language runtime wants it done.
+/// Serves until the root ends. Returns in each child, with its job.
 ///
 /// # Errors
 /// [`Error::Protocol`] when not started by a [`Client`](crate::Client).
-pub fn serve(ready: impl FnOnce(&str), mut fork: impl FnMut() -> Result<Fork, Errno>) -> Result<Job, Error> {
+pub fn serve(runtime: &mut impl Runtime) -> Result<Job, Error> {
     let invitation = Invitation::from_environment()?;
     let mut template = Template::enter(invitation)?;
-    ready(&template.name);
+    runtime.ready(&template.name);
     loop {
-        if let Some(birth) = template.turn(&mut fork)? {
+        if let Some(birth) = template.turn(runtime)? {
             let arena = template.arena;
             let parent = template.pid;
             // The template's descriptors go before anything of the child's happens.
             drop(template);
-            return birth.run(arena, parent);
+            return birth.run(arena, parent, runtime);
         }
     }
 }
@@ -121,9 +148,8 @@ pub fn adopt() -> Result<Job, Error> {
     die_with(ticket.lifeline.as_fd());
     let arena = Arena::join(ticket.arena, KINDS)?;
     client::set_template(&ticket.name, ticket.template);
-    process::unblock_interrupts();
     arena.arrive(ticket.owner)?;
-    Ok(Job { parcel: Parcel::open(arena, ticket.job)?, method: Method::Spawn })
+    Ok(Job { parcel: Parcel::open(arena, ticket.job)?, method: Method::Spawn, has_streams: false })
 }
 
 /// Ties this child's life to its tree's. There is no sense in going on without.
@@ -137,25 +163,26 @@ fn die_with(lifeline: BorrowedFd<'_>) {
 
 /// A forked child that is about to leave the template's code.
 enum Birth {
-    /// With a job.
-    Child(Owner, Handle),
-    /// To wait for one.
-    Standby(Owner),
+    /// With a job, and perhaps with the streams that the template has learned.
+    Child(Owner, Handle, bool),
+    /// To wait for one, and perhaps with those streams.
+    Standby(Owner, bool),
 }
 
 impl Birth {
-    fn run(self, arena: &'static Arena, template: u32) -> Result<Job, Error> {
-        let job = match self {
-            Self::Child(owner, job) => {
+    fn run(self, arena: &'static Arena, template: u32, runtime: &mut impl Runtime) -> Result<Job, Error> {
+        let (job, has_streams) = match self {
+            Self::Child(owner, job, has_streams) => {
                 arena.arrive(owner)?;
-                job
+                (job, has_streams)
             }
-            Self::Standby(owner) => {
+            Self::Standby(owner, has_streams) => {
                 arena.arrive(owner)?;
-                Self::wait(arena, template)?
+                runtime.rehearse();
+                (Self::wait(arena, template)?, has_streams)
             }
         };
-        Ok(Job { parcel: Parcel::open(arena, job)?, method: Method::Forkserver })
+        Ok(Job { parcel: Parcel::open(arena, job)?, method: Method::Forkserver, has_streams })
     }
 
     fn wait(arena: &'static Arena, template: u32) -> Result<Handle, Error> {
@@ -185,7 +212,6 @@ impl Template {
         let arena = Arena::join(arena, KINDS)?;
         arena.arrive(owner)?;
         client::set_template(&name, owner);
-        process::unblock_interrupts();
         Ok(Self {
             arena,
             listener,
@@ -201,22 +227,25 @@ impl Template {
             doomed: Vec::new(),
             streams: None,
             missing: 0,
+            quiet: if process::processors() > 1 { Duration::ZERO } else { QUIET },
+            surroundings: None,
+            learned: None,
             pid: process::id(),
             watched: Vec::new(),
         })
     }
 
     /// Waits for something to happen and sees to it. `Some` in a new child.
-    fn turn(&mut self, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Birth>, Error> {
+    fn turn(&mut self, runtime: &mut impl Runtime) -> Result<Option<Birth>, Error> {
         let next_kill = self.kill_doomed();
         let fixed = [self.root.as_fd(), self.signals.as_fd(), self.listener.as_fd()];
         let connections = self.connections.iter().map(AsFd::as_fd);
         let watched = self.watched.iter().map(|(process, _)| process.as_fd());
         let all: Vec<_> = fixed.into_iter().chain(connections).chain(watched).collect();
-        let patience = if self.missing > 0 { QUIET } else { TICK }.min(next_kill);
+        let patience = if self.missing > 0 { self.quiet } else { TICK }.min(next_kill);
         let Ok(ready) = process::readable(&all, patience) else { return Ok(None) };
         if !ready.contains(&true) {
-            return self.idle(fork);
+            return self.idle(runtime);
         }
         let (root, signals, listener) = (ready[0], ready[1], ready[2]);
         let connections = ready[3..3 + self.connections.len()].to_vec();
@@ -234,7 +263,7 @@ impl Template {
             self.clean_up_after(pid)?;
         }
         for index in (0..connections.len()).rev().filter(|&index| connections[index]) {
-            if let Some(birth) = self.answer(index, fork)? {
+            if let Some(birth) = self.answer(index, runtime)? {
                 return Ok(Some(birth));
             }
         }
@@ -266,7 +295,7 @@ impl Template {
     }
 
     /// Reads one request and does it.
-    fn answer(&mut self, index: usize, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Birth>, Error> {
+    fn answer(&mut self, index: usize, runtime: &mut impl Runtime) -> Result<Option<Birth>, Error> {
         let mut bytes = [0; SIZE];
         let received = socket::receive(self.connections[index].as_fd(), &mut bytes);
         let request = match received {
@@ -278,7 +307,7 @@ impl Template {
         };
         match request {
             Ok((Request::Start { method, owner, job }, descriptors)) => {
-                self.start(method, owner, job, descriptors, fork)
+                self.start(method, owner, job, descriptors, runtime)
             }
             Ok((Request::Refill, _)) => {
                 self.count_missing();
@@ -296,6 +325,10 @@ impl Template {
                 self.doomed.push((owner, at));
                 Ok(None)
             }
+            Ok((Request::Learn { surroundings }, _)) => {
+                (self.surroundings, self.learned) = (Some(surroundings), None);
+                Ok(None)
+            }
             Err(_) => {
                 self.connections.swap_remove(index);
                 Ok(None)
@@ -309,26 +342,27 @@ impl Template {
         owner: Owner,
         job: Handle,
         standard: Vec<OwnedFd>,
-        fork: &mut impl FnMut() -> Result<Fork, Errno>,
+        runtime: &mut impl Runtime,
     ) -> Result<Option<Birth>, Error> {
         let Ok(owned) = <[OwnedFd; 3]>::try_from(standard) else {
             self.refuse(owner, Errno::INVAL.raw_os_error() as u16);
             return Ok(None);
         };
-        let standard = [owned[0].as_fd(), owned[1].as_fd(), owned[2].as_fd()];
+        let standard = owned.each_ref().map(AsFd::as_fd);
+        let has_streams = self.learned == Some(process::streams_identity(standard));
         crash::point("template.start");
         let started = match method {
             Method::Forkserver if proc::thread_count().is_some_and(|count| count > 1) => {
                 self.refuse(owner, THREADS);
                 return Ok(None);
             }
-            Method::Forkserver => fork(),
+            Method::Forkserver => runtime.fork(),
             Method::Spawn => self.spawn(owner, job, standard).map(Fork::Parent),
         };
         match started {
             Ok(Fork::Child) => {
                 self.leave(standard)?;
-                Ok(Some(Birth::Child(owner, job)))
+                Ok(Some(Birth::Child(owner, job, has_streams)))
             }
             Ok(Fork::Parent(pid)) => {
                 self.children.insert(pid, owner);
@@ -363,16 +397,14 @@ impl Template {
     /// In the forked child: becomes a process of its own.
     fn leave(&self, standard: [BorrowedFd<'_>; 3]) -> Result<(), Error> {
         process::unblock_child_signals();
-        for (target, source) in (0..).zip(standard) {
-            process::set_standard(source, target).map_err(Error::system("set up standard input and output"))?;
-        }
+        process::set_streams(standard).map_err(Error::system("set up standard input and output"))?;
         die_with(self.lifeline.as_fd());
         Ok(())
     }
 
     /// Takes the streams of a request for the standbys to come, if they are the root's and not those it has.
     fn keep_streams(&mut self, streams: [OwnedFd; 3]) -> Result<(), Error> {
-        let identity = process::streams_identity([streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()]);
+        let identity = process::streams_identity(streams.each_ref().map(AsFd::as_fd));
         if identity != self.arena.streams()? && identity == process::streams_of(self.root_pid) {
             self.dismiss_standbys()?;
             self.streams = Some(streams);
@@ -388,7 +420,7 @@ impl Template {
     }
 
     /// Nothing happened for a while: time for what can wait. `Some` in a new standby.
-    fn idle(&mut self, fork: &mut impl FnMut() -> Result<Fork, Errno>) -> Result<Option<Birth>, Error> {
+    fn idle(&mut self, runtime: &mut impl Runtime) -> Result<Option<Birth>, Error> {
         // SIGCHLD can be lost to a signal handler of a preloaded module.
         self.reap()?;
         if self.streams.is_some() && self.arena.streams()? != process::streams_of(self.root_pid) {
@@ -397,16 +429,17 @@ impl Template {
             self.arena.set_streams(NO_STREAMS)?;
         }
         self.count_missing();
+        self.learn(runtime)?;
         let Some(streams) = self.streams.as_ref().filter(|_| self.missing > 0) else { return Ok(None) };
         if proc::thread_count().is_none_or(|count| count > 1) {
             self.missing = 0;
             return Ok(None);
         }
         let owner = self.arena.reserve_slot(Role::Standby, "standby")?;
-        match fork() {
+        match runtime.fork() {
             Ok(Fork::Child) => {
-                self.leave([streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()])?;
-                return Ok(Some(Birth::Standby(owner)));
+                self.leave(streams.each_ref().map(AsFd::as_fd))?;
+                return Ok(Some(Birth::Standby(owner, self.learned.is_some())));
             }
             Ok(Fork::Parent(pid)) => {
                 self.children.insert(pid, owner);
@@ -420,6 +453,24 @@ impl Template {
             }
         }
         Ok(None)
+    }
+
+    /// Has the runtime learn what children to come take over, if there is news of it.
+    fn learn(&mut self, runtime: &mut impl Runtime) -> Result<(), Error> {
+        let (Some(streams), Some(surroundings)) = (&self.streams, self.surroundings) else { return Ok(()) };
+        let identity = self.arena.streams()?;
+        if self.learned == Some(identity) {
+            return Ok(());
+        }
+        let failed = Error::system("set up standard input and output");
+        let own = [0, 1, 2].map(process::standard);
+        let [Ok(stdin), Ok(stdout), Ok(stderr)] = &own else { return Ok(()) };
+        process::set_streams(streams.each_ref().map(AsFd::as_fd)).map_err(failed)?;
+        runtime.learn(surroundings);
+        process::set_streams([stdin, stdout, stderr].map(AsFd::as_fd))
+            .map_err(Error::system("restore standard input and output"))?;
+        self.learned = Some(identity);
+        Ok(())
     }
 
     /// Ends the standbys that wait, after claiming them so that nobody else does.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use forkless_ipc::{Channel, Claim, KINDS, Received};
 use forkless_process::template::{adopt, serve};
-use forkless_process::{Child, Client, Error, Method, Program};
+use forkless_process::{Child, Client, Error, Fork, Method, Order, Program, Runtime};
 use forkless_shm::{Acquired, Arena, Handle, Statistics};
 use forkless_sync::{Deadline, Event};
 use forkless_sys::process::{ExitStatus, exit_now};
@@ -28,9 +28,23 @@ fn stand_in() {
     if std::env::var_os("FORKLESS_TEMPLATE").is_some() {
         let dying = std::env::args().find_map(|argument| argument.strip_prefix("die at start ")?.parse().ok());
         assert!(dying.is_none_or(|pass| crash::arm("template.start", pass)));
-        let _ = serve(|_| {}, || Err(Errno::NOSYS));
+        let _ = serve(&mut NoInterpreter);
         exit_now(0);
     }
+}
+
+struct NoInterpreter;
+
+impl Runtime for NoInterpreter {
+    fn ready(&mut self, _: &str) {}
+
+    fn fork(&mut self) -> Result<Fork, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn learn(&mut self, _: Handle) {}
+
+    fn rehearse(&mut self) {}
 }
 
 /// A child's job: what to do, and with which objects.
@@ -85,7 +99,8 @@ impl Tree {
     }
 
     fn start(&self, method: Method, job: &str) -> Result<Child, Error> {
-        let mut pending = Client::request(self.arena, &self.program, method, "a child", job.as_bytes(), &[])?;
+        let order = Order { method, name: "a child", job: job.as_bytes(), handles: &[], surroundings: None };
+        let mut pending = Client::request(self.arena, &self.program, &order)?;
         let deadline = Deadline::after(PATIENCE);
         loop {
             if let Some(child) = pending.wait_within(Duration::from_millis(50))? {

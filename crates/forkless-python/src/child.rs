@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use forkless_process::{Client, Error, Fork, Method, Program, TREE_VARIABLE, template};
-use forkless_shm::Arena;
+use forkless_ipc::Memory;
+use forkless_process::{Client, Error, Fork, Method, Order, Program, Runtime, TREE_VARIABLE, template};
+use forkless_shm::{Arena, Handle};
 use forkless_sys::process::ExitStatus;
 use forkless_sys::time::Deadline;
 use forkless_sys::{Errno, RawFd};
@@ -13,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::OrRaise;
-use crate::shared::{Shared, home};
+use crate::shared::{Shared, home, open_shared};
 use crate::wait;
 
 /// How to start an interpreter. Locked only with the interpreter held and for one assignment, so that a fork by user
@@ -46,21 +47,23 @@ impl Child {
     /// Raises:
     ///     ProcessError: The template or the system refuses.
     #[staticmethod]
-    #[pyo3(signature = (method, payload, handles, *, name))]
+    #[pyo3(signature = (method, payload, handles, *, name, surroundings))]
     fn start(
         py: Python<'_>,
         method: &str,
         payload: &Bound<'_, PyBytes>,
         handles: Vec<Bound<'_, Shared>>,
         name: &str,
+        surroundings: &Bound<'_, Shared>,
     ) -> PyResult<Self> {
         let method = Method::from_name(method)
             .ok_or_else(|| PyValueError::new_err(format!("unknown start method {method:?}")))?;
         let arena = home(py)?;
         let program = program()?;
         let objects: Vec<_> = handles.iter().map(|handle| handle.get().lease()).collect();
-        let bytes = payload.as_bytes();
-        let mut pending = py.detach(|| Client::request(arena, &program, method, name, bytes, &objects)).or_raise(py)?;
+        let surroundings = Some(surroundings.get().lease());
+        let order = Order { method, name, job: payload.as_bytes(), handles: &objects, surroundings };
+        let mut pending = py.detach(|| Client::request(arena, &program, &order)).or_raise(py)?;
         publish(py)?;
         let child = wait::until(py, Deadline::NEVER, |bound| pending.wait_within(bound))?;
         child.map(|child| Self { child }).ok_or_else(|| PyValueError::new_err("a wait without end has ended"))
@@ -167,6 +170,12 @@ impl Job {
         Ok(PyBytes::new(py, &self.job.bytes().or_raise(py)?))
     }
 
+    /// Whether this child's standard streams are those that its template had when it learned the surroundings.
+    #[getter]
+    fn has_streams(&self) -> bool {
+        self.job.has_streams
+    }
+
     /// How it was started.
     #[getter]
     fn method(&self) -> &'static str {
@@ -175,20 +184,58 @@ impl Job {
 }
 
 /// The template's life. Returns in each child that it forks; in the template itself never.
+///
+/// Args:
+///     learn: Gets a `SharedBytes` with what children to come take over from the main process.
+///     rehearse: Called in a child that will wait for a job.
 #[pyfunction]
-pub(crate) fn serve(py: Python<'_>) -> PyResult<Job> {
+pub(crate) fn serve(py: Python<'_>, learn: Bound<'_, PyAny>, rehearse: Bound<'_, PyAny>) -> PyResult<Job> {
     // os.fork runs the interpreter's own before and after; the template has one thread, so the interpreter is held.
-    let os_fork = py.import("os")?.getattr("fork")?;
-    let fork = || match os_fork.call0().and_then(|pid| pid.extract::<u32>()) {
-        Ok(0) => Ok(Fork::Child),
-        Ok(pid) => Ok(Fork::Parent(pid)),
-        Err(error) => Err(errno_of(py, &error)),
-    };
-    let ready = |name: &str| {
+    let mut interpreter = Interpreter { fork: py.import("os")?.getattr("fork")?, learn, rehearse };
+    Ok(Job { job: template::serve(&mut interpreter).or_raise(py)? })
+}
+
+struct Interpreter<'py> {
+    fork: Bound<'py, PyAny>,
+    learn: Bound<'py, PyAny>,
+    rehearse: Bound<'py, PyAny>,
+}
+
+impl Interpreter<'_> {
+    /// A template goes on whatever it could not learn; its standard error tells of it.
+    fn tell(&self, result: PyResult<Bound<'_, PyAny>>) {
+        if let Err(error) = result {
+            error.print(self.fork.py());
+        }
+    }
+}
+
+impl Runtime for Interpreter<'_> {
+    fn ready(&mut self, name: &str) {
+        let py = self.fork.py();
         // Without the variable, strangers do not find the tree: a pity, no reason to end.
         let _ = set_tree(py, name).and_then(|()| forget(py, "FORKLESS_TEMPLATE"));
-    };
-    Ok(Job { job: template::serve(ready, fork).or_raise(py)? })
+    }
+
+    fn fork(&mut self) -> Result<Fork, Errno> {
+        match self.fork.call0().and_then(|pid| pid.extract::<u32>()) {
+            Ok(0) => Ok(Fork::Child),
+            Ok(pid) => Ok(Fork::Parent(pid)),
+            Err(error) => Err(errno_of(self.fork.py(), &error)),
+        }
+    }
+
+    fn learn(&mut self, Handle { arena, offset, generation }: Handle) {
+        let py = self.learn.py();
+        // Gone: there are others by now, and news of them is on the way.
+        if let Ok(surroundings) = open_shared(py, Memory::KIND, arena, offset, generation, None) {
+            self.tell(self.learn.call1((surroundings,)));
+        }
+    }
+
+    fn rehearse(&mut self) {
+        self.tell(self.rehearse.call0());
+    }
 }
 
 fn errno_of(py: Python<'_>, error: &PyErr) -> Errno {

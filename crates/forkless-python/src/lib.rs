@@ -47,6 +47,11 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::child_events, module)?)?;
     module.add_function(wrap_pyfunction!(tree::unclaim, module)?)?;
     module.add_function(wrap_pyfunction!(tree::thread_count, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::attributes, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::adopt_attributes, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::has_attributes, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::accept_interrupts, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::ignore_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
     module.add_function(wrap_pyfunction!(tree::memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;

@@ -1,9 +1,11 @@
 //! The process tree, as it is now.
 
 use forkless_shm::Arena;
+use forkless_sys::attributes::Attributes;
 use forkless_sys::{crash, proc, process};
-use pyo3::exceptions::PyProcessLookupError;
+use pyo3::exceptions::{PyOSError, PyProcessLookupError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::errors::OrRaise;
 
@@ -25,6 +27,39 @@ pub(crate) fn unclaim(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn thread_count() -> usize {
     proc::thread_count().unwrap_or(0)
+}
+
+/// What the system keeps for this process and a fork would have copied: file mode mask, signal mask, niceness,
+/// affinity, limits.
+#[pyfunction]
+pub(crate) fn attributes(py: Python<'_>) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, &Attributes::here().to_bytes())
+}
+
+/// Whether a child that this process forks has these attributes without doing anything.
+#[pyfunction]
+pub(crate) fn has_attributes(attributes: &[u8]) -> bool {
+    Attributes::from_bytes(attributes).is_some_and(|attributes| attributes.are_inherited())
+}
+
+/// From now on SIGINT arrives; what has come while it was blocked was for others.
+#[pyfunction]
+pub(crate) fn accept_interrupts() {
+    process::accept_interrupts();
+}
+
+/// From now on SIGINT has no effect, whatever Python's table of handlers says: for a process that is about to end.
+#[pyfunction]
+pub(crate) fn ignore_interrupts() {
+    process::ignore_interrupts();
+}
+
+/// Takes over another process's `attributes()`.
+#[pyfunction]
+pub(crate) fn adopt_attributes(attributes: &[u8]) -> PyResult<()> {
+    let attributes =
+        Attributes::from_bytes(attributes).ok_or_else(|| PyValueError::new_err("these are no attributes"))?;
+    attributes.adopt().map_err(|refused| PyOSError::new_err((refused.errno.raw_os_error(), refused.to_string())))
 }
 
 /// (pid, name, role) of every process of the tree.

@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`atomic`] | the atomics of shared words |
+//! | [`attributes`] | what a fork would have copied: masks, niceness, limits |
 //! | [`crash`] | points where fault tests kill |
 //! | [`futex`] | sleeping on one or two shared words |
 //! | [`memory`] | sealed memory files, mappings, shared words |
@@ -21,6 +22,7 @@
 compile_error!("forkless runs on 64-bit Linux for now: a port is a new version of the modules in forkless-sys");
 
 pub mod atomic;
+pub mod attributes;
 pub mod crash;
 pub mod futex;
 pub mod liveness;
@@ -42,6 +44,11 @@ pub use rustix::io::Errno;
 /// open must not become one of them.
 pub(crate) fn above_standard(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, 3) }
+}
+
+/// The error of the system call that has just failed.
+pub(crate) fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
 /// 64 bits from the kernel's random source, never zero; names and identities are made of them.

@@ -10,7 +10,7 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
-use crate::proc;
+use crate::{last_error, proc};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,12 @@ pub fn id() -> u32 {
 #[must_use]
 pub fn parent_id() -> u32 {
     rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+}
+
+/// How many threads of this process can run at the same time, as affinity and control groups have it.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Whether the caller is its process's first thread.
@@ -300,14 +306,18 @@ fn close_range(first: u32, last: u32) {
     }
 }
 
-/// Makes `source` this process's descriptor 0, 1 or 2.
+/// Makes `streams` this process's descriptors 0, 1 and 2.
 ///
 /// # Errors
 /// Whatever `dup2` reports.
-pub fn set_standard(source: BorrowedFd<'_>, target: u8) -> Result<(), Errno> {
-    // SAFETY: 0 to 2 belong to the process as a whole; replacing them is what the caller asks for.
-    let result = unsafe { libc::dup2(source.as_raw_fd(), RawFd::from(target.min(2))) };
-    if result < 0 { Err(last_error()) } else { Ok(()) }
+pub fn set_streams(streams: [BorrowedFd<'_>; 3]) -> Result<(), Errno> {
+    for (target, source) in (0..).zip(streams) {
+        // SAFETY: 0 to 2 belong to the process as a whole; replacing them is what the caller asks for.
+        if unsafe { libc::dup2(source.as_raw_fd(), target) } < 0 {
+            return Err(last_error());
+        }
+    }
+    Ok(())
 }
 
 /// Device and inode of three standard streams, zeros for a closed one.
@@ -415,6 +425,30 @@ pub fn unblock_interrupts() {
     unblock(libc::SIGINT);
 }
 
+/// As [`unblock_interrupts`], after forgetting what came while it was blocked.
+pub fn accept_interrupts() {
+    forget_interrupts();
+    unblock_interrupts();
+}
+
+/// Forgets each SIGINT that came while it was blocked.
+pub fn forget_interrupts() {
+    let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a local set, initialised before use; no information about the signal is asked for.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGINT);
+        while libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const none) == libc::SIGINT {}
+    }
+}
+
+/// SIGINT has no effect from now on.
+pub fn ignore_interrupts() {
+    // SAFETY: no handler is installed, and the previous one belongs to nobody who would be asked again.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
 fn unblock(signal: libc::c_int) {
     // SAFETY: a local set, initialised before use.
     unsafe {
@@ -473,10 +507,6 @@ fn to_pid(pid: u32) -> Result<Pid, Errno> {
 
 fn check(code: libc::c_int) -> Result<(), Errno> {
     if code == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(code)) }
-}
-
-fn last_error() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
 #[cfg(test)]
