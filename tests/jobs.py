@@ -200,3 +200,8 @@ class Explosive:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return refuse, ("such object",)
+
+
+def tell_interpreter(queue: Queue[tuple[str, int]], lock: Lock) -> None:
+    with lock:
+        queue.put((sys.executable, os.getpid()))

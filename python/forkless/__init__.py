@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         get_context,
         get_start_method,
         set_executable,
+        set_forkserver_preload,
         set_start_method,
     )
     from .exceptions import (
@@ -96,6 +97,7 @@ __all__ = [
     "memory_report",
     "parent_process",
     "set_executable",
+    "set_forkserver_preload",
     "set_start_method",
     "set_terminate_grace",
     "share",
@@ -121,6 +123,7 @@ _HOMES = {
         "get_context",
         "get_start_method",
         "set_executable",
+        "set_forkserver_preload",
         "set_start_method",
     ),
     "exceptions": (

@@ -195,9 +195,15 @@ class Child:
 
     @staticmethod
     def start(
-        method: str, payload: bytes, handles: Sequence[Shared], *, name: str, surroundings: SharedBytes
+        program: Program,
+        method: str,
+        payload: bytes,
+        handles: Sequence[Shared],
+        *,
+        name: str,
+        surroundings: SharedBytes,
     ) -> Child:
-        """Asks the template (started on the first call) for a child: "forkserver" or "spawn".
+        """Asks a template with this program (started on the first call) for a child: "forkserver" or "spawn".
 
         `payload` goes to `_child.run` in the child, `surroundings` to the template, which learns it when there is time:
         it must live until there are others. Standard input, output and error are those of this process
@@ -225,8 +231,25 @@ def child_events() -> int:
 def unclaim() -> None:
     """Forgets what this process had claimed: it is done."""
 
-def configure(executable: str, arguments: Sequence[str], prelude: str = ...) -> None:
-    """How to start an interpreter: `executable *arguments -c CODE`, where CODE begins with `prelude`."""
+@final
+class Program:
+    """How a template is started: `executable *arguments -c CODE *preload`, where CODE begins with `prelude`.
+
+    The template imports the modules in `preload` before it serves. `own`: a child must not use the template it came
+    from.
+    """
+
+    def __new__(
+        cls, executable: str, arguments: Sequence[str], prelude: str, *, preload: Sequence[str], own: bool
+    ) -> Self: ...
+
+VERSION: str
+
+def retire_templates() -> None:
+    """Has the templates of this process end once their children have: new ones are started when they are needed."""
+
+def bury_templates() -> None:
+    """Reaps templates of this process that have ended."""
 
 def shutdown() -> None:
     """Ends this process's template, if it started one, and waits for it (at most a second). Children of it are killed."""
@@ -243,11 +266,16 @@ class Job:
     @property
     def method(self) -> str: ...
 
-def serve(learn: Callable[[SharedBytes], object], rehearse: Callable[[], object]) -> Job:
+def serve(
+    learn: Callable[[SharedBytes], object],
+    rehearse: Callable[[], object],
+    preload: Callable[[], list[str]],
+) -> Job:
     """The template's life. Returns in each child it forks; in the template itself never (it exits).
 
     Finds the arena, the listening socket and the root's pid in the environment variable its parent set. `learn` gets
-    what children to come take over from the main process; `rehearse` is called in a child that will wait for a job.
+    what children to come take over from the main process; `rehearse` is called in a child that will wait for a job,
+    `preload` once, before any fork: it returns the names of modules that have left threads.
     """
 
 def adopt() -> Job:

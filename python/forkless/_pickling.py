@@ -51,12 +51,14 @@ class Pickler(_pickle.Pickler):
     Attributes:
         handles: The shared objects met so far.
         home: Whether the receiver is the process that started this one.
+        stranger: What the receiver is, if it cannot run this Python's code.
     """
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.handles: list[Shared] = []
         self.home = False
+        self.stranger: str | None = None
         self._writer: Writer | None = None
         self._plain: set[type] = set()
         super().__init__(_Output(self.parts.append), 5)
@@ -65,6 +67,11 @@ class Pickler(_pickle.Pickler):
     def writer(self) -> "Writer":
         """What reduces functions and classes by value."""
         if self._writer is None:
+            if self.stranger is not None:
+                raise TypeError(
+                    "functions and classes of __main__, lambdas and closures travel as code of this Python, "
+                    f"which {self.stranger} cannot run; put them into a module that it can import"
+                )
             self._writer = _make_writer(self)
         return self._writer
 
@@ -132,7 +139,9 @@ class _Output:
 _idle: list[Pickler] = []
 
 
-def dumps(obj: object, *, home: bool = False, names: Sequence[str] = ()) -> tuple[bytes, list[Shared]]:
+def dumps(
+    obj: object, *, home: bool = False, names: Sequence[str] = (), stranger: str | None = None
+) -> tuple[bytes, list[Shared]]:
     """Pickles an object for another process of this tree.
 
     Args:
@@ -140,6 +149,7 @@ def dumps(obj: object, *, home: bool = False, names: Sequence[str] = ()) -> tupl
         home: The receiver is the process that started this one: what came from it goes back as a mere
             reference, without its definition.
         names: What errors call the items of `obj`, a tuple: ("function", "args", "kwargs").
+        stranger: The receiver, if it is another version of Python: nothing travels to it by value.
 
     Returns:
         The pickle, and the shared objects it refers to: they must be kept until it has been loaded.
@@ -151,7 +161,7 @@ def dumps(obj: object, *, home: bool = False, names: Sequence[str] = ()) -> tupl
         pickler = _idle.pop()
     except IndexError:
         pickler = Pickler()
-    pickler.home = home
+    pickler.home, pickler.stranger = home, stranger
     try:
         pickler.dump(obj)
     except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:

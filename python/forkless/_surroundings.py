@@ -14,7 +14,7 @@ import sys
 from importlib.machinery import PathFinder
 from typing import IO, TYPE_CHECKING, Any
 
-from . import _forks, _pickling, process
+from . import _forks, _pickling, _programs, process
 from ._forkless import (
     SharedBytes,
     accept_interrupts,
@@ -34,21 +34,26 @@ _TREE = b"FORKLESS_TREE"
 
 # In a parent.
 
-# What children were told last, and where that is.
-_told: "tuple[Surroundings, SharedBytes] | None" = None
+# What children were told last, and where that is; those of this interpreter, and those of others.
+_told: "dict[bool, tuple[Surroundings, SharedBytes]]" = {}
 
 
-def here() -> SharedBytes:
-    """What children take over from this process now; the same object as long as nothing changes."""
-    global _told
+def here(elsewhere: bool = False) -> SharedBytes:
+    """What children take over from this process now; the same object as long as nothing changes.
+
+    Args:
+        elsewhere: the children run another interpreter, which has an installation of its own.
+    """
     now = _surroundings()
-    told = _told
+    if elsewhere:
+        now.update(elsewhere=True, path=_path_of_program(now["path"]))
+    told = _told.get(elsewhere)
     if told is not None and told[0] == now:
         return told[1]
     packed = pickle.dumps(now, protocol=5)
     shared = SharedBytes(len(packed))
     memoryview(shared)[:] = packed
-    _told = now, shared
+    _told[elsewhere] = now, shared
     return shared
 
 
@@ -67,8 +72,21 @@ def _surroundings() -> "Surroundings":
         "attributes": attributes(),
         "main": _pickling.main_spec(),
         "start_method": process.default_method,
+        "preloaded": _programs.preloaded,
         "unbuffered": bool(getattr(sys.stdout, "write_through", False)),
     }
+
+
+def _path_of_program(path: list[str]) -> list[str]:
+    """The entries that belong to the program, and not to the installation of this interpreter."""
+    installed = {os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    installed.add(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+    def belongs(entry: str) -> bool:
+        real = os.path.realpath(entry or os.curdir)
+        return not any(real == prefix or real.startswith(prefix + os.sep) for prefix in installed)
+
+    return [os.path.abspath(entry) for entry in path if belongs(entry)]
 
 
 def _directory() -> str | None:
@@ -136,9 +154,14 @@ def _enter(surroundings: "Surroundings") -> None:
     if surroundings["directory"] is not None:
         os.chdir(surroundings["directory"])
     _adopt_environment(surroundings["environment"])
-    sys.path[:] = surroundings["path"]
+    if "elsewhere" not in surroundings:
+        sys.path[:] = surroundings["path"]
+    else:
+        # First, as the directory of the script is.
+        sys.path[:] = [*surroundings["path"], *(e for e in sys.path if e not in surroundings["path"])]
     sys.argv[:] = surroundings["arguments"]
     process.default_method = surroundings["start_method"]
+    _programs.preloaded = surroundings["preloaded"]
     _pickling.adopt_main(surroundings["main"])
 
 
@@ -182,8 +205,7 @@ def _open_stream(old: Any, descriptor: int, unbuffered: bool) -> IO[str] | None:
 
 def _forget() -> None:
     """In a copy of this process: what was told is the memory of the original."""
-    global _told
-    _told = None
+    _told.clear()
 
 
 _forks.in_copy(_forget)

@@ -4,6 +4,8 @@ It is started by the core with a fresh interpreter, so nothing of the user's pro
 lock, no open file. What it imports here is what every child finds already imported.
 """
 
+import sys
+
 from . import _forks
 
 
@@ -16,4 +18,12 @@ def main() -> None:
     _ = _byvalue, _pickling, _worker, process
     _rehearsal.write()
     # Ctrl-C reaches the whole process group. It is blocked here, and in children until they have their job.
-    _child.run(_forkless.serve(_surroundings.learn, _rehearsal.play))
+    _child.run(_forkless.serve(_surroundings.learn, _rehearsal.play, _preload))
+
+
+def _preload() -> list[str]:
+    """Imports the modules that are named on the command line; the names of those that have left threads."""
+    from . import _forkless, _programs
+
+    names, sys.argv[1:] = sys.argv[1:], []
+    return _programs.load(names, _forkless.thread_count)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import process
+from ._programs import set_executable, set_forkserver_preload
 from .process import (
     active_children,
     current_process,
     parent_process,
-    set_executable,
     set_terminate_grace,
 )
 
@@ -38,6 +38,7 @@ __all__ = [
     "get_start_method",
     "parent_process",
     "set_executable",
+    "set_forkserver_preload",
     "set_start_method",
 ]
 
@@ -204,6 +205,10 @@ class Context:
     def set_executable(self, path: str | bytes | os.PathLike[str]) -> None:
         """See `forkless.set_executable`."""
         set_executable(path)
+
+    def set_forkserver_preload(self, module_names: Iterable[str]) -> None:
+        """See `forkless.set_forkserver_preload`."""
+        set_forkserver_preload(module_names)
 
     def set_terminate_grace(self, seconds: float | None) -> None:
         """See `forkless.set_terminate_grace`."""

@@ -57,6 +57,9 @@ class Process:
         kwargs: keyword arguments of the target.
         daemon: whether the process is terminated when this one exits; inherited from the current process if
             None.
+        interpreter: the path of another Python that has forkless installed, to run the child. Of this
+            process's import path the child then gets what belongs to the program, not to its installation.
+            Code does not travel between versions of Python: target and arguments must be importable there.
 
     Raises:
         TypeError: `target` is not callable.
@@ -80,6 +83,7 @@ class Process:
         kwargs: Mapping[str, Any] = {},
         *,
         daemon: bool | None = None,
+        interpreter: str | os.PathLike[str] | None = None,
     ) -> None:
         if group is not None:
             raise AssertionError("group argument must be None for now")
@@ -97,6 +101,7 @@ class Process:
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         self._authkey: AuthenticationString = _current._authkey
         self._ignore_interrupt = False
+        self._interpreter = None if interpreter is None else os.fsdecode(interpreter)
 
     def run(self) -> None:
         """What the child does: calls the target. Subclasses may override it."""
@@ -116,13 +121,21 @@ class Process:
             raise AssertionError("cannot start a process twice")
         if self._parent_pid != os.getpid():
             raise AssertionError("can only start a process object created by current process")
-        from . import _forkless, _surroundings
+        from . import _forkless, _programs, _surroundings
 
-        surroundings = _surroundings.here()
-        payload, handles = _order(self, _surroundings.handle_of(surroundings))
+        other = None if self._interpreter is None else _programs.of(self._interpreter)
+        surroundings = _surroundings.here(elsewhere=other is not None)
+        payload, handles = _order(
+            self, _surroundings.handle_of(surroundings), None if other is None else other.stranger
+        )
         _before_start()
         self._child = _forkless.Child.start(
-            self._method(), payload, [*handles, surroundings], name=self._name, surroundings=surroundings
+            _programs.default() if other is None else other.program,
+            self._method(),
+            payload,
+            [*handles, surroundings],
+            name=self._name,
+            surroundings=surroundings,
         )
         # What the child works on is not needed here any more, and may refer back to this object.
         del self._target, self._args, self._kwargs
@@ -393,12 +406,9 @@ _parent_is: tuple[str, int, AuthenticationString] | None = None
 _parent: _ParentProcess | None = None
 _numbers = itertools.count(1)
 _children: set[Process] = set()
-_configured = False
 
 # What `set_start_method` has chosen, or the parent of this process; None: nobody has, so it is "forkserver".
 default_method: str | None = None
-# What `set_executable` has chosen.
-executable: str | None = None
 # What `set_terminate_grace` has chosen.
 terminate_grace: float | None = None
 
@@ -418,16 +428,13 @@ def parent_process() -> Process | None:
 
 def active_children() -> list[Process]:
     """The children of this process that have not ended; forgets those that have."""
+    from . import _forkless
+
+    _forkless.bury_templates()
     for process in list(_children):
         if process._child is None or _has_ended(process._child):
             _children.discard(process)
     return list(_children)
-
-
-def set_executable(path: str | bytes | os.PathLike[str]) -> None:
-    """Sets the interpreter of templates and spawned children started from now on, instead of this one's."""
-    global executable, _configured
-    executable, _configured = os.fsdecode(path), False
 
 
 def set_terminate_grace(seconds: float | None) -> None:
@@ -489,22 +496,24 @@ def exit_code(child: "Child") -> int | None:
         return None
 
 
-def pack(process: Process) -> "tuple[bytes, Sequence[Shared]]":
+def pack(process: Process, stranger: str | None = None) -> "tuple[bytes, Sequence[Shared]]":
     """A process object for its child, with its authentication key, which no other pickle has."""
     from . import _pickling
 
     outer, _packing.now = getattr(_packing, "now", False), True
     try:
-        return _pickling.dumps(process)
+        return _pickling.dumps(process, stranger=stranger)
     finally:
         _packing.now = outer
 
 
-def _order(process: Process, surroundings: "tuple[int, ...]") -> "tuple[bytes, Sequence[Shared]]":
+def _order(
+    process: Process, surroundings: "tuple[int, ...]", stranger: str | None
+) -> "tuple[bytes, Sequence[Shared]]":
     """The message that `_child.run` understands, with what can only be loaded in the right surroundings."""
     from . import _pickling
 
-    body, handles = pack(process)
+    body, handles = pack(process, stranger)
     identity = f"{_pickling.identity}.{process._identity[-1]}"
     ignore_interrupt = process._ignore_interrupt or signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     return pickle.dumps((process._name, identity, ignore_interrupt, surroundings, body), protocol=5), handles
@@ -512,21 +521,9 @@ def _order(process: Process, surroundings: "tuple[int, ...]") -> "tuple[bytes, S
 
 def _before_start() -> None:
     """What the first start of a process needs, and what every start does."""
-    global _configured
     from . import _exit
 
     _exit.register()
-    if not _configured:
-        from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-
-        from . import _forkless
-
-        # The import path too: `-c` puts the current directory first, whose files may hide those of the
-        # standard library, and forkless itself may have been found where only this program looks.
-        path = [os.path.abspath(os.fsdecode(entry)) for entry in sys.path]
-        prelude = f"import sys; sys.path[:] = {path!a}\n"
-        _forkless.configure(executable or sys.executable, _args_from_interpreter_flags(), prelude)
-        _configured = True
     active_children()
     flush_streams()
 
@@ -571,8 +568,8 @@ def _exit_name(code: int) -> str:
 
 def _forget_family() -> None:
     """In a process that user code has forked: the children belong to the process it was forked from."""
-    global _children, _configured
-    _children, _configured = set(), False
+    global _children
+    _children = set()
 
 
 _forks.in_copy(_forget_family)

@@ -7,11 +7,14 @@
 
 mod child;
 mod client;
+mod invitation;
+mod pending;
 mod protocol;
 pub mod template;
 
 pub use child::Child;
-pub use client::{Client, Order, Pending, Program, attach_by_environment};
+pub use client::{Client, Program, attach_by_environment};
+pub use pending::{Order, Pending};
 pub use protocol::Method;
 pub use template::{Fork, Job, Runtime};
 
@@ -36,14 +39,16 @@ pub enum Error {
     },
     /// The template has threads, so that a fork would copy locks in unknown states.
     #[error(
-        "the template (pid {pid}) has other threads ({threads}), left by a module imported there; forking it could \
-         deadlock the child. Use the \"spawn\" start method, or do not import that module there"
+        "the template (pid {pid}) has other threads ({threads}), left by what was preloaded there ({modules}); forking \
+         it could deadlock the child. Use the \"spawn\" start method, or do not preload that"
     )]
     Threads {
         /// The template.
         pid: u32,
         /// Their names.
         threads: String,
+        /// The modules that left them.
+        modules: String,
     },
     /// The template ended while a child was being started, twice.
     #[error("the template (pid {pid}) ended while it was starting {name}; its standard error may say why")]

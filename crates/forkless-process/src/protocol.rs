@@ -43,6 +43,7 @@ const SHUTDOWN: u32 = 4;
 const REFILL: u32 = 5;
 const KILL: u32 = 6;
 const LEARN: u32 = 7;
+const RETIRE: u32 = 8;
 
 /// `flk1`, so that a stray connection is told from ours.
 const MAGIC: u32 = u32::from_le_bytes(*b"flk1");
@@ -58,6 +59,8 @@ pub(crate) enum Request {
     Shutdown,
     /// A standby was taken: another one is wanted.
     Refill,
+    /// Have no more standbys, and end with the last child.
+    Retire,
     /// Kill this child at that moment ([`monotonic_ns`](forkless_sys::time::monotonic_ns)) unless it has ended before.
     Kill { owner: Owner, at: u64 },
     /// What children to come take over from the root is in this block, which the root keeps alive.
@@ -104,6 +107,7 @@ impl Request {
             Self::Attach => wire.operation = ATTACH,
             Self::Shutdown => wire.operation = SHUTDOWN,
             Self::Refill => wire.operation = REFILL,
+            Self::Retire => wire.operation = RETIRE,
             Self::Kill { owner, at } => {
                 wire.operation = KILL;
                 wire.owner = owner.word();
@@ -132,6 +136,7 @@ impl Request {
             ATTACH => Ok(Self::Attach),
             SHUTDOWN => Ok(Self::Shutdown),
             REFILL => Ok(Self::Refill),
+            RETIRE => Ok(Self::Retire),
             KILL => Ok(Self::Kill { owner: owner()?, at: wire.offset }),
             LEARN => Ok(Self::Learn { surroundings: handle }),
             _ => Err(Error::Protocol("unknown request")),
@@ -153,6 +158,7 @@ mod tests {
             Request::Attach,
             Request::Shutdown,
             Request::Refill,
+            Request::Retire,
             Request::Kill { owner, at: u64::MAX },
             Request::Learn { surroundings: job },
         ] {

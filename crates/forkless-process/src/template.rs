@@ -5,6 +5,7 @@
 //! for it to read.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use forkless_ipc::{KINDS, Parcel};
@@ -14,7 +15,7 @@ use forkless_sys::process::{self, Command, StreamsIdentity};
 use forkless_sys::time::monotonic_ns;
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, crash, orphan, proc, socket};
 
-use crate::client::Invitation;
+use crate::invitation::{Invitation, Ticket, own_command};
 use crate::protocol::{Method, Request, SIZE};
 use crate::{Error, client};
 
@@ -56,6 +57,9 @@ pub trait Runtime {
 
     /// In a standby, before it is known to anybody: does once what a job will ask of it.
     fn rehearse(&mut self);
+
+    /// Which of the modules that the template has loaded have left threads, by name.
+    fn suspects(&mut self) -> String;
 }
 
 /// The two returns of a fork.
@@ -70,6 +74,26 @@ pub enum Fork {
 /// The reason given in a slot when the template has threads; no error number is as large.
 pub(crate) const THREADS: u16 = u16::MAX;
 
+/// The template, in itself and in what it forks.
+static TEMPLATE: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the template had other threads when it was last forked, at the last moment before: libraries that stop their
+/// threads for a fork (OpenBLAS for one) have done so by then, as their handlers were registered later than ours.
+static HAD_THREADS: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn count_threads() {
+    if TEMPLATE.load(Ordering::Relaxed) == process::id() {
+        HAD_THREADS.store(proc::thread_count().is_none_or(|count| count > 1), Ordering::Relaxed);
+    }
+}
+
+/// A child that may have inherited locks held by threads that it does not have does nothing at all.
+extern "C" fn give_up_with_threads() {
+    if HAD_THREADS.swap(false, Ordering::Relaxed) {
+        process::exit_now(1);
+    }
+}
+
 /// How many standbys wait once somebody has asked for a child.
 const STANDBYS: usize = 2;
 
@@ -81,7 +105,7 @@ const QUIET: Duration = Duration::from_millis(2);
 const TICK: Duration = Duration::from_secs(1);
 
 /// What no three streams are.
-const NO_STREAMS: StreamsIdentity = [u64::MAX; 6];
+const NO_STREAMS: StreamsIdentity = u64::MAX;
 
 /// How long the children may take to be gone once they were killed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -103,6 +127,9 @@ struct Template {
     me: Owner,
     connections: Vec<OwnedFd>,
     children: HashMap<u32, Owner>,
+    standbys: Vec<Owner>,
+    /// No more standbys; the end comes with the last child.
+    retired: bool,
     /// Children to be killed, and when, in nanoseconds of the monotonic clock.
     doomed: Vec<(Owner, u64)>,
     /// The root's standard streams, which standbys have as theirs; none before the first child, and none while the root
@@ -130,7 +157,7 @@ pub fn serve(runtime: &mut impl Runtime) -> Result<Job, Error> {
     loop {
         if let Some(birth) = template.turn(runtime)? {
             let arena = template.arena;
-            let parent = template.pid;
+            let parent = (template.pid, template.me);
             // The template's descriptors go before anything of the child's happens.
             drop(template);
             return birth.run(arena, parent, runtime);
@@ -143,11 +170,12 @@ pub fn serve(runtime: &mut impl Runtime) -> Result<Job, Error> {
 /// # Errors
 /// [`Error::Protocol`] when not started by a template.
 pub fn adopt() -> Result<Job, Error> {
-    let ticket = client::Ticket::from_environment()?;
+    let ticket = Ticket::from_environment()?;
     process::close_all_but(&[ticket.arena.as_raw_fd(), ticket.lifeline.as_raw_fd()]);
     die_with(ticket.lifeline.as_fd());
     let arena = Arena::join(ticket.arena, KINDS)?;
-    client::set_template(&ticket.name, ticket.template);
+    client::set_origin(&ticket.name, ticket.template);
+    client::be_of_origin();
     arena.arrive(ticket.owner)?;
     Ok(Job { parcel: Parcel::open(arena, ticket.job)?, method: Method::Spawn, has_streams: false })
 }
@@ -170,7 +198,7 @@ enum Birth {
 }
 
 impl Birth {
-    fn run(self, arena: &'static Arena, template: u32, runtime: &mut impl Runtime) -> Result<Job, Error> {
+    fn run(self, arena: &'static Arena, template: (u32, Owner), runtime: &mut impl Runtime) -> Result<Job, Error> {
         let (job, has_streams) = match self {
             Self::Child(owner, job, has_streams) => {
                 arena.arrive(owner)?;
@@ -185,8 +213,8 @@ impl Birth {
         Ok(Job { parcel: Parcel::open(arena, job)?, method: Method::Forkserver, has_streams })
     }
 
-    fn wait(arena: &'static Arena, template: u32) -> Result<Handle, Error> {
-        let me = arena.offer_standby()?;
+    fn wait(arena: &'static Arena, (template, origin): (u32, Owner)) -> Result<Handle, Error> {
+        let me = arena.offer_standby(origin)?;
         loop {
             if let Some(job) = arena.assignment_within(me, TICK)? {
                 return Ok(job);
@@ -211,7 +239,9 @@ impl Template {
         let signals = process::child_signals().map_err(Error::system("watch children"))?;
         let arena = Arena::join(arena, KINDS)?;
         arena.arrive(owner)?;
-        client::set_template(&name, owner);
+        client::set_origin(&name, owner);
+        TEMPLATE.store(process::id(), Ordering::Relaxed);
+        process::at_fork(Some(count_threads), give_up_with_threads);
         Ok(Self {
             arena,
             listener,
@@ -224,6 +254,8 @@ impl Template {
             me: owner,
             connections: Vec::new(),
             children: HashMap::new(),
+            standbys: Vec::new(),
+            retired: false,
             doomed: Vec::new(),
             streams: None,
             missing: 0,
@@ -237,6 +269,9 @@ impl Template {
 
     /// Waits for something to happen and sees to it. `Some` in a new child.
     fn turn(&mut self, runtime: &mut impl Runtime) -> Result<Option<Birth>, Error> {
+        if self.retired && self.children.is_empty() {
+            self.end();
+        }
         let next_kill = self.kill_doomed();
         let fixed = [self.root.as_fd(), self.signals.as_fd(), self.listener.as_fd()];
         let connections = self.connections.iter().map(AsFd::as_fd);
@@ -256,6 +291,8 @@ impl Template {
         }
         self.reap()?;
         if root {
+            // It may have been a guest in an arena that lives on.
+            self.clean_up_after(self.root_pid)?;
             self.end();
         }
         for index in (0..watched.len()).rev().filter(|&index| watched[index]) {
@@ -320,6 +357,12 @@ impl Template {
                 }
                 Ok(None)
             }
+            Ok((Request::Retire, _)) => {
+                self.retired = true;
+                self.dismiss_standbys()?;
+                self.count_missing();
+                Ok(None)
+            }
             Ok((Request::Shutdown, _)) => self.end(),
             Ok((Request::Kill { owner, at }, _)) => {
                 self.doomed.push((owner, at));
@@ -352,10 +395,6 @@ impl Template {
         let has_streams = self.learned == Some(process::streams_identity(standard));
         crash::point("template.start");
         let started = match method {
-            Method::Forkserver if proc::thread_count().is_some_and(|count| count > 1) => {
-                self.refuse(owner, THREADS);
-                return Ok(None);
-            }
             Method::Forkserver => runtime.fork(),
             Method::Spawn => self.spawn(owner, job, standard).map(Fork::Parent),
         };
@@ -363,6 +402,11 @@ impl Template {
             Ok(Fork::Child) => {
                 self.leave(standard)?;
                 Ok(Some(Birth::Child(owner, job, has_streams)))
+            }
+            Ok(Fork::Parent(pid)) if HAD_THREADS.swap(false, Ordering::Relaxed) => {
+                process::await_end(pid);
+                self.arena.record_refusal(owner, THREADS, &runtime.suspects())?;
+                Ok(None)
             }
             Ok(Fork::Parent(pid)) => {
                 self.children.insert(pid, owner);
@@ -383,12 +427,12 @@ impl Template {
 
     fn spawn(&self, owner: Owner, job: Handle, standard: [BorrowedFd<'_>; 3]) -> Result<u32, Errno> {
         let file = self.arena.file();
-        let ticket =
-            client::Ticket::variable(file.as_raw_fd(), self.lifeline.as_raw_fd(), self.me, owner, job, &self.name);
-        let mut command = client::own_command().ok_or(Errno::NOENT)?;
-        if let Some(code) = command.last_mut() {
-            *code = code.replace(client::TEMPLATE_CODE, SPAWNED_CODE);
-        }
+        let ticket = Ticket::variable(file.as_raw_fd(), self.lifeline.as_raw_fd(), self.me, owner, job, &self.name);
+        let mut command = own_command().ok_or(Errno::NOENT)?;
+        let code = command.iter_mut().position(|word| word.ends_with(client::TEMPLATE_CODE)).ok_or(Errno::NOENT)?;
+        command[code] = command[code].replace(client::TEMPLATE_CODE, SPAWNED_CODE);
+        // Behind it is what the template has loaded.
+        command.truncate(code + 1);
         let Some((program, arguments)) = command.split_first() else { return Err(Errno::NOENT) };
         let command = Command::new(program, arguments, &[ticket])?;
         process::spawn(&command, standard, &[file, self.lifeline.as_fd()])
@@ -396,6 +440,7 @@ impl Template {
 
     /// In the forked child: becomes a process of its own.
     fn leave(&self, standard: [BorrowedFd<'_>; 3]) -> Result<(), Error> {
+        client::be_of_origin();
         process::unblock_child_signals();
         process::set_streams(standard).map_err(Error::system("set up standard input and output"))?;
         die_with(self.lifeline.as_fd());
@@ -405,44 +450,52 @@ impl Template {
     /// Takes the streams of a request for the standbys to come, if they are the root's and not those it has.
     fn keep_streams(&mut self, streams: [OwnedFd; 3]) -> Result<(), Error> {
         let identity = process::streams_identity(streams.each_ref().map(AsFd::as_fd));
-        if identity != self.arena.streams()? && identity == process::streams_of(self.root_pid) {
+        if identity != self.arena.streams(self.me)? && identity == process::streams_of(self.root_pid) {
             self.dismiss_standbys()?;
             self.streams = Some(streams);
-            self.arena.set_streams(identity)?;
+            self.arena.set_streams(self.me, identity)?;
         }
         self.count_missing();
         Ok(())
     }
 
     fn count_missing(&mut self) {
-        let wanted = if self.streams.is_some() { STANDBYS } else { 0 };
-        self.missing = wanted.saturating_sub(self.arena.standbys());
+        let arena = self.arena;
+        let waits = |owner: &Owner| {
+            let process = arena.process(*owner);
+            process.is_some_and(|process| process.role == Role::Standby && process.parent.is_none())
+        };
+        self.standbys.retain(waits);
+        let wanted = if self.streams.is_some() && !self.retired { STANDBYS } else { 0 };
+        self.missing = wanted.saturating_sub(self.standbys.len());
     }
 
     /// Nothing happened for a while: time for what can wait. `Some` in a new standby.
     fn idle(&mut self, runtime: &mut impl Runtime) -> Result<Option<Birth>, Error> {
         // SIGCHLD can be lost to a signal handler of a preloaded module.
         self.reap()?;
-        if self.streams.is_some() && self.arena.streams()? != process::streams_of(self.root_pid) {
+        if self.streams.is_some() && self.arena.streams(self.me)? != process::streams_of(self.root_pid) {
             self.dismiss_standbys()?;
             self.streams = None;
-            self.arena.set_streams(NO_STREAMS)?;
+            self.arena.set_streams(self.me, NO_STREAMS)?;
         }
         self.count_missing();
         self.learn(runtime)?;
         let Some(streams) = self.streams.as_ref().filter(|_| self.missing > 0) else { return Ok(None) };
-        if proc::thread_count().is_none_or(|count| count > 1) {
-            self.missing = 0;
-            return Ok(None);
-        }
         let owner = self.arena.reserve_slot(Role::Standby, "standby")?;
         match runtime.fork() {
             Ok(Fork::Child) => {
                 self.leave(streams.each_ref().map(AsFd::as_fd))?;
                 return Ok(Some(Birth::Standby(owner, self.learned.is_some())));
             }
+            Ok(Fork::Parent(pid)) if HAD_THREADS.swap(false, Ordering::Relaxed) => {
+                process::await_end(pid);
+                self.arena.return_slot(owner)?;
+                self.missing = 0;
+            }
             Ok(Fork::Parent(pid)) => {
                 self.children.insert(pid, owner);
+                self.standbys.push(owner);
                 self.arena.record_pid(owner, pid);
                 self.missing -= 1;
             }
@@ -458,7 +511,7 @@ impl Template {
     /// Has the runtime learn what children to come take over, if there is news of it.
     fn learn(&mut self, runtime: &mut impl Runtime) -> Result<(), Error> {
         let (Some(streams), Some(surroundings)) = (&self.streams, self.surroundings) else { return Ok(()) };
-        let identity = self.arena.streams()?;
+        let identity = self.arena.streams(self.me)?;
         if self.learned == Some(identity) {
             return Ok(());
         }
@@ -473,11 +526,14 @@ impl Template {
         Ok(())
     }
 
-    /// Ends the standbys that wait, after claiming them so that nobody else does.
+    /// Ends the standbys that nobody has claimed.
     fn dismiss_standbys(&mut self) -> Result<(), Error> {
-        while let Some(standby) = self.arena.claim_standby("dismissed")? {
-            if let Some((pid, _)) = self.children.iter().find(|(_, owner)| **owner == standby) {
-                process::kill_child(*pid);
+        for standby in std::mem::take(&mut self.standbys) {
+            let pid = self.children.iter().find(|(_, owner)| **owner == standby).map(|(pid, _)| *pid);
+            if let Some(pid) = pid
+                && self.arena.withdraw_standby(standby)?
+            {
+                process::kill_child(pid);
             }
         }
         Ok(())
@@ -542,6 +598,7 @@ impl Template {
                 break;
             }
         }
+        let _ = self.arena.clean(self.me, End::Status(process::ExitStatus::Exited(0)));
         process::exit_now(0)
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use forkless_ipc::{Channel, Claim, KINDS, Received};
 use forkless_process::template::{adopt, serve};
-use forkless_process::{Child, Client, Error, Fork, Method, Order, Program, Runtime};
+use forkless_process::{Child, Client, Error, Fork, Method, Order, Pending, Program, Runtime};
 use forkless_shm::{Acquired, Arena, Handle, Statistics};
 use forkless_sync::{Deadline, Event};
 use forkless_sys::process::{ExitStatus, exit_now};
@@ -45,6 +45,10 @@ impl Runtime for NoInterpreter {
     fn learn(&mut self, _: Handle) {}
 
     fn rehearse(&mut self) {}
+
+    fn suspects(&mut self) -> String {
+        String::new()
+    }
 }
 
 /// A child's job: what to do, and with which objects.
@@ -89,6 +93,8 @@ impl Tree {
             executable: std::env::current_exe().unwrap().to_str().unwrap().to_owned(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             prelude: String::new(),
+            preload: Vec::new(),
+            own: false,
         };
         Self { arena, program, before: Self::census(arena), _alone: alone }
     }
@@ -100,7 +106,7 @@ impl Tree {
 
     fn start(&self, method: Method, job: &str) -> Result<Child, Error> {
         let order = Order { method, name: "a child", job: job.as_bytes(), handles: &[], surroundings: None };
-        let mut pending = Client::request(self.arena, &self.program, &order)?;
+        let mut pending = Pending::ask_for(self.arena, &self.program, &order)?;
         let deadline = Deadline::after(PATIENCE);
         loop {
             if let Some(child) = pending.wait_within(Duration::from_millis(50))? {

@@ -1,10 +1,9 @@
 //! Starting processes, being started, and the template.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use forkless_ipc::Memory;
-use forkless_process::{Client, Error, Fork, Method, Order, Program, Runtime, TREE_VARIABLE, template};
+use forkless_process::{Client, Error, Fork, Method, Order, Pending, Program, Runtime, TREE_VARIABLE, template};
 use forkless_shm::{Arena, Handle};
 use forkless_sys::process::ExitStatus;
 use forkless_sys::time::Deadline;
@@ -17,21 +16,35 @@ use crate::errors::OrRaise;
 use crate::shared::{Shared, home, open_shared};
 use crate::wait;
 
-/// How to start an interpreter. Locked only with the interpreter held and for one assignment, so that a fork by user
-/// code, which needs the interpreter too, never copies it locked.
-static PROGRAM: Mutex<Option<Program>> = Mutex::new(None);
-
-/// Says how to start an interpreter: `executable *arguments -c CODE`, where CODE begins with `prelude`.
-#[pyfunction]
-#[pyo3(signature = (executable, arguments, prelude = String::new()))]
-pub(crate) fn configure(executable: String, arguments: Vec<String>, prelude: String) {
-    let mut program = PROGRAM.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    *program = Some(Program { executable, arguments, prelude });
+/// How a template is started: `executable *arguments -c CODE *preload`, where CODE begins with `prelude`.
+///
+/// Args:
+///     preload: Modules that the template imports before it serves.
+///     own: Whether a child must not use the template that it came from.
+#[pyclass(frozen, module = "forkless", name = "Program")]
+pub(crate) struct PyProgram {
+    program: Program,
 }
 
-fn program() -> PyResult<Program> {
-    let program = PROGRAM.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    program.clone().ok_or_else(|| PyValueError::new_err("configure() was not called: which interpreter to start?"))
+#[pymethods]
+impl PyProgram {
+    #[new]
+    #[pyo3(signature = (executable, arguments, prelude, *, preload, own))]
+    fn new(executable: String, arguments: Vec<String>, prelude: String, preload: Vec<String>, own: bool) -> Self {
+        Self { program: Program { executable, arguments, prelude, preload, own } }
+    }
+}
+
+/// Has the templates of this process end once their children have: new ones are started when they are needed.
+#[pyfunction]
+pub(crate) fn retire_templates() {
+    Client::retire_all();
+}
+
+/// Reaps templates of this process that have ended.
+#[pyfunction]
+pub(crate) fn bury_templates(py: Python<'_>) -> PyResult<()> {
+    Arena::home().map_or(Ok(()), |arena| Client::bury_all(arena).or_raise(py))
 }
 
 /// A process of this tree, seen from the process that asked for it.
@@ -42,14 +55,15 @@ pub(crate) struct Child {
 
 #[pymethods]
 impl Child {
-    /// Asks the template (started on the first call) for a child.
+    /// Asks a template with this program (started on the first call) for a child.
     ///
     /// Raises:
     ///     ProcessError: The template or the system refuses.
     #[staticmethod]
-    #[pyo3(signature = (method, payload, handles, *, name, surroundings))]
+    #[pyo3(signature = (program, method, payload, handles, *, name, surroundings))]
     fn start(
         py: Python<'_>,
+        program: &PyProgram,
         method: &str,
         payload: &Bound<'_, PyBytes>,
         handles: Vec<Bound<'_, Shared>>,
@@ -59,11 +73,11 @@ impl Child {
         let method = Method::from_name(method)
             .ok_or_else(|| PyValueError::new_err(format!("unknown start method {method:?}")))?;
         let arena = home(py)?;
-        let program = program()?;
+        let program = &program.program;
         let objects: Vec<_> = handles.iter().map(|handle| handle.get().lease()).collect();
         let surroundings = Some(surroundings.get().lease());
         let order = Order { method, name, job: payload.as_bytes(), handles: &objects, surroundings };
-        let mut pending = py.detach(|| Client::request(arena, &program, &order)).or_raise(py)?;
+        let mut pending = py.detach(|| Pending::ask_for(arena, program, &order)).or_raise(py)?;
         publish(py)?;
         let child = wait::until(py, Deadline::NEVER, |bound| pending.wait_within(bound))?;
         child.map(|child| Self { child }).ok_or_else(|| PyValueError::new_err("a wait without end has ended"))
@@ -135,8 +149,7 @@ impl Child {
 
 /// Tells programs that this process will start by other means where the tree is.
 fn publish(py: Python<'_>) -> PyResult<()> {
-    let Some(client) = Client::existing().filter(|client| client.is_root()) else { return Ok(()) };
-    set_tree(py, client.name())
+    Client::roots().next().map_or(Ok(()), |client| set_tree(py, client.name()))
 }
 
 fn set_tree(py: Python<'_>, name: &str) -> PyResult<()> {
@@ -188,10 +201,18 @@ impl Job {
 /// Args:
 ///     learn: Gets a `SharedBytes` with what children to come take over from the main process.
 ///     rehearse: Called in a child that will wait for a job.
+///     preload: Called once, before any fork; returns a list to which it may add the names of modules that have left
+///         threads.
 #[pyfunction]
-pub(crate) fn serve(py: Python<'_>, learn: Bound<'_, PyAny>, rehearse: Bound<'_, PyAny>) -> PyResult<Job> {
+pub(crate) fn serve(
+    py: Python<'_>,
+    learn: Bound<'_, PyAny>,
+    rehearse: Bound<'_, PyAny>,
+    preload: Bound<'_, PyAny>,
+) -> PyResult<Job> {
     // os.fork runs the interpreter's own before and after; the template has one thread, so the interpreter is held.
-    let mut interpreter = Interpreter { fork: py.import("os")?.getattr("fork")?, learn, rehearse };
+    let mut interpreter =
+        Interpreter { fork: py.import("os")?.getattr("fork")?, learn, rehearse, preload, suspects: None };
     Ok(Job { job: template::serve(&mut interpreter).or_raise(py)? })
 }
 
@@ -199,6 +220,8 @@ struct Interpreter<'py> {
     fork: Bound<'py, PyAny>,
     learn: Bound<'py, PyAny>,
     rehearse: Bound<'py, PyAny>,
+    preload: Bound<'py, PyAny>,
+    suspects: Option<Bound<'py, PyAny>>,
 }
 
 impl Interpreter<'_> {
@@ -215,6 +238,15 @@ impl Runtime for Interpreter<'_> {
         let py = self.fork.py();
         // Without the variable, strangers do not find the tree: a pity, no reason to end.
         let _ = set_tree(py, name).and_then(|()| forget(py, "FORKLESS_TEMPLATE"));
+        match self.preload.call0() {
+            Ok(suspects) => self.suspects = Some(suspects),
+            Err(error) => error.print(py),
+        }
+    }
+
+    fn suspects(&mut self) -> String {
+        let names = self.suspects.as_ref().and_then(|suspects| suspects.extract::<Vec<String>>().ok());
+        names.unwrap_or_default().join(", ")
     }
 
     fn fork(&mut self) -> Result<Fork, Errno> {

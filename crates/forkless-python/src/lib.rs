@@ -40,7 +40,10 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<child::Child>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
-    module.add_function(wrap_pyfunction!(child::configure, module)?)?;
+    module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<child::PyProgram>()?;
+    module.add_function(wrap_pyfunction!(child::retire_templates, module)?)?;
+    module.add_function(wrap_pyfunction!(child::bury_templates, module)?)?;
     module.add_function(wrap_pyfunction!(child::serve, module)?)?;
     module.add_function(wrap_pyfunction!(child::adopt, module)?)?;
     module.add_function(wrap_pyfunction!(child::shutdown, module)?)?;

@@ -95,7 +95,7 @@ impl Arena {
         let new = std::ptr::from_mut(arena);
         let arena: &'static Self = arena;
         if arena.next.load(Ordering::Relaxed).is_null() {
-            process::at_fork_in_child(after_fork_in_child);
+            process::at_fork(None, after_fork_in_child);
         }
         let mut head = arena.next.load(Ordering::Relaxed);
         while let Err(now) = ARENAS.compare_exchange(head, new, Ordering::Release, Ordering::Acquire) {

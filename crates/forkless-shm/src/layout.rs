@@ -5,7 +5,7 @@ use forkless_sys::memory::PAGE;
 /// `forkless` in ASCII, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"forkless");
 /// Changes with any change to this file or to a kind of block.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 /// The header: words of the first page.
 pub(crate) mod header {
@@ -26,8 +26,6 @@ pub(crate) mod header {
     pub(crate) const FREE: usize = 64;
     /// Owner words of the processes that wait for a job, 0 for none.
     pub(crate) const STANDBYS: usize = 1024;
-    /// Device and inode of the standbys' three standard streams.
-    pub(crate) const STREAMS: usize = STANDBYS + 8 * super::STANDBYS;
     /// The transaction log: a count, then pairs (offset, value).
     pub(crate) const LOG: usize = 2048;
 }
@@ -35,8 +33,8 @@ pub(crate) mod header {
 /// Pairs that fit into the log.
 pub(crate) const LOG_PAIRS: usize = (PAGE - header::LOG - 8) / 16;
 
-/// The most standbys there may be.
-pub(crate) const STANDBYS: usize = 8;
+/// The most standbys there may be, those of all templates together.
+pub(crate) const STANDBYS: usize = 32;
 
 /// Process slots per tree. The owner word has room for 65,535.
 pub(crate) const SLOTS: usize = 4096;
@@ -78,9 +76,13 @@ pub(crate) mod slot {
     pub(crate) const JOB_ARENA: usize = 208;
     pub(crate) const JOB_OFFSET: usize = 216;
     pub(crate) const JOB_GENERATION: usize = 224;
+    /// Of a standby: u32, the owner word of its template.
+    pub(crate) const TEMPLATE: usize = 228;
+    /// Of a template: u64, which files its standbys have as their standard streams.
+    pub(crate) const STREAMS: usize = 232;
     pub(crate) const SIZE: usize = 256;
 }
 
-const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::JOB_ARENA && slot::JOB_GENERATION + 4 <= slot::SIZE);
-const _: () = assert!(header::STREAMS + 8 * 6 <= header::LOG);
+const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::JOB_ARENA && slot::STREAMS + 8 <= slot::SIZE);
+const _: () = assert!(header::STANDBYS + 8 * STANDBYS <= header::LOG);
 const _: () = assert!(header::FREE + 8 * 64 <= header::STANDBYS);

@@ -221,7 +221,9 @@ impl Arena {
             (slot::END, 0),
             (slot::LEASES, 0),
             (slot::CLAIM_COUNT_AT, 0),
+            // JOB_GENERATION and TEMPLATE share a word.
             (slot::JOB_GENERATION, 0),
+            (slot::STREAMS, 0),
         ] {
             transaction.set(owner.field(field), value)?;
         }
@@ -234,6 +236,16 @@ impl Arena {
         transaction.commit()?;
         crash::point("slot.reserved");
         Ok(owner)
+    }
+
+    /// Writes down why a process was not started, in the place of its name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn record_refusal(&'static self, owner: Owner, reason: u16, note: &str) -> Result<(), Error> {
+        self.write_name(owner, note)?;
+        self.record_end(owner, End::NotStarted(reason));
+        Ok(())
     }
 
     pub(crate) fn write_name(&self, owner: Owner, name: &str) -> Result<(), Error> {

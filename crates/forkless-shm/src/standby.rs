@@ -4,8 +4,8 @@
 //! with one compare-and-swap, writes what it is to do into its slot, and wakes it: no system call but that one.
 //! A claimer that dies in between is the parent of a process without a job, which ends with it as all children do.
 //!
-//! A standby has the standard streams of its template's root. So the header also says which files those are, and a claimer
-//! whose streams are others starts its child the long way.
+//! A standby has the standard streams of its template's root. So the template's slot says which files those are, and a
+//! claimer whose streams are others starts its child the long way. Whoever has another template leaves it alone.
 
 use std::time::Duration;
 
@@ -20,12 +20,13 @@ use crate::txn::Transaction;
 use crate::{Error, Handle};
 
 impl Arena {
-    /// Lists the calling process as a standby.
+    /// Lists the calling process as a standby of this template.
     ///
     /// # Errors
     /// [`Error::NoSlot`] when the list is full or this process has no slot.
-    pub fn offer_standby(&'static self) -> Result<Owner, Error> {
+    pub fn offer_standby(&'static self, template: Owner) -> Result<Owner, Error> {
         let me = self.me()?;
+        self.word32(me.field(slot::TEMPLATE))?.store(template.word(), Ordering::Release);
         for index in 0..STANDBYS {
             let entry = self.word(header::STANDBYS + 8 * index)?;
             let free = match Owner::from_word(entry.load(Ordering::Acquire) as u32) {
@@ -41,26 +42,30 @@ impl Arena {
         Err(Error::NoSlot)
     }
 
-    /// Takes the calling standby off the list, for it to end; `false` if somebody has claimed it, and will assign.
+    /// Sees to it that nobody claims a standby any more, for it to end; `false` if somebody has, and will assign. By the
+    /// standby itself, or by its template, also before it is listed.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
-    pub fn withdraw_standby(&self, me: Owner) -> Result<bool, Error> {
+    pub fn withdraw_standby(&self, standby: Owner) -> Result<bool, Error> {
         // As a claimer does it, with itself as the parent: one of them comes first.
-        let parent = self.word(me.field(slot::PARENT))?;
-        Ok(parent.compare_exchange(0, u64::from(me.word()), Ordering::AcqRel, Ordering::Relaxed).is_ok())
+        let parent = self.word(standby.field(slot::PARENT))?;
+        Ok(parent.compare_exchange(0, u64::from(standby.word()), Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
-    /// Makes a standby a child of this process, if there is one. It runs once [`Self::assign`] says what.
+    /// Makes a standby of this template a child of this process, if there is one. It runs once [`Self::assign`] says what.
     ///
     /// # Errors
     /// [`Error::NoSlot`] when this process cannot get a place.
-    pub fn claim_standby(&'static self, name: &str) -> Result<Option<Owner>, Error> {
+    pub fn claim_standby(&'static self, template: Owner, name: &str) -> Result<Option<Owner>, Error> {
         let me = u64::from(self.me()?.word());
         for index in 0..STANDBYS {
             let entry = self.word(header::STANDBYS + 8 * index)?;
             let word = entry.load(Ordering::Acquire);
             let Some(standby) = Owner::from_word(word as u32) else { continue };
+            if self.word32(standby.field(slot::TEMPLATE))?.load(Ordering::Acquire) != template.word() {
+                continue;
+            }
             let waits = self.process(standby).is_some_and(|process| process.role == Role::Standby && process.live);
             if !waits || self.is_dead(standby) {
                 continue;
@@ -120,32 +125,20 @@ impl Arena {
         Ok(Some(Handle { arena, offset, generation }))
     }
 
-    /// How many standbys wait.
-    #[must_use]
-    pub fn standbys(&self) -> usize {
-        self.processes().iter().filter(|process| process.role == Role::Standby && process.parent.is_none()).count()
-    }
-
-    /// Says which files the standbys have as their standard streams.
+    /// Which files the standbys of a template have as their standard streams; the template says so itself.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
-    pub fn set_streams(&self, streams: StreamsIdentity) -> Result<(), Error> {
-        for (index, value) in streams.into_iter().enumerate() {
-            self.word(header::STREAMS + 8 * index)?.store(value, Ordering::Release);
-        }
+    pub fn set_streams(&self, template: Owner, streams: StreamsIdentity) -> Result<(), Error> {
+        self.word(template.field(slot::STREAMS))?.store(streams, Ordering::Release);
         Ok(())
     }
 
-    /// Which files the standbys have as their standard streams.
+    /// See [`Self::set_streams`].
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
-    pub fn streams(&self) -> Result<StreamsIdentity, Error> {
-        let mut streams = StreamsIdentity::default();
-        for (index, value) in streams.iter_mut().enumerate() {
-            *value = self.word(header::STREAMS + 8 * index)?.load(Ordering::Acquire);
-        }
-        Ok(streams)
+    pub fn streams(&self, template: Owner) -> Result<StreamsIdentity, Error> {
+        Ok(self.word(template.field(slot::STREAMS))?.load(Ordering::Acquire))
     }
 }

@@ -39,7 +39,8 @@ fn parse_smaps_rollup(text: &str) -> Option<Memory> {
 /// The threads of this process, native ones included, or `None` without `/proc`.
 #[must_use]
 pub fn thread_count() -> Option<usize> {
-    Some(fs::read_dir("/proc/self/task").ok()?.count())
+    // A directory has a link from itself, one from the name it has, and one from each directory in it.
+    usize::try_from(rustix::fs::stat("/proc/self/task").ok()?.st_nlink).ok()?.checked_sub(2)
 }
 
 /// The names of a process's threads other than the main one.

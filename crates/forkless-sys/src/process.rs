@@ -66,6 +66,15 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The user and the group that a process acts as.
+pub type User = (u32, u32);
+
+/// This process's effective user and group.
+#[must_use]
+pub fn user() -> User {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
 /// Whether the caller is its process's first thread.
 #[must_use]
 pub fn is_main_thread() -> bool {
@@ -174,6 +183,13 @@ pub fn reap(pid: u32) -> Option<Option<ExitStatus>> {
         Ok(Some((_, status))) => Some(Some(ExitStatus::from_wait_status(status.as_raw()))),
         Err(_) => Some(None),
     }
+}
+
+/// Reaps a child of the caller that is about to end.
+pub fn await_end(pid: u32) {
+    while let Ok(pid) = to_pid(pid)
+        && rustix::process::waitpid(Some(pid), WaitOptions::empty()).is_err_and(|errno| errno == Errno::INTR)
+    {}
 }
 
 /// Ends this process at once, without destructors or handlers.
@@ -320,8 +336,8 @@ pub fn set_streams(streams: [BorrowedFd<'_>; 3]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Device and inode of three standard streams, zeros for a closed one.
-pub type StreamsIdentity = [u64; 6];
+/// Tells three standard streams from others: a digest of their devices and inodes, with zeros for a closed one.
+pub type StreamsIdentity = u64;
 
 /// Which files are this process's standard streams.
 #[must_use]
@@ -343,14 +359,18 @@ pub fn streams_identity(streams: [BorrowedFd<'_>; 3]) -> StreamsIdentity {
 }
 
 fn identity(stat: impl Fn(u8) -> Result<rustix::fs::Stat, Errno>) -> StreamsIdentity {
-    let mut identity = StreamsIdentity::default();
-    for number in 0..3 {
-        if let Ok(stat) = stat(number) {
-            identity[2 * usize::from(number)] = stat.st_dev;
-            identity[2 * usize::from(number) + 1] = stat.st_ino;
-        }
-    }
-    identity
+    (0..3).fold(0, |digest, number| {
+        let (device, inode) = stat(number).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
+        mix(mix(digest, device), inode)
+    })
+}
+
+/// Adds a value to a digest: SplitMix64's finalizer (Steele, Lea and Flood, 2014) over both.
+fn mix(digest: u64, value: u64) -> u64 {
+    let mut mixed = (digest ^ value).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 /// A copy of this process's descriptor 0, 1 or 2, or of `/dev/null` where it is closed.
@@ -465,16 +485,18 @@ pub fn drain(signals: BorrowedFd<'_>) {
     while rustix::io::read(signals, &mut bytes).is_ok_and(|length| length > 0) {}
 }
 
-/// Has `handler` run in every child that this process forks, whoever forks it.
+/// Has `before` run before every fork of this process, whoever forks it, and `in_child` in the child.
 ///
-/// It runs between fork and whatever comes next, so it may only do what is async-signal-safe: store to atomics, close
-/// descriptors.
-pub fn at_fork_in_child(handler: extern "C" fn()) {
-    // SAFETY: `handler` is a function for the life of the process; the other two handlers are absent.
-    let _ = unsafe { libc::pthread_atfork(None, None, Some(wrap(handler))) };
+/// Handlers that were registered later run before `before`, and after `in_child` ([`pthread_atfork(3)`]). In the child,
+/// only what is async-signal-safe may be done: store to atomics, close descriptors, end.
+///
+/// [`pthread_atfork(3)`]: https://man7.org/linux/man-pages/man3/pthread_atfork.3.html
+pub fn at_fork(before: Option<extern "C" fn()>, in_child: extern "C" fn()) {
     fn wrap(handler: extern "C" fn()) -> unsafe extern "C" fn() {
         handler
     }
+    // SAFETY: the handlers are functions for the life of the process.
+    let _ = unsafe { libc::pthread_atfork(before.map(wrap), None, Some(wrap(in_child))) };
 }
 
 /// Closes a raw descriptor; for fork handlers, which cannot own one.

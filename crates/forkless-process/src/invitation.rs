@@ -1,0 +1,116 @@
+//! What the programs that the library starts are told, in one environment variable each.
+
+use forkless_shm::{Handle, Owner};
+use forkless_sys::{OwnedFd, RawFd, process};
+
+use crate::Error;
+
+/// The variable that tells a template what it was started for.
+pub(crate) const TEMPLATE_VARIABLE: &str = "FORKLESS_TEMPLATE";
+/// The variable that tells a spawned child.
+const SPAWNED_VARIABLE: &str = "FORKLESS_SPAWNED";
+
+/// What a template is started with.
+pub(crate) struct Invitation {
+    pub(crate) arena: OwnedFd,
+    pub(crate) listener: OwnedFd,
+    pub(crate) lifeline: OwnedFd,
+    pub(crate) lifeline_held: OwnedFd,
+    pub(crate) root_pid: u32,
+    pub(crate) owner: Owner,
+    pub(crate) name: String,
+}
+
+impl Invitation {
+    pub(crate) fn from_environment() -> Result<Self, Error> {
+        let mut fields = Fields::of(TEMPLATE_VARIABLE)?;
+        Ok(Self {
+            arena: fields.descriptor()?,
+            listener: fields.descriptor()?,
+            lifeline: fields.descriptor()?,
+            lifeline_held: fields.descriptor()?,
+            root_pid: fields.number()?,
+            owner: fields.owner()?,
+            name: fields.text()?,
+        })
+    }
+}
+
+/// What a spawned child is started with.
+pub(crate) struct Ticket {
+    pub(crate) arena: OwnedFd,
+    pub(crate) lifeline: OwnedFd,
+    pub(crate) template: Owner,
+    pub(crate) owner: Owner,
+    pub(crate) job: Handle,
+    pub(crate) name: String,
+}
+
+impl Ticket {
+    pub(crate) fn variable(
+        arena: RawFd,
+        lifeline: RawFd,
+        template: Owner,
+        owner: Owner,
+        job: Handle,
+        name: &str,
+    ) -> (&'static str, String) {
+        let Handle { arena: id, offset, generation } = job;
+        let (template, owner) = (template.word(), owner.word());
+        (SPAWNED_VARIABLE, format!("{arena} {lifeline} {template} {owner} {id} {offset} {generation} {name}"))
+    }
+
+    pub(crate) fn from_environment() -> Result<Self, Error> {
+        let mut fields = Fields::of(SPAWNED_VARIABLE)?;
+        Ok(Self {
+            arena: fields.descriptor()?,
+            lifeline: fields.descriptor()?,
+            template: fields.owner()?,
+            owner: fields.owner()?,
+            job: Handle { arena: fields.number()?, offset: fields.number()?, generation: fields.number()? },
+            name: fields.text()?,
+        })
+    }
+}
+
+/// The words of a variable, each checked.
+struct Fields {
+    words: std::vec::IntoIter<String>,
+}
+
+impl Fields {
+    fn of(variable: &str) -> Result<Self, Error> {
+        let value =
+            std::env::var(variable).map_err(|_| Error::Protocol("this program is started by forkless, not by hand"))?;
+        let words: Vec<String> = value.split(' ').map(str::to_owned).collect();
+        Ok(Self { words: words.into_iter() })
+    }
+
+    fn text(&mut self) -> Result<String, Error> {
+        self.words.next().ok_or(Error::Protocol("a variable with too few fields"))
+    }
+
+    fn number<T: std::str::FromStr>(&mut self) -> Result<T, Error> {
+        self.text()?.parse().map_err(|_| Error::Protocol("a variable with a damaged number"))
+    }
+
+    fn owner(&mut self) -> Result<Owner, Error> {
+        Owner::from_word(self.number()?).ok_or(Error::Protocol("a variable with a damaged slot"))
+    }
+
+    #[allow(unsafe_code)]
+    fn descriptor(&mut self) -> Result<OwnedFd, Error> {
+        let number: RawFd = self.number()?;
+        // SAFETY: passed on to this process by whoever set the variable, for this use; nothing here knows it yet.
+        unsafe { process::inherited(number) }.map_err(Error::system("take up an inherited descriptor"))
+    }
+}
+
+/// The command line of this process.
+pub(crate) fn own_command() -> Option<Vec<String>> {
+    let line = std::fs::read("/proc/self/cmdline").ok()?;
+    let words = line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    let mut words: Vec<String> = words.collect();
+    words.pop();
+    Some(words)
+}

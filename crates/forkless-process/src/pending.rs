@@ -1,0 +1,155 @@
+//! A child between the request and its pid.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use forkless_ipc::Parcel;
+use forkless_shm::slot::End;
+use forkless_shm::{Arena, Handle, Lease, Owner, Role};
+use forkless_sys::time::SLICE;
+use forkless_sys::{AsFd, Errno, futex, process};
+
+use crate::client::kill;
+use crate::protocol::{Method, Request};
+use crate::{Child, Client, Error, Program};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// How the child begins.
+    pub method: Method,
+    /// Its name.
+    pub name: &'a str,
+    /// What it has to do.
+    pub job: &'a [u8],
+    /// What the job refers to.
+    pub handles: &'a [&'a Lease],
+    /// A block with what the child takes over from this process, if the template shall learn that beforehand: see
+    /// [`Runtime::learn`](crate::Runtime::learn). It lives until there is another one.
+    pub surroundings: Option<&'a Lease>,
+}
+
+/// A child that was asked for and is not there yet. Dropped before it is, it never runs its job, or is killed.
+#[derive(Debug)]
+pub struct Pending {
+    arena: &'static Arena,
+    program: Program,
+    method: Method,
+    name: String,
+    surroundings: Option<Handle>,
+    job: Option<Parcel>,
+    asked: Option<(&'static Client, Owner)>,
+    tries: u32,
+}
+
+/// How long a template may take to end that has closed its sockets.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
+/// A template may be found dead only when it is asked: how often to go on with a new one.
+const TRIES: u32 = 2;
+
+impl Pending {
+    /// Asks a template with this program for a child; [`Self::wait_within`] then tells when it is there.
+    ///
+    /// # Errors
+    /// [`Error::System`] when the system refuses.
+    pub fn ask_for(arena: &'static Arena, program: &Program, order: &Order<'_>) -> Result<Self, Error> {
+        let job = Parcel::pack(arena, order.job, order.handles)?;
+        let mut pending = Self {
+            arena,
+            program: program.clone(),
+            method: order.method,
+            name: order.name.to_owned(),
+            surroundings: order.surroundings.map(Lease::handle).transpose()?,
+            job: Some(job),
+            asked: None,
+            tries: 0,
+        };
+        pending.ask()?;
+        Ok(pending)
+    }
+
+    fn ask(&mut self) -> Result<(), Error> {
+        let job = self.job.as_ref().ok_or(Error::Protocol("asked after the answer"))?.lease().handle()?;
+        while self.tries < TRIES {
+            self.tries += 1;
+            let client = Client::get(self.arena, &self.program)?;
+            if let Some(surroundings) = self.surroundings {
+                client.announce(surroundings);
+            }
+            if let Some(standby) = self.claim_standby(client)? {
+                self.asked = Some((client, standby));
+                self.arena.assign(standby, job)?;
+                // Should the template be gone, there is nothing to refill.
+                let _ = client.send(Request::Refill, &[]);
+                return Ok(());
+            }
+            let [Ok(stdin), Ok(stdout), Ok(stderr)] = [0, 1, 2].map(process::standard) else {
+                return Err(Error::System { action: "copy the standard streams for the child", errno: Errno::MFILE });
+            };
+            let owner = self.arena.reserve_slot(Role::Child, &self.name)?;
+            self.asked = Some((client, owner));
+            let request = Request::Start { method: self.method, owner, job };
+            let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+            if client.send(request, &descriptors).is_ok() {
+                return Ok(());
+            }
+            self.give_up();
+            // A process that ends closes its sockets before its descriptor says that it has ended: on a busy machine the
+            // next try would find the same template alive, and be the last.
+            client.ends_within(LAST_BREATH);
+        }
+        let pid = Client::last_pid();
+        Err(Error::TemplateDied { pid, name: self.name.clone() })
+    }
+
+    /// A process that waits for a job, if there is one that would be like a fresh one.
+    fn claim_standby(&self, client: &Client) -> Result<Option<Owner>, Error> {
+        let template = client.owner();
+        let fits = self.method == Method::Forkserver && self.arena.streams(template)? == process::own_streams();
+        Ok(if fits { self.arena.claim_standby(template, &self.name)? } else { None })
+    }
+
+    /// Waits for the child, at most `bound` (and at most 50 ms); `None` if it is not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Threads`], [`Error::TemplateDied`], or [`Error::System`] when the system refuses.
+    pub fn wait_within(&mut self, bound: Duration) -> Result<Option<Child>, Error> {
+        let Some((client, owner)) = self.asked else { return Err(Error::Protocol("nothing was asked for")) };
+        let words = (self.arena.pid_word(owner), self.arena.end_word(owner));
+        let (Some(pid), Some(end)) = words else { return Err(Error::Protocol("a slot outside the arena")) };
+        if let Some(End::NotStarted(reason)) = self.arena.end(owner) {
+            let note = self.arena.process(owner).map_or_else(String::new, |process| process.name);
+            self.give_up();
+            return Err(client.refusal(reason, note));
+        }
+        let started = pid.load(Ordering::Acquire);
+        if started != 0 {
+            let Some(job) = self.job.take() else { return Err(Error::Protocol("asked after the answer")) };
+            // On failure to watch it, dropping this kills it.
+            let child = Child::new(self.arena, owner, started, &self.name, client, job)?;
+            self.asked = None;
+            return Ok(Some(child));
+        }
+        if !client.is_alive() {
+            self.give_up();
+            self.ask()?;
+        }
+        futex::wait_either((pid, 0), (end, 0), bound.min(SLICE));
+        Ok(None)
+    }
+
+    fn give_up(&mut self) {
+        let Some((_, owner)) = self.asked.take() else { return };
+        // A slot given back makes a child that comes late turn round; one that is there already is killed.
+        kill(self.arena, owner);
+        let _ = self.arena.disown(owner);
+        let _ = self.arena.return_slot(owner);
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
