@@ -189,6 +189,9 @@ class SharedBuffer(Shared):
 def open_shared(kind: int, arena: int, offset: int, generation: int, extra: Any = None) -> Shared:
     """Unpickles a `Shared`. Raises `forkless.StaleHandle` when the object no longer exists or is not reachable."""
 
+def take_leases_after_fork() -> None:
+    """In a copy of this process made by `os.fork`: takes hold of the objects that the original holds."""
+
 @final
 class Child:
     """A process of this tree, started by the template, seen from the process that asked for it."""

@@ -7,11 +7,15 @@ hook of the interpreter stands for all of them, because each costs every process
 import os
 from collections.abc import Callable
 
-_reactions: list[Callable[[], None]] = []
+from ._forkless import take_leases_after_fork
+
+# The first one takes hold of what the original has in shared memory, before the original may let it go.
+_reactions: list[Callable[[], object]] = [take_leases_after_fork]
 _hooked = False
+_template = False
 
 
-def in_copy(reaction: Callable[[], None]) -> None:
+def in_copy(reaction: Callable[[], object]) -> None:
     """Has `reaction` called in every copy of this process that user code makes, first thing."""
     _reactions.append(reaction)
     if not _template:
@@ -19,7 +23,7 @@ def in_copy(reaction: Callable[[], None]) -> None:
 
 
 def expect() -> None:
-    """In a child: from now on its program may fork it. Before, only the template's own forks have made it."""
+    """From now on a fork of this process makes a copy; those of the template have made its children."""
     global _hooked, _template
     _template = False
     if not _hooked:
@@ -31,9 +35,6 @@ def is_template() -> None:
     """In a template, before anything else: what it forks are no copies, but children that start from it."""
     global _template
     _template = True
-
-
-_template = False
 
 
 def _react() -> None:

@@ -32,7 +32,6 @@ from ._worker import SETUP_FAILED, STOP, WAKE
 
 if TYPE_CHECKING:
     from ._forkless import Message, Shared
-    from .context import Context
     from .process import Process
 
 # Tasks on their way per worker: one that runs and one that is at hand when it is done.
@@ -105,7 +104,7 @@ class Scheduler:
 
     def __init__(
         self,
-        context: "Context",
+        kind: "type[Process]",
         size: int,
         initializer: Callable[..., object] | None,
         initargs: Iterable[Any],
@@ -122,7 +121,7 @@ class Scheduler:
         # Each worker, and when it was started.
         self.workers: dict[Process, float] = {}
         self.feeders: set[Feeder] = set()
-        self._context, self._limit, self._label = context, limit, label
+        self._kind, self._limit, self._label = kind, limit, label
         self._eager, self._waits_at_exit, self._closed_error = eager, waits_at_exit, closed_error
         self._setup: bytes = b""
         self._setup_handles: Sequence[Shared] = ()
@@ -217,6 +216,11 @@ class Scheduler:
 
     def check(self) -> None:
         """Raises what `submit` would raise now."""
+        if self._owner != os.getpid():
+            raise self._broken(
+                f"the workers belong to process {self._owner}, which this one was forked from: make a pool "
+                "or an executor here"
+            )
         if self._failure is not None:
             text, cause = self._failure
             raise self._broken(text) from cause
@@ -269,7 +273,7 @@ class Scheduler:
     # What happens in the thread of whoever submits, and in the collector.
 
     def _accepts(self, feeder: Feeder | None) -> bool:
-        if self.terminated:
+        if self.terminated or self._owner != os.getpid():
             return False
         return not self.closed or (feeder is not None and feeder in self.feeders)
 
@@ -457,7 +461,7 @@ class Scheduler:
                 self._break(f"no worker can be started: {error}", error)
 
     def _start_worker(self) -> None:
-        worker = self._context.Process(
+        worker = self._kind(
             target=_worker.work,
             args=(self._tasks, self._results, self._setup, self._limit),
             name=f"{self._label}-{next(_worker_numbers)}",

@@ -6,6 +6,7 @@ latch, and the only shared state is a deque, whose operations are atomic.
 """
 
 import contextlib
+import os
 import time
 from _thread import LockType, allocate_lock
 from collections import deque
@@ -15,10 +16,11 @@ from collections.abc import Callable
 class Waiters:
     """The threads that wait for something to become true."""
 
-    __slots__ = ("_latches",)
+    __slots__ = ("_latches", "_process")
 
     def __init__(self) -> None:
         self._latches: deque[LockType] = deque()
+        self._process = os.getpid()
 
     def wake(self) -> None:
         """Makes every waiter look again. Call it after what they wait for has changed."""
@@ -38,12 +40,21 @@ class Waiters:
 
         Returns:
             Whether it is true now.
+
+        Raises:
+            ProcessError: this is a copy, made by `os.fork`, of the process in which it would become true.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not ready():
             left = -1.0 if deadline is None else deadline - time.monotonic()
             if deadline is not None and left <= 0:
                 return False
+            if os.getpid() != self._process:
+                from .exceptions import ProcessError
+
+                raise ProcessError(
+                    f"what is waited for happens in process {self._process}, which this one was forked from"
+                )
             self._sleep(ready, left)
         return True
 

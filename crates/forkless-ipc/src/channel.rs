@@ -30,7 +30,7 @@ use forkless_sys::time::{Deadline, SLICE};
 use crate::Parcel;
 
 /// How channels are taken apart: by receiving what is left.
-pub(crate) const KIND: Kind = Kind { id: Channel::KIND, drain: Some(drain) };
+pub(crate) const KIND: Kind = Kind { id: Channel::KIND, drain: Some(drain), private: false };
 
 /// A side of the channel: its lock, its count, whether its holder sleeps, and its two places. The block's payload begins
 /// 16 bytes into a cache line; each side has a line of its own.
@@ -200,16 +200,16 @@ impl Channel {
         &self.lease
     }
 
-    fn core(&self) -> Core {
-        Core { arena: self.lease.arena(), at: self.lease.block().payload() }
+    fn core(&self) -> Result<Core, Error> {
+        Ok(Core { arena: self.lease.arena(), at: self.lease.payload()? })
     }
 
     fn word(&self, field: usize) -> Result<&'static AtomicU32, Error> {
-        self.core().word(field)
+        self.core()?.word(field)
     }
 
     fn set_place(&self, side: Side, count: u32, place: (usize, usize)) -> Result<(), Error> {
-        self.core().set_place(side, count, place)
+        self.core()?.set_place(side, count, place)
     }
 
     /// Messages waiting, exact at one moment.
@@ -217,7 +217,7 @@ impl Channel {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn len(&self) -> Result<u32, Error> {
-        let core = self.core();
+        let core = self.core()?;
         // The receivers' count first: it never overtakes the senders'.
         let received = core.count(RECEIVE)?.load(Ordering::Acquire);
         Ok(core.count(SEND)?.load(Ordering::Acquire).wrapping_sub(received))
@@ -294,7 +294,7 @@ impl Channel {
         claim: Claim,
         beside: Option<(&AtomicU32, u32)>,
     ) -> Result<Received, Error> {
-        let core = self.core();
+        let core = self.core()?;
         let until = Deadline::after(bound);
         match core.lock(RECEIVE, bound)? {
             Attempt::Acquired(_) => {}
@@ -333,7 +333,7 @@ impl Outbox<'_> {
         if self.outgoing.is_none() {
             return Ok(Sent::Sent);
         }
-        let core = self.channel.core();
+        let core = self.channel.core()?;
         let until = Deadline::after(bound);
         match core.lock(SEND, bound)? {
             Attempt::Acquired(_) => {}

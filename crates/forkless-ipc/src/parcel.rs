@@ -9,7 +9,7 @@ use forkless_shm::block::{Block, PLAIN};
 use forkless_shm::{Arena, Error, Handle, Kind, Lease};
 
 /// How parcels are taken apart: they let go what they hold, one by one.
-pub(crate) const KIND: Kind = Kind { id: Parcel::KIND, drain: Some(drain) };
+pub(crate) const KIND: Kind = Kind { id: Parcel::KIND, drain: Some(drain), private: false };
 
 const HELD: usize = 0;
 const ROOM: usize = 8;
@@ -109,7 +109,7 @@ impl Parcel {
     /// Where its bytes are and how many, checked.
     fn place(&self) -> Result<(usize, usize), Error> {
         let arena = self.lease.arena();
-        let at = self.lease.block().payload();
+        let at = self.lease.payload()?;
         let room = get(arena, at + ROOM)?;
         let length = get(arena, at + LENGTH)?;
         let handles = room.checked_mul(8).and_then(|bytes| bytes.checked_add(HANDLES));

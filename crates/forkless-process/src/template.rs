@@ -280,6 +280,10 @@ impl Template {
         let patience = if self.missing > 0 { self.quiet } else { TICK }.min(next_kill);
         let Ok(ready) = process::readable(&all, patience) else { return Ok(None) };
         if !ready.contains(&true) {
+            if patience == TICK {
+                // Copies that user code has made of processes of the tree.
+                self.arena.clean_up_after_guests()?;
+            }
             return self.idle(runtime);
         }
         let (root, signals, listener) = (ready[0], ready[1], ready[2]);

@@ -40,6 +40,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<child::Child>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
+    module.add_function(wrap_pyfunction!(shared::take_leases_after_fork, module)?)?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<child::PyProgram>()?;
     module.add_function(wrap_pyfunction!(child::retire_templates, module)?)?;

@@ -87,10 +87,22 @@ impl Shared {
 
 /// The arena in which this process makes its objects; the first use makes or joins one.
 pub(crate) fn home(py: Python<'_>) -> PyResult<&'static Arena> {
-    match Arena::home() {
-        Some(arena) => Ok(arena),
-        None => Arena::create(KINDS).or_raise(py),
+    if let Some(arena) = Arena::home() {
+        return Ok(arena);
     }
+    expect_forks(py)?;
+    Arena::create(KINDS).or_raise(py)
+}
+
+/// Has copies of this process take hold of its objects.
+fn expect_forks(py: Python<'_>) -> PyResult<()> {
+    py.import("forkless._forks")?.call_method0("expect").map(|_| ())
+}
+
+/// In a copy of this process: takes hold of the objects that the original holds.
+#[pyfunction]
+pub(crate) fn take_leases_after_fork(py: Python<'_>) -> PyResult<()> {
+    forkless_shm::arena::take_leases_after_fork().or_raise(py)
 }
 
 /// The arena with this id, if need be by joining the tree that the environment names.
@@ -98,6 +110,7 @@ fn arena_of(py: Python<'_>, id: u64) -> PyResult<&'static Arena> {
     if let Some(arena) = Arena::find(id) {
         return Ok(arena);
     }
+    expect_forks(py)?;
     let joined = py.detach(forkless_process::attach_by_environment);
     match joined {
         Ok(Some(arena)) if arena.id() == id => Ok(arena),

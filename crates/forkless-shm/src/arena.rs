@@ -7,11 +7,12 @@ use forkless_sys::memory::{Mapping, MemoryFile};
 use forkless_sys::{AsFd, BorrowedFd, Errno, OwnedFd, process};
 
 use crate::layout::{HEAP, MAGIC, SLOTS_AT, VERSION, header};
+use crate::lease::{Inheritance, MAX_SIZE};
 use crate::slot::{Owner, Role};
 use crate::{Error, Kind};
 
 /// Sizes to try, in bytes, largest first: address space is free until a limit says otherwise.
-const SIZES: [usize; 6] = [256 << 30, 64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
+const SIZES: [usize; 6] = [MAX_SIZE, 64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
 
 /// One arena as this process sees it. Lives as long as the process: objects keep plain references to it.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub struct Arena {
     id: u64,
     /// This process's owner word, 0 while it has no slot: at first for strangers, and after a fork by user code.
     me: PrivateU32,
+    /// What that was before a fork by user code, until this process has a place of its own.
+    before_fork: PrivateU32,
+    /// What stands in this process for the leases of the one that it was forked from; never freed.
+    inheritance: AtomicPtr<Inheritance>,
     kinds: &'static [Kind],
     next: AtomicPtr<Self>,
 }
@@ -76,7 +81,10 @@ impl Arena {
         let file = MemoryFile::adopt(fd).map_err(Error::system("take up the shared arena"))?;
         let map = Mapping::whole(&file).map_err(Error::system("map the shared arena (see RLIMIT_AS)"))?;
         let value = |offset| map.u64(offset).map_or(0, |word| word.load(Ordering::Acquire));
-        if map.size() < HEAP || value(header::MAGIC) != MAGIC || value(header::SIZE) != map.size() as u64 {
+        if !(HEAP..=MAX_SIZE).contains(&map.size())
+            || value(header::MAGIC) != MAGIC
+            || value(header::SIZE) != map.size() as u64
+        {
             return Err(Error::Corrupt("not an arena"));
         }
         if value(header::VERSION) != VERSION {
@@ -90,8 +98,8 @@ impl Arena {
     }
 
     fn publish(file: MemoryFile, map: Mapping, id: u64, kinds: &'static [Kind]) -> &'static Self {
-        let next = AtomicPtr::new(ARENAS.load(Ordering::Acquire));
-        let arena = Box::leak(Box::new(Self { file, map, id, me: PrivateU32::new(0), kinds, next }));
+        let arena = Self::new(file, map, id, kinds);
+        arena.next.store(ARENAS.load(Ordering::Acquire), Ordering::Relaxed);
         let new = std::ptr::from_mut(arena);
         let arena: &'static Self = arena;
         if arena.next.load(Ordering::Relaxed).is_null() {
@@ -105,6 +113,19 @@ impl Arena {
         arena
     }
 
+    fn new(file: MemoryFile, map: Mapping, id: u64, kinds: &'static [Kind]) -> &'static mut Self {
+        Box::leak(Box::new(Self {
+            file,
+            map,
+            id,
+            me: PrivateU32::new(0),
+            before_fork: PrivateU32::new(0),
+            inheritance: AtomicPtr::default(),
+            kinds,
+            next: AtomicPtr::default(),
+        }))
+    }
+
     /// What another process of a model has of this arena: that process arrives at the place given.
     ///
     /// # Errors
@@ -112,10 +133,7 @@ impl Arena {
     #[cfg(loom)]
     pub fn view(&self, owner: Owner) -> Result<&'static Self, Error> {
         let file = MemoryFile::create("view", HEAP).map_err(Error::system("make a view"))?;
-        let Self { id, kinds, .. } = *self;
-        let map = self.map.share();
-        let view =
-            Box::leak(Box::new(Self { file, map, id, me: PrivateU32::new(0), kinds, next: AtomicPtr::default() }));
+        let view: &Self = Self::new(file, self.map.share(), self.id, self.kinds);
         view.arrive(owner)?;
         Ok(view)
     }
@@ -183,8 +201,18 @@ impl Arena {
         }
     }
 
+    /// As [`Self::me`], but gets it none.
+    pub(crate) fn me_if_any(&self) -> Option<Owner> {
+        Owner::from_word(self.me.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn inheritance(&self) -> Option<&'static Inheritance> {
+        deref(self.inheritance.load(Ordering::Acquire))
+    }
+
     /// Whether this process is the one with that place: false in a fork of it by user code. Gets it no place.
     #[must_use]
+    #[inline]
     pub fn is_me(&self, owner: Owner) -> bool {
         self.me.load(Ordering::Relaxed) == owner.word()
     }
@@ -199,7 +227,7 @@ impl Arena {
             None => {
                 let first = self.word(SLOTS_AT + crate::layout::slot::STATE)?.load(Ordering::Relaxed) == 0;
                 let (role, name) = if first { (Role::Main, "MainProcess") } else { (Role::Guest, "guest") };
-                self.register_slot(role, name)
+                self.register_slot(role, name).and_then(|me| self.inherit(me))
             }
         };
         if let Ok(me) = registered {
@@ -210,6 +238,15 @@ impl Arena {
             self.clean_up_after_guests()?;
         }
         registered
+    }
+
+    /// In a process that was forked by user code: takes leases on what the original holds.
+    fn inherit(&'static self, me: Owner) -> Result<Owner, Error> {
+        if let Some(original) = Owner::from_word(self.before_fork.swap(0, Ordering::Relaxed)) {
+            let inheritance = Inheritance::take(self, original, me, self.inheritance())?;
+            self.inheritance.store(Box::into_raw(Box::new(inheritance)), Ordering::Release);
+        }
+        Ok(me)
     }
 
     /// Makes the calling process the one that `owner` was reserved for.
@@ -247,10 +284,19 @@ fn arenas() -> impl Iterator<Item = &'static Arena> {
     })
 }
 
+/// Has every copy of this process that user code makes take leases on what this one holds, rather than when it first
+/// uses something: the sooner, the less can be gone. To be called in the copy.
+///
+/// # Errors
+/// [`Error::NoSlot`] when a tree is full, [`Error::Full`] when there is no room for the leases.
+pub fn take_leases_after_fork() -> Result<(), Error> {
+    arenas().try_for_each(|arena| arena.me().map(|_| ()))
+}
+
 /// The only dereference in this crate.
 #[allow(unsafe_code)]
-fn deref(pointer: *mut Arena) -> Option<&'static Arena> {
-    // SAFETY: null, or from `publish`, which stores pointers of leaked boxes only and never takes one back.
+fn deref<T>(pointer: *mut T) -> Option<&'static T> {
+    // SAFETY: null, or from a leaked box that is never taken back: the arenas on the list, and what they have inherited.
     unsafe { pointer.as_ref() }
 }
 
@@ -264,7 +310,11 @@ pub fn close_in_forks(fd: BorrowedFd<'_>) {
 /// atomics and closes a descriptor, as the moment demands.
 extern "C" fn after_fork_in_child() {
     for arena in arenas() {
-        arena.me.store(0, Ordering::Relaxed);
+        // A process that never had a place has nothing but what it inherited itself.
+        let me = arena.me.swap(0, Ordering::Relaxed);
+        if me != 0 {
+            arena.before_fork.store(me, Ordering::Relaxed);
+        }
     }
     REGISTERING.store(0, Ordering::Relaxed);
     let fd = CLOSED_IN_FORKS.swap(-1, Ordering::Relaxed);

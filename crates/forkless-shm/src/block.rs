@@ -1,8 +1,9 @@
 //! Blocks: allocated pieces of the arena.
 //!
-//! Sizes are powers of two from 64 bytes, one free list each (Knuth, *The Art of Computer Programming* 1, 2.5, calls
+//! Sizes are powers of two from 32 bytes, one free list each (Knuth, *The Art of Computer Programming* 1, 2.5, calls
 //! this segregated storage): a free is a push, an allocation a pop, and a page that was never touched costs
-//! nothing, so rounding up costs address space only. Blocks from a page upwards begin on a page.
+//! nothing, so rounding up costs address space only. Blocks from a page upwards begin on a page, blocks of 64 bytes
+//! and more in a cache line of their own.
 //!
 //! ```text
 //! +0  generation (63..32) | state (23..16) | kind (15..8) | class (7..0)
@@ -26,6 +27,8 @@ pub struct Kind {
     /// Releases what the block owns, step by step, each safe against death; returns one more block, 0 for none, to
     /// be freed together with this one. Called by its last holder; may be called again after a holder's death.
     pub drain: Option<Drain>,
+    /// Whether it is an account of one process, in which a copy of that process by user code has no share.
+    pub private: bool,
 }
 
 /// The kind of lease records; belongs to this crate.
@@ -33,8 +36,11 @@ pub(crate) const LEASE: u8 = 255;
 /// Blocks that own nothing and are owned by another block; reached through no handle.
 pub const PLAIN: u8 = 254;
 
-/// The smallest and the largest size class: 64 bytes and 64 GiB.
-const CLASSES: std::ops::RangeInclusive<u8> = 6..=36;
+/// The smallest and the largest size class: 32 bytes and 64 GiB.
+const CLASSES: std::ops::RangeInclusive<u8> = 5..=36;
+/// What offsets of blocks are multiples of.
+pub(crate) const UNIT: usize = 32;
+const CACHE_LINE: usize = 64;
 /// From this class on a block is page-aligned and its payload begins at 64.
 const PAGED: u8 = 12;
 
@@ -65,12 +71,13 @@ const FOR_LEASES: usize = 1 << 20;
 /// See [`Kind::drain`].
 pub type Drain = fn(&'static Arena, Block) -> Result<usize, Error>;
 
-/// A block that somebody keeps alive: an offset into its arena.
+/// A block that somebody keeps alive: its offset into its arena, and beside that, in the bits that are zero in it, its
+/// size class, counted from the smallest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    offset: usize,
-    class: u8,
-}
+pub struct Block(u64);
+
+const CLASS_BITS: u64 = UNIT as u64 - 1;
+const _: () = assert!((*CLASSES.end() - *CLASSES.start()) as u64 <= CLASS_BITS);
 
 /// The name of a block: 20 bytes that travel, and mean nothing once the block is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,37 +113,55 @@ impl FromStr for Handle {
 impl Block {
     /// Of a block header's place, checked.
     pub(crate) fn at(arena: &Arena, offset: usize) -> Result<Self, Error> {
-        if offset < HEAP || !offset.is_multiple_of(64) {
+        if offset < HEAP || !offset.is_multiple_of(UNIT) {
             return Err(Error::Corrupt("a block outside the heap"));
         }
         let class = Header(arena.word(offset)?.load(forkless_sys::atomic::Ordering::Acquire)).class();
         if !CLASSES.contains(&class) || offset + (1 << class) > arena.size() {
             return Err(Error::Corrupt("the size of a block"));
         }
-        Ok(Self { offset, class })
+        Ok(Self::new(offset, class))
+    }
+
+    fn new(offset: usize, class: u8) -> Self {
+        Self(offset as u64 | u64::from(class - CLASSES.start()))
+    }
+
+    /// For private memory; never 0.
+    pub(crate) fn to_word(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Self::to_word`], `None` for 0.
+    pub(crate) fn from_word(word: u64) -> Option<Self> {
+        (word != 0).then_some(Self(word))
+    }
+
+    fn class(self) -> u8 {
+        (self.0 & CLASS_BITS) as u8 + CLASSES.start()
     }
 
     /// Where the header is.
     #[must_use]
     pub fn offset(self) -> usize {
-        self.offset
+        (self.0 & !CLASS_BITS) as usize
     }
 
     /// Where the payload begins.
     #[must_use]
     pub fn payload(self) -> usize {
-        self.offset + payload_at(self.class)
+        self.offset() + payload_at(self.class())
     }
 
     /// Bytes from this header to the next.
     pub(crate) fn size(self) -> usize {
-        1 << self.class
+        1 << self.class()
     }
 
     /// Bytes of payload there is room for.
     #[must_use]
     pub fn capacity(self) -> usize {
-        (1 << self.class) - payload_at(self.class)
+        self.size() - payload_at(self.class())
     }
 }
 
@@ -209,7 +234,7 @@ impl Transaction {
         };
         self.set(offset, Header::new(generation, LIVE, kind, class).0)?;
         self.set(offset + 8, 0)?;
-        Ok(Block { offset, class })
+        Ok(Block::new(offset, class))
     }
 
     /// Fresh memory at the end of the heap, which may grow up to `limit`.
@@ -218,7 +243,7 @@ impl Transaction {
         if !(HEAP..=self.arena().size()).contains(&fresh) {
             return Err(Error::Corrupt("the end of the heap"));
         }
-        let align = if class < PAGED { 64 } else { forkless_sys::memory::PAGE };
+        let align = if class < PAGED { CACHE_LINE.min(1 << class) } else { forkless_sys::memory::PAGE };
         let offset = fresh.next_multiple_of(align);
         let end = offset + (1 << class);
         if end > limit {
@@ -230,32 +255,32 @@ impl Transaction {
 
     /// Puts a block on its free list. `true`: its pages should go back to the system.
     pub(crate) fn free(&mut self, block: Block) -> Result<bool, Error> {
-        let header = Header(self.get(block.offset)?);
+        let header = Header(self.get(block.offset())?);
         if !matches!(header.state(), LIVE | DYING) {
             return Err(Error::Corrupt("a block freed twice"));
         }
-        let head = header::FREE + 8 * usize::from(block.class);
+        let head = header::FREE + 8 * usize::from(block.class());
         let next = self.get(head)?;
-        self.set(block.offset + 8, next)?;
-        self.set(head, block.offset as u64)?;
+        self.set(block.offset() + 8, next)?;
+        self.set(head, block.offset() as u64)?;
         let mut state = FREE;
-        if block.class >= WARM_CLASS {
-            let warm = self.get(header::WARM)?.saturating_add(1 << block.class);
+        if block.class() >= WARM_CLASS {
+            let warm = self.get(header::WARM)?.saturating_add(1 << block.class());
             if warm > WARM_LIMIT {
                 state = COLD;
             } else {
                 self.set(header::WARM, warm)?;
             }
         }
-        self.set(block.offset, header.with_state(state).0)?;
+        self.set(block.offset(), header.with_state(state).0)?;
         Ok(state == COLD)
     }
 
     /// Changes the number of leases on a block; returns the new one.
     pub(crate) fn count_leases(&mut self, block: Block, by: i64) -> Result<u64, Error> {
-        let count = self.get(block.offset + 8)?;
+        let count = self.get(block.offset() + 8)?;
         let count = count.checked_add_signed(by).ok_or(Error::Corrupt("the number of leases"))?;
-        self.set(block.offset + 8, count)?;
+        self.set(block.offset() + 8, count)?;
         Ok(count)
     }
 
@@ -263,7 +288,7 @@ impl Transaction {
     pub(crate) fn find(&self, handle: Handle, kind: u8) -> Result<Block, Error> {
         const GONE: Error = Error::Stale("the object no longer exists: its last holder has let it go");
         let offset = handle.offset as usize;
-        if offset < HEAP || offset >= self.get(header::FRESH)? as usize || !offset.is_multiple_of(64) {
+        if offset < HEAP || offset >= self.get(header::FRESH)? as usize || !offset.is_multiple_of(UNIT) {
             return Err(GONE);
         }
         let header = Header(self.get(offset)?);
@@ -278,22 +303,26 @@ impl Transaction {
 
     /// From now on the block cannot be opened.
     pub(crate) fn set_dying(&mut self, block: Block) -> Result<(), Error> {
-        let header = Header(self.get(block.offset)?);
-        self.set(block.offset, header.with_state(DYING).0)
+        let header = Header(self.get(block.offset())?);
+        self.set(block.offset(), header.with_state(DYING).0)
     }
 
     /// Gives a plain block its own kind.
     pub(crate) fn set_kind(&mut self, block: Block, kind: u8) -> Result<(), Error> {
-        let header = Header(self.get(block.offset)?);
-        self.set(block.offset, header.with_kind(kind).0)
+        let header = Header(self.get(block.offset())?);
+        self.set(block.offset(), header.with_kind(kind).0)
     }
 
     pub(crate) fn kind_of(&self, block: Block) -> Result<u8, Error> {
-        Ok(Header(self.get(block.offset)?).kind())
+        Ok(Header(self.get(block.offset())?).kind())
+    }
+
+    pub(crate) fn generation_of(&self, block: Block) -> Result<u32, Error> {
+        Ok(Header(self.get(block.offset())?).generation())
     }
 
     pub(crate) fn state_of(&self, block: Block) -> Result<State, Error> {
-        match Header(self.get(block.offset)?).state() {
+        match Header(self.get(block.offset())?).state() {
             FREE | COLD => Ok(State::Free),
             LIVE => Ok(State::Live),
             DYING => Ok(State::Dying),
@@ -309,7 +338,7 @@ impl Transaction {
             while at != 0 {
                 let block = Block::at(self.arena(), at)?;
                 count += 1;
-                if count > most || block.class != class || self.state_of(block)? != State::Free {
+                if count > most || block.class() != class || self.state_of(block)? != State::Free {
                     return Err(Error::Corrupt("a free list"));
                 }
                 at = self.get(at + 8)? as usize;
@@ -338,7 +367,7 @@ impl Arena {
         transaction.commit()?;
         if payload >= 1 << WARM_CLASS && !was_warm {
             // Better an error here than SIGBUS, or the memory killer, in the middle of a copy.
-            self.memory().reserve(block.offset, payload).map_err(Error::system("allocate shared memory"))?;
+            self.memory().reserve(block.offset(), payload).map_err(Error::system("allocate shared memory"))?;
         }
         Ok(lease)
     }
@@ -364,8 +393,8 @@ impl Arena {
     /// # Errors
     /// [`Error::Corrupt`] if its header is outside the arena.
     pub fn handle(&self, block: Block) -> Result<Handle, Error> {
-        let header = Header(self.word(block.offset)?.load(forkless_sys::atomic::Ordering::Acquire));
-        Ok(Handle { arena: self.id(), offset: block.offset as u64, generation: header.generation() })
+        let header = Header(self.word(block.offset())?.load(forkless_sys::atomic::Ordering::Acquire));
+        Ok(Handle { arena: self.id(), offset: block.offset() as u64, generation: header.generation() })
     }
 
     /// A block known to be kept alive by the caller, from its offset; what a record in shared memory says is checked.

@@ -8,7 +8,6 @@ use forkless_sys::crash;
 
 use crate::arena::Arena;
 use crate::layout::slot;
-use crate::lease::record;
 use crate::slot::{End, Owner, Role};
 use crate::txn::Transaction;
 use crate::{Error, Lease};
@@ -39,28 +38,20 @@ impl Arena {
             return Ok(());
         }
         self.settle_claim(&mut transaction, dead)?;
-        let mut before = 0;
-        let mut at = transaction.get(dead.field(slot::LEASES))? as usize;
-        while let Some((node, _)) = transaction.lease_at(at)? {
-            let payload = node.payload();
-            // A damaged list that comes back to itself would have no end.
-            if transaction.get(payload + record::PREVIOUS)? as usize != before {
-                return Err(Error::Corrupt("a list of leases"));
-            }
-            at = transaction.get(payload + record::NEXT)? as usize;
-            let count_at = transaction.get(payload + record::COUNT_AT)? as usize;
-            if count_at == 0 {
-                before = node.offset();
+        let mut next = transaction.first_record(dead)?;
+        while let Some(record) = next {
+            // Before the record may go.
+            next = transaction.record_after(&record)?;
+            if record.count_at == 0 {
                 continue;
             }
-            let guard = transaction.get(payload + record::GUARD)?;
-            let moved = passed(&transaction, count_at, guard as u32)?;
-            let mine = (guard & record::TAKES != 0) == moved;
-            if mine {
-                transaction.set(payload + record::COUNT_AT, 0)?;
-                before = node.offset();
+            let moved = passed(&transaction, record.count_at, record.sequence)?;
+            if record.takes == moved {
+                transaction.clear_guard(&record)?;
             } else {
-                transaction.unlink(dead, node)?;
+                transaction.unlink(dead, record.node)?;
+                // It has another one before it now.
+                next = next.map_or(Ok(None), |next| transaction.record_at(next.node.offset()))?;
             }
             transaction.flush()?;
         }
@@ -106,8 +97,11 @@ impl Arena {
         Ok(())
     }
 
-    /// Guests come and go without anybody who reaps them: each cleans up after those before it.
-    pub(crate) fn clean_up_after_guests(&'static self) -> Result<(), Error> {
+    /// Guests come and go without anybody who reaps them: each cleans up after those before it, and so may others.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn clean_up_after_guests(&'static self) -> Result<(), Error> {
         for guest in self.processes() {
             // Also those that died before they lived, or whose cleaner died.
             let gone = self.is_dead(guest.owner) || self.is_ended(guest.owner);
@@ -126,9 +120,9 @@ impl Arena {
             // Another cleaner was faster, and the slot and its list may belong to a new process.
             return Ok(None);
         }
-        let Some((node, target)) = transaction.first_lease(dead)? else { return Ok(None) };
-        transaction.unlink(dead, node)?;
-        let lease = transaction.lease_uncounted(me, target)?;
+        let Some(record) = transaction.first_record(dead)? else { return Ok(None) };
+        transaction.unlink(dead, record.node)?;
+        let lease = transaction.lease_uncounted(me, record.target)?;
         transaction.commit()?;
         Ok(Some(lease))
     }

@@ -9,9 +9,8 @@ use forkless_sys::memory::PAGE;
 
 use crate::Error;
 use crate::arena::Arena;
-use crate::block::{LEASE, State};
+use crate::block::{LEASE, State, UNIT};
 use crate::layout::{HEAP, SLOTS, SLOTS_AT, header, slot};
-use crate::lease::record;
 use crate::txn::Transaction;
 
 /// The heap at one moment.
@@ -29,9 +28,6 @@ pub struct Statistics {
     pub bytes_used: usize,
 }
 
-/// The alignment of blocks, and so of gaps between them.
-const STEP: usize = 64;
-
 impl Arena {
     /// Counts what is in the heap and checks that all of it fits together. Under the allocator's lock, and it visits
     /// every block there has ever been: not for busy moments.
@@ -47,7 +43,7 @@ impl Arena {
         let fresh = transaction.get(header::FRESH)? as usize;
         while at < fresh {
             if transaction.get(at)? == 0 {
-                at += STEP;
+                at += UNIT;
                 if at - last_end > PAGE {
                     // Going on would also touch, and so allocate, memory that is not used.
                     return Err(Error::Corrupt("a gap in the heap"));
@@ -88,20 +84,19 @@ impl Transaction {
         let mut count = 0;
         let used = self.get(header::SLOTS_USED)? as usize;
         for index in 0..used.min(SLOTS) {
-            let mut before = 0;
-            let mut at = self.get(SLOTS_AT + index * slot::SIZE + slot::LEASES)? as usize;
-            while let Some((node, target)) = self.lease_at(at)? {
+            let mut next = self.record_at(self.get(SLOTS_AT + index * slot::SIZE + slot::LEASES)? as usize)?;
+            while let Some(record) = next {
                 count += 1;
-                if count > most || self.get(node.payload() + record::PREVIOUS)? as usize != before {
+                if count > most {
                     return Err(Error::Corrupt("a list of leases"));
                 }
-                let on_target = leases_on.get_mut(&target.offset()).ok_or(Error::Corrupt("a lease on a free block"))?;
+                let on_target = leases_on.get_mut(&record.target.offset());
+                let on_target = on_target.ok_or(Error::Corrupt("a lease on a free block"))?;
                 // With a guard, the target may be somebody else's already or still.
-                if self.get(node.payload() + record::COUNT_AT)? == 0 {
+                if record.count_at == 0 {
                     *on_target = on_target.checked_sub(1).ok_or(Error::Corrupt("more leases than are counted"))?;
                 }
-                before = at;
-                at = self.get(node.payload() + record::NEXT)? as usize;
+                next = self.record_after(&record)?;
             }
         }
         Ok(count)

@@ -305,10 +305,10 @@ impl Barrier {
     }
 
     fn u32(&self, field: usize) -> Result<&'static AtomicU32, Error> {
-        self.lease.arena().map().u32(self.lease.block().payload() + field).ok_or(Error::Corrupt("a barrier"))
+        self.lease.arena().map().u32(self.lease.payload()? + field).ok_or(Error::Corrupt("a barrier"))
     }
 
     fn ends(&self) -> Result<&AtomicU64, Error> {
-        self.lease.arena().map().u64(self.lease.block().payload() + ENDS).ok_or(Error::Corrupt("a barrier"))
+        self.lease.arena().map().u64(self.lease.payload()? + ENDS).ok_or(Error::Corrupt("a barrier"))
     }
 }

@@ -51,7 +51,7 @@ const WAITING: u32 = 1;
 const NOTIFIED: u32 = 2;
 
 /// How condition variables are taken apart: they let go their further tables.
-pub(crate) const KIND: Kind = Kind { id: Condvar::KIND, drain: Some(drain) };
+pub(crate) const KIND: Kind = Kind { id: Condvar::KIND, drain: Some(drain), private: false };
 
 /// Lets processes that hold a lock wait until another one tells them that something has changed.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Condvar {
             }
         };
         point("condition.claimed");
-        let tickets = self.u64(self.lease.block().payload() + TICKETS)?;
+        let tickets = self.u64(self.lease.payload()? + TICKETS)?;
         self.u64(at + entry::TICKET)?.store(tickets.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         // Release: the ticket is there before the state says so.
         self.u32(at + entry::STATE)?.store(WAITING, Ordering::Release);
@@ -175,7 +175,7 @@ impl Condvar {
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn notify(&self, count: usize) -> Result<usize, Error> {
         let mut waiting = Vec::new();
-        for at in self.entries() {
+        for at in self.entries()? {
             let at = at?;
             if self.u32(at + entry::STATE)?.load(Ordering::Acquire) == WAITING && !self.is_dead(at)? {
                 waiting.push((self.u64(at + entry::TICKET)?.load(Ordering::Relaxed), at));
@@ -203,7 +203,7 @@ impl Condvar {
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn waiting(&self) -> Result<usize, Error> {
         let mut count = 0;
-        for at in self.entries() {
+        for at in self.entries()? {
             let at = at?;
             let waits = self.u32(at + entry::STATE)?.load(Ordering::Acquire) == WAITING;
             count += usize::from(waits && !self.is_dead(at)?);
@@ -213,7 +213,7 @@ impl Condvar {
 
     /// A free entry, now of this process.
     fn claim(&self, me: Owner) -> Result<Option<usize>, Error> {
-        for at in self.entries() {
+        for at in self.entries()? {
             let at = at?;
             let owner = self.u32(at + entry::OWNER)?;
             if owner.compare_exchange(0, me.word(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
@@ -225,7 +225,7 @@ impl Condvar {
 
     /// Frees the entries of dead waiters that were not notified.
     fn sweep(&self) -> Result<(), Error> {
-        for at in self.entries() {
+        for at in self.entries()? {
             let at = at?;
             if self.u32(at + entry::STATE)?.load(Ordering::Acquire) != NOTIFIED && self.is_dead(at)? {
                 self.free(at)?;
@@ -236,7 +236,7 @@ impl Condvar {
 
     /// The entry of a waiter that died notified.
     fn orphan(&self) -> Result<Option<usize>, Error> {
-        for at in self.entries() {
+        for at in self.entries()? {
             let at = at?;
             if self.u32(at + entry::STATE)?.load(Ordering::Acquire) == NOTIFIED && self.is_dead(at)? {
                 return Ok(Some(at));
@@ -269,7 +269,7 @@ impl Condvar {
     fn extend(&self) -> Result<(), Error> {
         let arena = self.lease.arena();
         for (index, entries) in MORE_ENTRIES.into_iter().enumerate() {
-            let link = self.lease.block().payload() + MORE + 8 * index;
+            let link = self.lease.payload()? + MORE + 8 * index;
             if self.u64(link)?.load(Ordering::Acquire) != 0 {
                 continue;
             }
@@ -283,8 +283,8 @@ impl Condvar {
     }
 
     /// Where the entries are.
-    fn entries(&self) -> impl Iterator<Item = Result<usize, Error>> {
-        let at = self.lease.block().payload();
+    fn entries(&self) -> Result<impl Iterator<Item = Result<usize, Error>>, Error> {
+        let at = self.lease.payload()?;
         let first = (0..FIRST_ENTRIES).map(move |index| Ok(at + ENTRIES + index * entry::SIZE));
         let more = MORE_ENTRIES.into_iter().enumerate().flat_map(move |(index, entries)| {
             let table = self.table(at + MORE + 8 * index);
@@ -296,7 +296,7 @@ impl Condvar {
                 table.into_iter().flat_map(move |table| (0..entries).map(move |n| Ok(table + n * entry::SIZE)));
             failed.into_iter().chain(entries)
         });
-        first.chain(more)
+        Ok(first.chain(more))
     }
 
     /// Where the entries of a further table begin.

@@ -32,7 +32,8 @@ pub struct Ticket(u32);
 impl Event {
     /// The kind of its block.
     pub const KIND: u8 = 2;
-    const SIZE: usize = 16;
+    /// More than its word, so that it has a cache line of its own.
+    const SIZE: usize = 40;
 
     /// A new event, not set.
     ///
@@ -61,7 +62,7 @@ impl Event {
     }
 
     fn word(&self) -> Result<&AtomicU32, Error> {
-        self.lease.arena().map().u32(self.lease.block().payload()).ok_or(Error::Corrupt("an event"))
+        self.lease.arena().map().u32(self.lease.payload()?).ok_or(Error::Corrupt("an event"))
     }
 
     /// Whether it is set.

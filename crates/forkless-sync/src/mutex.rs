@@ -48,7 +48,7 @@ impl Mutex {
             return Err(Error::Corrupt("a new mutex"));
         }
         let mutex = Self { lease };
-        mutex.note().set_origin(origin)?;
+        mutex.note()?.set_origin(origin)?;
         Ok(mutex)
     }
 
@@ -67,12 +67,12 @@ impl Mutex {
     }
 
     fn word(&self) -> Result<&AtomicU32, Error> {
-        self.lease.arena().map().u32(self.lease.block().payload() + WORD).ok_or(Error::Corrupt("a mutex"))
+        self.lease.arena().map().u32(self.lease.payload()? + WORD).ok_or(Error::Corrupt("a mutex"))
     }
 
-    fn note(&self) -> Note {
-        let at = self.lease.block().payload();
-        Note { arena: self.lease.arena(), since: at + SINCE, origin: (at + ORIGIN, ORIGIN_SIZE) }
+    fn note(&self) -> Result<Note, Error> {
+        let at = self.lease.payload()?;
+        Ok(Note { arena: self.lease.arena(), since: at + SINCE, origin: (at + ORIGIN, ORIGIN_SIZE) })
     }
 
     /// Takes it if that needs no waiting.
@@ -99,7 +99,7 @@ impl Mutex {
 
     /// From the dead it is taken with their note, for whoever tells of the death.
     fn mark_if(&self, clean: bool) -> Result<(), Error> {
-        if clean { self.note().mark() } else { Ok(()) }
+        if clean { self.note()?.mark() } else { Ok(()) }
     }
 
     /// How long ago it was last taken from nobody, to a few hundredths of a second: asked by who took it from the dead,
@@ -108,7 +108,7 @@ impl Mutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn held_for(&self) -> Result<Duration, Error> {
-        self.note().held_for()
+        self.note()?.held_for()
     }
 
     /// Notes that it is held from now on: done by who took it from the dead, once the time of those is known.
@@ -116,13 +116,13 @@ impl Mutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn mark(&self) -> Result<(), Error> {
-        self.note().mark()
+        self.note()?.mark()
     }
 
     /// Where it was made; empty if its maker did not say.
     #[must_use]
     pub fn origin(&self) -> String {
-        self.note().origin()
+        self.note().map_or_else(|_| String::new(), Note::origin)
     }
 
     /// Waits for it until the deadline; `None` if that passed. The wait ends within 100 ms of the owner's death.

@@ -57,7 +57,7 @@ impl ReentrantMutex {
             return Err(Error::Corrupt("a new mutex"));
         }
         let mutex = Self { lease };
-        mutex.note().set_origin(origin)?;
+        mutex.note()?.set_origin(origin)?;
         Ok(mutex)
     }
 
@@ -84,16 +84,16 @@ impl ReentrantMutex {
     }
 
     fn u32(&self, field: usize) -> Result<&AtomicU32, Error> {
-        self.lease.arena().map().u32(self.lease.block().payload() + field).ok_or(Error::Corrupt("a mutex"))
+        self.lease.arena().map().u32(self.lease.payload()? + field).ok_or(Error::Corrupt("a mutex"))
     }
 
     fn thread(&self) -> Result<&AtomicU64, Error> {
-        self.lease.arena().map().u64(self.lease.block().payload() + THREAD).ok_or(Error::Corrupt("a mutex"))
+        self.lease.arena().map().u64(self.lease.payload()? + THREAD).ok_or(Error::Corrupt("a mutex"))
     }
 
-    fn note(&self) -> Note {
-        let at = self.lease.block().payload();
-        Note { arena: self.lease.arena(), since: at + SINCE, origin: (at + ORIGIN, ORIGIN_SIZE) }
+    fn note(&self) -> Result<Note, Error> {
+        let at = self.lease.payload()?;
+        Ok(Note { arena: self.lease.arena(), since: at + SINCE, origin: (at + ORIGIN, ORIGIN_SIZE) })
     }
 
     fn here(&self) -> Result<u64, Error> {
@@ -152,7 +152,7 @@ impl ReentrantMutex {
         self.u32(COUNT)?.store(1, Ordering::Relaxed);
         self.thread()?.store(self.here()?, Ordering::Relaxed);
         if acquired == Acquired::Clean {
-            self.note().mark()?;
+            self.note()?.mark()?;
         }
         point("reentrant.named");
         Ok(acquired)
@@ -225,7 +225,7 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn held_for(&self) -> Result<Duration, Error> {
-        self.note().held_for()
+        self.note()?.held_for()
     }
 
     /// Notes that it is held from now on: done by who took it from the dead, once the time of those is known.
@@ -233,12 +233,12 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn mark(&self) -> Result<(), Error> {
-        self.note().mark()
+        self.note()?.mark()
     }
 
     /// Where it was made; empty if its maker did not say.
     #[must_use]
     pub fn origin(&self) -> String {
-        self.note().origin()
+        self.note().map_or_else(|_| String::new(), Note::origin)
     }
 }

@@ -60,7 +60,7 @@ mod hold {
 }
 
 /// How holds are taken apart: they give back what they count.
-pub(crate) const HOLD: Kind = Kind { id: hold::KIND, drain: Some(drain) };
+pub(crate) const HOLD: Kind = Kind { id: hold::KIND, drain: Some(drain), private: true };
 
 /// Counts tokens in shared memory: acquiring takes one and waits for it, releasing adds one.
 #[derive(Debug)]
@@ -121,8 +121,8 @@ impl Semaphore {
         &self.lease
     }
 
-    fn words(&self) -> Words {
-        Words { arena: self.lease.arena(), at: self.lease.block().payload() }
+    fn words(&self) -> Result<Words, Error> {
+        Ok(Words { arena: self.lease.arena(), at: self.lease.payload()? })
     }
 
     /// Tokens there are now.
@@ -130,7 +130,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn value(&self) -> Result<u32, Error> {
-        Ok(self.words().u64(WORD)?.load(Ordering::Relaxed) as u32 & !WAITERS)
+        Ok(self.words()?.u64(WORD)?.load(Ordering::Relaxed) as u32 & !WAITERS)
     }
 
     /// The most tokens there may be.
@@ -138,7 +138,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn max(&self) -> Result<u32, Error> {
-        Ok(self.words().u32(MAX)?.load(Ordering::Relaxed))
+        Ok(self.words()?.u32(MAX)?.load(Ordering::Relaxed))
     }
 
     /// Takes a token if there is one.
@@ -146,7 +146,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn try_acquire(&self) -> Result<bool, Error> {
-        Ok(self.words().take(None, 0)?.is_some())
+        Ok(self.words()?.take(None, 0)?.is_some())
     }
 
     /// Tries for a token, sleeping at most `bound` (and at most 50 ms).
@@ -154,7 +154,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
-        self.words().take_within(None, bound)
+        self.words()?.take_within(None, bound)
     }
 
     /// Waits for a token until the deadline; whether it came.
@@ -170,7 +170,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn release(&self) -> Result<Released, Error> {
-        let given = self.words().give(None, |_| 1)?;
+        let given = self.words()?.give(None, |_| 1)?;
         Ok(if given { Released::Released } else { Released::TooMany })
     }
 
@@ -179,7 +179,7 @@ impl Semaphore {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn try_hold(&self) -> Result<bool, Error> {
-        Ok(self.words().take(self.hold_at()?, 0)?.is_some())
+        Ok(self.words()?.take(self.hold_at()?, 0)?.is_some())
     }
 
     /// As [`Self::acquire_within`], for a token that comes back if this process dies.
@@ -187,7 +187,7 @@ impl Semaphore {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn hold_within(&self, bound: Duration) -> Result<Attempt, Error> {
-        self.words().take_within(self.hold_at()?, bound)
+        self.words()?.take_within(self.hold_at()?, bound)
     }
 
     /// As [`Self::acquire`], for a token that comes back if this process dies.
@@ -203,7 +203,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn release_held(&self) -> Result<Released, Error> {
-        let given = self.words().give(self.hold_at()?, |_| 1)?;
+        let given = self.words()?.give(self.hold_at()?, |_| 1)?;
         Ok(if given { Released::Released } else { Released::TooMany })
     }
 

@@ -185,6 +185,21 @@ pub fn reap(pid: u32) -> Option<Option<ExitStatus>> {
     }
 }
 
+/// Forks the process ([`fork(2)`]): the child's id, or 0 in the child.
+///
+/// # Errors
+/// `EAGAIN` or `ENOMEM` when the system is out of processes or memory.
+///
+/// # Safety
+/// This process has one thread, or the child does nothing that is not async-signal-safe.
+///
+/// [`fork(2)`]: https://man7.org/linux/man-pages/man2/fork.2.html
+pub unsafe fn fork() -> Result<u32, Errno> {
+    // SAFETY: by contract.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 { Err(last_error()) } else { Ok(pid.unsigned_abs()) }
+}
+
 /// Reaps a child of the caller that is about to end.
 pub fn await_end(pid: u32) {
     while let Ok(pid) = to_pid(pid)

@@ -36,7 +36,7 @@ use forkless_sys::process::ExitStatus;
 pub use board::Board;
 pub use child::Child;
 pub use random::Random;
-pub use role::{Role, Scene, enter, handle};
+pub use role::{Copy, Role, Scene, enter, handle};
 
 /// How long anything may take before it counts as hanging: far longer than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 
 use forkless_shm::{Arena, Handle, Kind, Lease, Owner};
-use forkless_sys::process::{exit_now, inherited};
+use forkless_sys::process::{self, ExitStatus, exit_now, inherited};
 use forkless_sys::{AsFd, OwnedFd, crash, orphan};
 
 use crate::Board;
@@ -84,6 +84,43 @@ impl Scene {
 pub fn handle(lease: &Lease) -> String {
     let Handle { arena, offset, generation } = lease.handle().expect("a live lease has a handle");
     format!("{arena} {offset} {generation}")
+}
+
+/// A copy of this process, made as user code may do it, with a fork.
+#[derive(Debug)]
+#[must_use]
+pub struct Copy {
+    pid: u32,
+}
+
+impl Copy {
+    /// The copy plays `part` and exits. In a role only, which has one thread, so that the copy may do anything.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    #[allow(unsafe_code)]
+    pub fn make(part: impl FnOnce()) -> Self {
+        // SAFETY: roles are played before `main`, by a process with one thread.
+        let pid = unsafe { process::fork() }.expect("the system has processes left");
+        if pid == 0 {
+            let played = catch_unwind(AssertUnwindSafe(part));
+            exit_now(if played.is_ok() { 0 } else { PANICKED });
+        }
+        Self { pid }
+    }
+
+    /// How it ended.
+    ///
+    /// # Panics
+    /// If somebody else reaps it.
+    pub fn finish(self) -> ExitStatus {
+        loop {
+            if let Some(status) = process::reap(self.pid) {
+                return status.expect("nobody else reaps it");
+            }
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Has a function, `fn()`, called before `main` in every process that runs the test program.

@@ -8,8 +8,13 @@ use forkless_shm::{Arena, Error, Kind, Lease};
 /// A block whose first word is the offset of the block it owns, or zero.
 pub const WRAPPER: u8 = 1;
 
+/// A block that is an account of one process.
+#[allow(dead_code)] // not every test has one
+pub const PRIVATE: u8 = 2;
+
 /// What the arenas of these tests are made with.
-pub static KINDS: &[Kind] = &[Kind { id: WRAPPER, drain: Some(unwrap) }];
+pub static KINDS: &[Kind] =
+    &[Kind { id: WRAPPER, drain: Some(unwrap), private: false }, Kind { id: PRIVATE, drain: None, private: true }];
 
 /// A new block that keeps what `content` keeps alive.
 pub fn wrap(arena: &'static Arena, content: Lease) -> Lease {
