@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.context
 import os
 import pickle
 from collections.abc import Iterator
@@ -11,8 +12,7 @@ from typing import Any
 import forkless
 import jobs
 import pytest
-from forkless import context as contexts
-from forkless import process
+from forkless import _cpus, process
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -98,6 +98,21 @@ def test_a_context_offers_what_the_package_offers(method: str) -> None:
     assert method in repr(context)
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_context_is_one_for_libraries_that_check(method: str) -> None:
+    """As torch's DataLoader does with `multiprocessing_context`."""
+    context = forkless.get_context(method)
+    assert isinstance(context, multiprocessing.context.BaseContext)
+    assert type(context).__name__.lower() == f"{method}context"
+    assert context.Process.__name__.lower() == f"{method}process"
+    assert context.ProcessError is forkless.ProcessError
+    # What is not there is no object of the standard library by mistake.
+    for name in ("Manager", "Pipe", "JoinableQueue", "SimpleQueue", "get_logger"):
+        assert not hasattr(context, name)
+    with pytest.raises(AttributeError, match="forkless has no Manager yet"):
+        context.Manager()
+
+
 def test_objects_of_one_context_work_under_every_other() -> None:
     for maker in map(forkless.get_context, ("forkserver", "spawn")):
         for user in map(forkless.get_context, ("forkserver", "spawn")):
@@ -153,11 +168,11 @@ def groups(tmp_path: Path, path: str, quotas: dict[str, str]) -> tuple[str, str]
 def test_quotas_of_every_level_rounded_up(
     tmp_path: Path, path: str, quotas: dict[str, str], expected: list[int]
 ) -> None:
-    assert contexts._quotas(*groups(tmp_path, path, quotas)) == expected
+    assert _cpus._quotas(*groups(tmp_path, path, quotas)) == expected
 
 
 def test_no_control_groups_at_all() -> None:
-    assert contexts._quotas("/nowhere", "/nowhere/table") == []
+    assert _cpus._quotas("/nowhere", "/nowhere/table") == []
 
 
 def test_cpu_count_follows_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +189,7 @@ def test_cpu_count_follows_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_least_of_all_limits_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORKLESS_CPU_COUNT", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
-    monkeypatch.setattr(contexts, "_quotas", lambda: [6, 3])
+    monkeypatch.setattr(_cpus, "_quotas", lambda: [6, 3])
     assert forkless.cpu_count() == 3
 
 

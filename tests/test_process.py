@@ -15,25 +15,25 @@ import cloudpickle
 import forkless
 import jobs
 import pytest
-from forkless.context import Context
+from forkless.context import BaseContext
 from support import Program, run_program
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(params=["forkserver", "spawn"])
-def context(request: pytest.FixtureRequest) -> Context:
+def context(request: pytest.FixtureRequest) -> BaseContext:
     return forkless.get_context(request.param)
 
 
-def run(context: Context, target: Any, *args: Any) -> forkless.Process:
+def run(context: BaseContext, target: Any, *args: Any) -> forkless.Process:
     process = context.Process(target=target, args=args)
     process.start()
     process.join(30)
     return process
 
 
-def run_and_get(context: Context, target: Any, *args: Any) -> Any:
+def run_and_get(context: BaseContext, target: Any, *args: Any) -> Any:
     """Runs a target that takes a queue first, and returns what it puts there."""
     queue: forkless.Queue[Any] = forkless.Queue()
     process = run(context, target, queue, *args)
@@ -44,7 +44,7 @@ def run_and_get(context: Context, target: Any, *args: Any) -> Any:
 # --- a life ---
 
 
-def test_a_life(context: Context) -> None:
+def test_a_life(context: BaseContext) -> None:
     go = context.Event()
     process = context.Process(target=jobs.wait_for, args=(go,))
     assert [process.pid, process.exitcode, process.is_alive()] == [None, None, False]
@@ -83,11 +83,11 @@ def test_a_life(context: Context) -> None:
         (jobs.die, signal.SIGRTMIN, -signal.SIGRTMIN),
     ],
 )
-def test_exit_codes_are_exact(context: Context, target: Any, argument: Any, expected: int) -> None:
+def test_exit_codes_are_exact(context: BaseContext, target: Any, argument: Any, expected: int) -> None:
     assert run(context, target, argument).exitcode == expected
 
 
-def test_terminate_and_kill(context: Context) -> None:
+def test_terminate_and_kill(context: BaseContext) -> None:
     ready = context.Event()
     for end, number in (("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)):
         process = context.Process(target=jobs.set_and_hang, args=(ready,))
@@ -100,7 +100,7 @@ def test_terminate_and_kill(context: Context) -> None:
         ready.clear()
 
 
-def start_stubborn(context: Context) -> forkless.Process:
+def start_stubborn(context: BaseContext) -> forkless.Process:
     ready = context.Event()
     process = context.Process(target=jobs.stubborn, args=(ready,))
     process.start()
@@ -108,7 +108,7 @@ def start_stubborn(context: Context) -> forkless.Process:
     return process
 
 
-def test_terminate_with_a_grace_kills_what_does_not_end(context: Context) -> None:
+def test_terminate_with_a_grace_kills_what_does_not_end(context: BaseContext) -> None:
     process = start_stubborn(context)
     process.terminate(grace=1000)
     process.terminate(grace=0.05)
@@ -119,7 +119,7 @@ def test_terminate_with_a_grace_kills_what_does_not_end(context: Context) -> Non
     process.terminate(grace=0)  # nothing left to do
 
 
-def test_terminate_with_a_grace_is_sigterm_first(context: Context) -> None:
+def test_terminate_with_a_grace_is_sigterm_first(context: BaseContext) -> None:
     ready = context.Event()
     process = context.Process(target=jobs.set_and_hang, args=(ready,))
     process.start()
@@ -129,7 +129,7 @@ def test_terminate_with_a_grace_is_sigterm_first(context: Context) -> None:
     assert process.exitcode == -signal.SIGTERM
 
 
-def test_terminate_alone_kills_nobody(context: Context) -> None:
+def test_terminate_alone_kills_nobody(context: BaseContext) -> None:
     asked = context.Event()
 
     def target() -> None:
@@ -184,7 +184,7 @@ assert process.pid not in [pid for pid, _, _ in _forkless.processes()]
     run_program(source).check()
 
 
-def test_a_lambda_and_a_closure(context: Context) -> None:
+def test_a_lambda_and_a_closure(context: BaseContext) -> None:
     queue: forkless.Queue[int] = forkless.Queue()
     offset = 40
 
@@ -196,7 +196,7 @@ def test_a_lambda_and_a_closure(context: Context) -> None:
     assert [queue.get(timeout=5), queue.get(timeout=5)] == [42, 40]
 
 
-def test_a_subclass_with_run(context: Context) -> None:
+def test_a_subclass_with_run(context: BaseContext) -> None:
     queue: forkless.Queue[str] = forkless.Queue()
 
     class Greeter(context.Process):  # type: ignore[name-defined,misc]
@@ -257,7 +257,7 @@ def test_closing_a_running_process_is_refused() -> None:
     process.close()
 
 
-def test_an_argument_that_cannot_be_sent_raises_in_start(context: Context) -> None:
+def test_an_argument_that_cannot_be_sent_raises_in_start(context: BaseContext) -> None:
     process = context.Process(target=jobs.double, args=({"key": [threading.Lock()]},))
     with pytest.raises((TypeError, pickle.PicklingError), match="key"):
         process.start()
@@ -268,7 +268,7 @@ def test_an_argument_that_cannot_be_sent_raises_in_start(context: Context) -> No
 # --- what a child finds ---
 
 
-def test_relatives(context: Context) -> None:
+def test_relatives(context: BaseContext) -> None:
     queue: forkless.Queue[Any] = forkless.Queue()
     process = context.Process(target=jobs.relatives, args=(queue,), name="me")
     process.start()
@@ -291,7 +291,7 @@ def test_names_and_daemons() -> None:
         first.name = 1  # type: ignore[assignment]
 
 
-def test_a_child_has_its_parents_authentication_key(context: Context) -> None:
+def test_a_child_has_its_parents_authentication_key(context: BaseContext) -> None:
     queue: forkless.Queue[bytes] = forkless.Queue()
     process = context.Process(target=lambda: queue.put(bytes(forkless.current_process().authkey)))
     assert process.authkey == forkless.current_process().authkey
@@ -304,7 +304,7 @@ def test_a_child_has_its_parents_authentication_key(context: Context) -> None:
         pickle.dumps(process.authkey)
 
 
-def test_a_repr_tells_the_state(context: Context) -> None:
+def test_a_repr_tells_the_state(context: BaseContext) -> None:
     process = run(context, jobs.die, signal.SIGKILL)
     assert f"pid={process.pid}" in repr(process)
     assert "stopped exitcode=-SIGKILL" in repr(process)
@@ -322,7 +322,7 @@ def test_active_children() -> None:
     assert process not in forkless.active_children()
 
 
-def test_surroundings(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surroundings(context: BaseContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FORKLESS_JOB", "ünïcode")
     monkeypatch.delenv("HOME", raising=False)
@@ -391,13 +391,13 @@ print("the same", end="")
     assert run_program(source, timeout=60).check() == "the same"
 
 
-def test_threads_and_exit_handlers_run_to_their_end(context: Context) -> None:
+def test_threads_and_exit_handlers_run_to_their_end(context: BaseContext) -> None:
     queue: forkless.Queue[str] = forkless.Queue()
     assert run(context, jobs.thread_and_exit_handler, queue).exitcode == 0
     assert [queue.get(timeout=5), queue.get(timeout=5)] == ["thread", "exit handler"]
 
 
-def test_a_daemon_may_have_children(context: Context) -> None:
+def test_a_daemon_may_have_children(context: BaseContext) -> None:
     queue: forkless.Queue[int] = forkless.Queue()
     process = context.Process(target=jobs.grandparent, args=(queue,), daemon=True)
     process.start()
@@ -414,7 +414,7 @@ def test_random_numbers_differ_between_children() -> None:
     assert queue.get(timeout=5) != queue.get(timeout=5)
 
 
-def test_starting_from_a_thread(context: Context) -> None:
+def test_starting_from_a_thread(context: BaseContext) -> None:
     codes: list[int | None] = []
     thread = threading.Thread(target=lambda: codes.append(run(context, jobs.exit_with, 4).exitcode))
     thread.start()

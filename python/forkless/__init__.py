@@ -13,6 +13,7 @@ Example:
 # Not from `typing`, which would be most of the cost of importing this package; type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._cpus import cpu_count
     from ._forkless import (
         Barrier,
         BoundedSemaphore,
@@ -24,17 +25,15 @@ if TYPE_CHECKING:
         SharedBuffer,
     )
     from ._memory import memory_report
-    from ._share import share
-    from .context import (
-        cpu_count,
+    from ._methods import (
         freeze_support,
         get_all_start_methods,
-        get_context,
         get_start_method,
-        set_executable,
-        set_forkserver_preload,
         set_start_method,
     )
+    from ._programs import set_executable, set_forkserver_preload
+    from ._share import share
+    from .context import get_context
     from .exceptions import (
         AuthenticationError,
         BrokenPool,
@@ -104,6 +103,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "_cpus": ("cpu_count",),
     "_forkless": (
         "Barrier",
         "BoundedSemaphore",
@@ -116,16 +116,14 @@ _HOMES = {
     ),
     "_memory": ("memory_report",),
     "_share": ("share",),
-    "context": (
-        "cpu_count",
+    "_methods": (
         "freeze_support",
         "get_all_start_methods",
-        "get_context",
         "get_start_method",
-        "set_executable",
-        "set_forkserver_preload",
         "set_start_method",
     ),
+    "_programs": ("set_executable", "set_forkserver_preload"),
+    "context": ("get_context",),
     "exceptions": (
         "AuthenticationError",
         "BrokenPool",

@@ -3,15 +3,32 @@
 There are two ways, with the same semantics: `forkserver` (the default; a template forks the child, which
 takes microseconds) and `spawn` (a fresh interpreter). Objects belong to no context: any of them works in any
 child.
+
+The contexts are subclasses of the standard library's `BaseContext`, for libraries that check for it.
 """
 
+# What they make are objects of forkless: alike, but not of the types that the base class promises.
+# mypy: disable-error-code="override"
+
+import multiprocessing.context as _standard
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from . import process
+from . import _programs, exceptions, process
+from ._cpus import cpu_count
+from ._methods import (
+    check,
+    freeze_support,
+    get_all_start_methods,
+    get_start_method,
+    set_start_method,
+)
 from ._programs import set_executable, set_forkserver_preload
 from .process import (
+    ForkServerProcess,
+    Process,
+    SpawnProcess,
     active_children,
     current_process,
     parent_process,
@@ -28,7 +45,12 @@ if TYPE_CHECKING:
     _Lock = Lock | RLock  # within the class these are methods
 
 __all__ = [
-    "Context",
+    "BaseContext",
+    "ForkServerContext",
+    "ForkServerProcess",
+    "Process",
+    "SpawnContext",
+    "SpawnProcess",
     "active_children",
     "cpu_count",
     "current_process",
@@ -42,23 +64,45 @@ __all__ = [
     "set_start_method",
 ]
 
-_NO_FORK = (
-    "forkless never forks your process: a fork copies every lock as it is at that moment, also those held by "
-    "threads that do not exist in the child, which then waits for ever. Use {call}({replacement!r}) instead: "
-    "it starts as fast, and needs no __main__ guard"
-)
+
+class _NotThereYet:
+    """Hides what the base class has and forkless has not: it would be an object of the standard library."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError(
+            f"forkless has no {self._name} yet; multiprocessing.{self._name} is not made for it"
+        )
 
 
-class Context:
+class BaseContext(_standard.BaseContext):
     """One start method, and the interface of `forkless` under it.
 
     Attributes:
         Process: the class of processes that start this way.
     """
 
-    def __init__(self, method: str, kind: type[process.Process]) -> None:
-        self._method = method
-        self.Process = kind
+    Process: type[process.Process]
+    _method: ClassVar[str]
+
+    ProcessError = exceptions.ProcessError
+    BufferTooShort = exceptions.BufferTooShort
+    TimeoutError = exceptions.TimeoutError
+    AuthenticationError = exceptions.AuthenticationError
+
+    current_process = staticmethod(current_process)  # type: ignore[assignment]
+    parent_process = staticmethod(parent_process)  # type: ignore[assignment]
+    active_children = staticmethod(active_children)  # type: ignore[assignment]
+
+    Manager = _NotThereYet()
+    Pipe = _NotThereYet()
+    JoinableQueue = _NotThereYet()
+    SimpleQueue = _NotThereYet()
+    get_logger = _NotThereYet()
+    log_to_stderr = _NotThereYet()
+    allow_connection_pickling = _NotThereYet()
 
     def Pool(  # noqa: N802
         self,
@@ -167,7 +211,7 @@ class Context:
 
         return Event()
 
-    def get_context(self, method: str | None = None) -> "Context":
+    def get_context(self, method: str | None = None) -> "BaseContext":
         """This context, or another one by name."""
         return self if method is None else get_context(method)
 
@@ -190,25 +234,13 @@ class Context:
     def freeze_support(self) -> None:
         """See `forkless.freeze_support`."""
 
-    def current_process(self) -> process.Process:
-        """See `forkless.current_process`."""
-        return current_process()
-
-    def parent_process(self) -> process.Process | None:
-        """See `forkless.parent_process`."""
-        return parent_process()
-
-    def active_children(self) -> list[process.Process]:
-        """See `forkless.active_children`."""
-        return active_children()
-
     def set_executable(self, path: str | bytes | os.PathLike[str]) -> None:
         """See `forkless.set_executable`."""
-        set_executable(path)
+        _programs.set_executable(path)
 
     def set_forkserver_preload(self, module_names: Iterable[str]) -> None:
         """See `forkless.set_forkserver_preload`."""
-        set_forkserver_preload(module_names)
+        _programs.set_forkserver_preload(module_names)
 
     def set_terminate_grace(self, seconds: float | None) -> None:
         """See `forkless.set_terminate_grace`."""
@@ -221,13 +253,24 @@ class Context:
         return f"<forkless context {self._method!r}>"
 
 
-_contexts = {
-    "forkserver": Context("forkserver", process.ForkserverProcess),
-    "spawn": Context("spawn", process.SpawnProcess),
-}
+class ForkServerContext(BaseContext):
+    """Children are forked from a template."""
+
+    Process = ForkServerProcess
+    _method = "forkserver"
 
 
-def get_context(method: str | None = None) -> Context:
+class SpawnContext(BaseContext):
+    """Children are fresh interpreters."""
+
+    Process = SpawnProcess
+    _method = "spawn"
+
+
+_contexts: dict[str, BaseContext] = {"forkserver": ForkServerContext(), "spawn": SpawnContext()}
+
+
+def get_context(method: str | None = None) -> BaseContext:
     """A context by the name of its start method.
 
     Args:
@@ -238,95 +281,5 @@ def get_context(method: str | None = None) -> Context:
     """
     if method is None:
         return _contexts[get_start_method()]
-    _check(method, "get_context")
+    check(method, "get_context")
     return _contexts[method]
-
-
-def set_start_method(method: str | None, force: bool = False) -> None:
-    """Chooses the default start method of this process and of the children it starts from now on.
-
-    Unlike in `multiprocessing` it may be called at any time and any number of times; `force` changes nothing.
-
-    Args:
-        method: "forkserver", "spawn", or None to go back to the built-in default.
-        force: accepted for compatibility.
-
-    Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why.
-    """
-    if method is not None:
-        _check(method, "set_start_method")
-    process.default_method = method
-
-
-@overload
-def get_start_method(allow_none: Literal[False] = False) -> str: ...
-@overload
-def get_start_method(allow_none: bool) -> str | None: ...
-def get_start_method(allow_none: bool = False) -> str | None:
-    """The default start method.
-
-    Args:
-        allow_none: return None, rather than the built-in default, if nobody has chosen one.
-    """
-    return process.default_method or (None if allow_none else "forkserver")
-
-
-def get_all_start_methods() -> list[str]:
-    """The names of all start methods, the default first."""
-    return list(_contexts)
-
-
-def freeze_support() -> None:
-    """Does nothing: no program of ours runs `__main__` in a child, frozen or not."""
-
-
-def cpu_count() -> int:
-    """How many CPUs this process may use at the same time; never less than 1.
-
-    The least of what the affinity mask and the CPU quota of every enclosing control group (version 2) allow,
-    the quota rounded up. `multiprocessing.cpu_count` returns what the machine has. The environment variable
-    `FORKLESS_CPU_COUNT` overrides it.
-
-    Raises:
-        ValueError: `FORKLESS_CPU_COUNT` is not a positive integer.
-    """
-    text = os.environ.get("FORKLESS_CPU_COUNT")
-    if text:
-        if not text.isdecimal() or int(text) < 1:
-            raise ValueError(f"FORKLESS_CPU_COUNT must be a positive integer, not {text!r}")
-        return int(text)
-    return max(1, min([len(os.sched_getaffinity(0)), *_quotas()]))
-
-
-def _quotas(root: str = "/sys/fs/cgroup", table: str = "/proc/self/cgroup") -> list[int]:
-    """The CPU quotas, in whole CPUs, of this process's control group and of those around it."""
-    quotas = []
-    for directory in _groups(root, table):
-        try:
-            with open(f"{directory}/cpu.max", encoding="ascii") as file:
-                quota, period = file.read().split()
-        except (OSError, ValueError):
-            continue  # The root has no such file, and a group may lack the controller.
-        if quota != "max":
-            quotas.append(-(-int(quota) // int(period)))
-    return quotas
-
-
-def _groups(root: str, table: str) -> list[str]:
-    try:
-        with open(table, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    path = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    # In a container the path may name a group outside of what is mounted ("/../..").
-    parts = [part for part in path.split("/") if part not in ("", "..")]
-    return ["/".join([root, *parts[:depth]]) for depth in range(len(parts), -1, -1)]
-
-
-def _check(method: str, call: str) -> None:
-    if method == "fork":
-        raise ValueError(_NO_FORK.format(call=call, replacement="forkserver"))
-    if method not in _contexts:
-        raise ValueError(f"cannot find context for {method!r}; there are 'forkserver' and 'spawn'")

@@ -15,7 +15,7 @@ from ._worker import run_star_chunk
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .context import Context
+    from .context import BaseContext
     from .process import Process
 
 __all__ = ["Executor"]
@@ -52,13 +52,14 @@ class Executor(_BaseExecutor):
     def __init__(
         self,
         max_workers: int | None = None,
-        mp_context: "Context | None" = None,
+        mp_context: "BaseContext | None" = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
     ) -> None:
-        from .context import cpu_count, get_context
+        from ._cpus import cpu_count
+        from ._methods import kind_of_process
 
         self._max_workers = cpu_count() if max_workers is None else max_workers
         if self._max_workers < 1:
@@ -67,9 +68,8 @@ class Executor(_BaseExecutor):
             raise ValueError("max_tasks_per_child must be >= 1")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._mp_context = mp_context or get_context()
         self._scheduler = Scheduler(
-            self._mp_context,
+            kind_of_process() if mp_context is None else mp_context.Process,
             self._max_workers,
             initializer,
             initargs,

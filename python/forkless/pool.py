@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._progress import Progress
-    from .context import Context
+    from .context import BaseContext
     from .process import Process
 
 __all__ = ["AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool"]
@@ -57,9 +57,10 @@ class Pool:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-        context: "Context | None" = None,
+        context: "BaseContext | None" = None,
     ) -> None:
-        from .context import cpu_count, get_context
+        from ._cpus import cpu_count
+        from ._methods import kind_of_process
 
         size = cpu_count() if processes is None else processes
         if size < 1:
@@ -68,9 +69,8 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._ctx = get_context() if context is None else context
         self._scheduler = Scheduler(
-            self._ctx,
+            kind_of_process() if context is None else context.Process,
             size,
             initializer,
             initargs,

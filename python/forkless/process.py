@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._forkless import Child, Shared
 
 __all__ = [
-    "ForkserverProcess",
+    "ForkServerProcess",
     "Process",
     "SpawnProcess",
     "active_children",
@@ -327,7 +327,7 @@ class Process:
         return 0
 
 
-class ForkserverProcess(Process):
+class ForkServerProcess(Process):
     """A process forked by the template, whatever the default start method is."""
 
     _start_method = "forkserver"

@@ -21,7 +21,6 @@ NOT_THERE = "not there: "  # how the reason of a test begins that was skipped fo
 
 # What forkless does not have yet. A test that uses it is skipped.
 NAMES: dict[str, str] = {
-    "set_forkserver_preload": _PROCESSES,
     **dict.fromkeys(("Pipe", "JoinableQueue", "SimpleQueue"), _MESSAGES),
     **dict.fromkeys(("Manager", "get_logger", "log_to_stderr"), _DROP_IN),
 }

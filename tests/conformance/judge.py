@@ -118,7 +118,7 @@ def _run(what: str, *arguments: str) -> Outcome:
 
 def _weigh(verdict: Verdict, test: str, outcome: str, detail: str) -> None:
     known = DIFFERENT.get(test)
-    lacks = re.search(r"AttributeError: 'Context' object has no attribute '(\w+)'", detail)
+    lacks = re.search(r"AttributeError: forkless has no (\w+) yet", detail)
     label = f"{test} [{verdict.method}, Python {sys.version_info.major}.{sys.version_info.minor}]"
     if lacks and lacks[1] in NAMES:
         verdict.missing[test] = f"{lacks[1]}: {NAMES[lacks[1]]}"

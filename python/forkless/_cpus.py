@@ -1,0 +1,47 @@
+"""How many CPUs there are for this process."""
+
+import os
+
+
+def cpu_count() -> int:
+    """How many CPUs this process may use at the same time; never less than 1.
+
+    The least of what the affinity mask and the CPU quota of every enclosing control group (version 2) allow,
+    the quota rounded up. `multiprocessing.cpu_count` returns what the machine has. The environment variable
+    `FORKLESS_CPU_COUNT` overrides it.
+
+    Raises:
+        ValueError: `FORKLESS_CPU_COUNT` is not a positive integer.
+    """
+    text = os.environ.get("FORKLESS_CPU_COUNT")
+    if text:
+        if not text.isdecimal() or int(text) < 1:
+            raise ValueError(f"FORKLESS_CPU_COUNT must be a positive integer, not {text!r}")
+        return int(text)
+    return max(1, min([len(os.sched_getaffinity(0)), *_quotas()]))
+
+
+def _quotas(root: str = "/sys/fs/cgroup", table: str = "/proc/self/cgroup") -> list[int]:
+    """The CPU quotas, in whole CPUs, of this process's control group and of those around it."""
+    quotas = []
+    for directory in _groups(root, table):
+        try:
+            with open(f"{directory}/cpu.max", encoding="ascii") as file:
+                quota, period = file.read().split()
+        except (OSError, ValueError):
+            continue  # The root has no such file, and a group may lack the controller.
+        if quota != "max":
+            quotas.append(-(-int(quota) // int(period)))
+    return quotas
+
+
+def _groups(root: str, table: str) -> list[str]:
+    try:
+        with open(table, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    path = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    # In a container the path may name a group outside of what is mounted ("/../..").
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    return ["/".join([root, *parts[:depth]]) for depth in range(len(parts), -1, -1)]

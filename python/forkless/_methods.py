@@ -1,0 +1,65 @@
+"""Start methods, by name."""
+
+from typing import Literal, overload
+
+from . import process
+
+METHODS = ("forkserver", "spawn")
+
+_NO_FORK = (
+    "forkless never forks your process: a fork copies every lock as it is at that moment, also those held by "
+    "threads that do not exist in the child, which then waits for ever. Use {call}({replacement!r}) instead: "
+    "it starts as fast, and needs no __main__ guard"
+)
+
+
+def set_start_method(method: str | None, force: bool = False) -> None:
+    """Chooses the default start method of this process and of the children it starts from now on.
+
+    Unlike in `multiprocessing` it may be called at any time and any number of times; `force` changes nothing.
+
+    Args:
+        method: "forkserver", "spawn", or None to go back to the built-in default.
+        force: accepted for compatibility.
+
+    Raises:
+        ValueError: there is no such method; "fork" is refused, and the message says why.
+    """
+    if method is not None:
+        check(method, "set_start_method")
+    process.default_method = method
+
+
+@overload
+def get_start_method(allow_none: Literal[False] = False) -> str: ...
+@overload
+def get_start_method(allow_none: bool) -> str | None: ...
+def get_start_method(allow_none: bool = False) -> str | None:
+    """The default start method.
+
+    Args:
+        allow_none: return None, rather than the built-in default, if nobody has chosen one.
+    """
+    return process.default_method or (None if allow_none else "forkserver")
+
+
+def get_all_start_methods() -> list[str]:
+    """The names of all start methods, the default first."""
+    return list(METHODS)
+
+
+def freeze_support() -> None:
+    """Does nothing: no program of ours runs `__main__` in a child, frozen or not."""
+
+
+def kind_of_process() -> type[process.Process]:
+    """The class of processes that start the way that is the default now, whatever it will be later."""
+    return process.SpawnProcess if get_start_method() == "spawn" else process.ForkServerProcess
+
+
+def check(method: str, call: str) -> None:
+    """Raises ValueError for what is no start method; `call` names the function that was asked for it."""
+    if method == "fork":
+        raise ValueError(_NO_FORK.format(call=call, replacement="forkserver"))
+    if method not in METHODS:
+        raise ValueError(f"cannot find context for {method!r}; there are 'forkserver' and 'spawn'")
