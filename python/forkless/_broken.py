@@ -41,21 +41,30 @@ class WorkerDied(ProcessError, BrokenProcessPool):
         worker: the worker's name.
         pid: its process id.
         exitcode: its exit code (negative: the signal that killed it), or None if the system no longer knows.
+        stack: its Python stack when a fatal signal (SIGSEGV, SIGFPE, SIGABRT, SIGBUS, SIGILL) killed it, as
+            `faulthandler` writes it, or None.
     """
 
     __module__ = "forkless.exceptions"
 
     def __init__(
-        self, message: str, task: str = "", worker: str = "", pid: int = 0, exitcode: int | None = None
+        self,
+        message: str,
+        task: str = "",
+        worker: str = "",
+        pid: int = 0,
+        exitcode: int | None = None,
+        stack: str | None = None,
     ) -> None:
         super().__init__(message)
         self.task = task
         self.worker = worker
         self.pid = pid
         self.exitcode = exitcode
+        self.stack = stack
 
     @classmethod
-    def of(cls, task: str, worker: str, pid: int, exitcode: int | None) -> "WorkerDied":
+    def of(cls, task: str, worker: str, pid: int, exitcode: int | None, stack: str | None) -> "WorkerDied":
         """The error of one task."""
         end = describe_end(exitcode)
         message = (
@@ -64,7 +73,9 @@ class WorkerDied(ProcessError, BrokenProcessPool):
         )
         if exitcode == -signal.SIGKILL:
             message += ". If nobody sent SIGKILL, it was the kernel's memory killer: see the kernel's log"
-        return cls(message, task, worker, pid, exitcode)
+        if stack is not None:
+            message += f". Its Python stack when it died:\n{stack.rstrip()}"
+        return cls(message, task, worker, pid, exitcode, stack)
 
 
 def describe_end(exitcode: int | None) -> str:

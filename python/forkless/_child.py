@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from . import _forkless, _forks, _pickling, _surroundings, process
+from . import _forkless, _forks, _last_words, _pickling, _surroundings, process
 
 if TYPE_CHECKING:
     from ._forkless import Job
@@ -40,6 +40,7 @@ def _run(job: "Job") -> int:
     name, identity, ignore_interrupt, surroundings, body = pickle.loads(job.payload)
     # Known before anything can fail.
     process._current._name, _pickling.identity = name, identity
+    _last_words.prepare()
     if ignore_interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _surroundings.adopt(surroundings, job.has_streams)

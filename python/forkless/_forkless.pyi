@@ -223,10 +223,15 @@ class Child:
     def wait(self, timeout: float | None = None) -> int | None: ...
     def signal(self, number: int, grace: float | None = None) -> None:
         """Sends a signal through the process descriptor, and SIGKILL `grace` seconds later if it has not ended."""
+    def last_words(self) -> str | None:
+        """After its death by a fatal signal: the Python stack that it wrote down, None if it did not."""
     def claimed(self) -> int | None:
         """After its death: the tag of the last message it had claimed and taken, 0 or None if none."""
     def close(self) -> None:
         """Gives back the slot and the descriptor. ValueError while the child runs."""
+
+def open_last_words() -> int:
+    """A descriptor to which a signal handler can write what the parent gets from `Child.last_words`."""
 
 def child_events() -> int:
     """Counts the ends of this process's children; see `Channel.receive`."""

@@ -10,7 +10,7 @@ import pickle
 from importlib.machinery import PathFinder
 from typing import Any
 
-from . import process
+from . import _last_words, process
 
 # The interpreter specialises code that has run this often (3.11 to 3.13: at most 16 times).
 _ENOUGH = 16
@@ -32,6 +32,7 @@ def write() -> None:
 
 def play() -> None:
     """In a standby: does the job once."""
+    _last_words.prepare()
     if _script is not None:
         _play(_script)
 

@@ -432,7 +432,8 @@ class Scheduler:
             from .exceptions import WorkerDied
 
             self._deaths = 0
-            self._settle(task, False, WorkerDied.of(task.describe(), worker.name, child.pid, code))
+            died = WorkerDied.of(task.describe(), worker.name, child.pid, code, child.last_words())
+            self._settle(task, False, died)
         elif not self.terminated and not self._stopping:
             self._deaths = self._deaths + 1 if age < _LONG_LIFE else 0
             if self._deaths >= _PATIENCE * self.size:
@@ -467,8 +468,8 @@ class Scheduler:
             name=f"{self._label}-{next(_worker_numbers)}",
             daemon=True,
         )
-        # Ctrl-C is for the owner, which then ends its workers.
-        worker._ignore_interrupt = True
+        # Ctrl-C is for the owner, which then ends its workers; a death is told by the task that it hits.
+        worker._ignore_interrupt = worker._dies_quietly = True
         worker.start()
         self.workers[worker] = time.monotonic()
 

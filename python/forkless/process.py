@@ -101,6 +101,8 @@ class Process:
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         self._authkey: AuthenticationString = _current._authkey
         self._ignore_interrupt = False
+        # Whether somebody else tells of its death, or it has been told.
+        self._dies_quietly = False
         self._interpreter = None if interpreter is None else os.fsdecode(interpreter)
 
     def run(self) -> None:
@@ -151,9 +153,9 @@ class Process:
         child = self._owned("join")
         if child is None:
             raise AssertionError("can only join a started process")
-        if not _has_ended(child) and not _wait(child, timeout):
-            return
-        _children.discard(self)
+        if self._has_ended() or _wait(child, timeout):
+            self._tell_of_death()
+            _children.discard(self)
 
     def is_alive(self) -> bool:
         """Whether the child has been started and has not ended."""
@@ -163,7 +165,7 @@ class Process:
         child = self._owned("test")
         if child is None:
             return False
-        if not _has_ended(child):
+        if not self._has_ended():
             return True
         _children.discard(self)
         return False
@@ -195,7 +197,7 @@ class Process:
             ValueError: the child still runs.
         """
         if self._child is not None:
-            if not _has_ended(self._child):
+            if not self._has_ended():
                 raise ValueError(
                     "Cannot close a process while it is still running. "
                     "You should first call join() or terminate()."
@@ -245,7 +247,22 @@ class Process:
                 it.
         """
         self._check_closed()
-        return None if self._child is None else self._child.poll()
+        if self._child is None:
+            return None
+        code = self._child.poll()
+        if code is not None:
+            self._tell_of_death()
+        return code
+
+    @property
+    def stack_at_death(self) -> str | None:
+        """The Python stacks of a child that a fatal signal has killed, as `faulthandler` writes them.
+
+        They are also written to this process's standard error, once, when it learns of the death. None for a
+        child that runs, that ended in another way, or that could not write them. SIGKILL leaves no time to.
+        """
+        self._check_closed()
+        return None if self._child is None else self._child.last_words()
 
     @property
     def ident(self) -> int | None:
@@ -283,7 +300,7 @@ class Process:
             return ["unknown"]
         if self._child is None:
             return ["initial"]
-        if not _has_ended(self._child):
+        if not self._has_ended():
             return ["started"]
         code = exit_code(self._child)
         return ["stopped", f"exitcode={'unknown' if code is None else _exit_name(code)}"]
@@ -307,9 +324,28 @@ class Process:
         if self._child is None:
             raise ValueError("process not started")
         # It may end at any moment, also right now: then there is nothing left to do.
-        if not _has_ended(self._child):
+        if not self._has_ended():
             with contextlib.suppress(ProcessLookupError):
                 self._child.signal(number, grace)
+
+    def _has_ended(self) -> bool:
+        if self._child is None or not _has_ended(self._child):
+            return False
+        self._tell_of_death()
+        return True
+
+    def _tell_of_death(self) -> None:
+        """Writes to standard error what a child had to say that a fatal signal has killed, once."""
+        if self._dies_quietly or self._child is None:
+            return
+        self._dies_quietly = True
+        words = self._child.last_words()
+        if words is not None and sys.stderr is not None:
+            code = exit_code(self._child)
+            how = "died" if code is None else f"was killed by {_exit_name(code).removeprefix('-')}"
+            sys.stderr.write(
+                f"Process {self._name} (pid {self._child.pid}) {how}. Its Python stack when it died:\n{words}"
+            )
 
     def _bootstrap(self) -> int:
         """Runs this object as the current process; returns the exit code."""
@@ -432,7 +468,7 @@ def active_children() -> list[Process]:
 
     _forkless.bury_templates()
     for process in list(_children):
-        if process._child is None or _has_ended(process._child):
+        if process._child is None or process._has_ended():
             _children.discard(process)
     return list(_children)
 

@@ -183,6 +183,17 @@ impl Child {
         self.arena.claimed(self.owner)
     }
 
+    /// What it wrote when a fatal signal ended it, if it did.
+    #[must_use]
+    pub fn last_words(&self) -> Option<String> {
+        match self.end()? {
+            End::Status(ExitStatus::Signaled(_)) | End::Unknown if !self.returned.load(Ordering::Acquire) => {
+                self.arena.last_words(self.owner)
+            }
+            _ => None,
+        }
+    }
+
     /// Gives back its slot.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use forkless_process::{Client, Error, Fork, Method, Order, Pending, Program, Run
 use forkless_shm::{Arena, Handle};
 use forkless_sys::process::ExitStatus;
 use forkless_sys::time::Deadline;
-use forkless_sys::{Errno, RawFd};
+use forkless_sys::{Errno, IntoRawFd, RawFd};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -136,6 +136,11 @@ impl Child {
     /// After its death: the tag of the message it had claimed and taken, None if none.
     fn claimed(&self, py: Python<'_>) -> Option<u64> {
         py.detach(|| self.child.claimed())
+    }
+
+    /// After its death by a fatal signal: the Python stack that it wrote down, None if it did not.
+    fn last_words(&self, py: Python<'_>) -> Option<String> {
+        py.detach(|| self.child.last_words())
     }
 
     /// Gives its slot back.
@@ -277,6 +282,12 @@ fn errno_of(py: Python<'_>, error: &PyErr) -> Errno {
 
 fn forget(py: Python<'_>, variable: &str) -> PyResult<()> {
     py.import("os")?.getattr("environ")?.call_method1("pop", (variable, py.None())).map(|_| ())
+}
+
+/// A descriptor to which a signal handler can write what the parent gets from `Child.last_words`. The caller's from now on.
+#[pyfunction]
+pub(crate) fn open_last_words(py: Python<'_>) -> PyResult<RawFd> {
+    Ok(home(py)?.open_last_words().or_raise(py)?.into_raw_fd())
 }
 
 /// The start of a spawned child: joins the arena it was given and returns its job.

@@ -47,6 +47,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(child::bury_templates, module)?)?;
     module.add_function(wrap_pyfunction!(child::serve, module)?)?;
     module.add_function(wrap_pyfunction!(child::adopt, module)?)?;
+    module.add_function(wrap_pyfunction!(child::open_last_words, module)?)?;
     module.add_function(wrap_pyfunction!(child::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(tree::child_events, module)?)?;
     module.add_function(wrap_pyfunction!(tree::unclaim, module)?)?;

@@ -6,6 +6,7 @@ use forkless_sys::atomic::{AtomicU32, AtomicU64};
 use forkless_sys::memory::{Mapping, MemoryFile};
 use forkless_sys::{AsFd, BorrowedFd, Errno, OwnedFd, process};
 
+use crate::last_words;
 use crate::layout::{HEAP, MAGIC, SLOTS_AT, VERSION, header};
 use crate::lease::{Inheritance, MAX_SIZE};
 use crate::slot::{Owner, Role};
@@ -160,6 +161,11 @@ impl Arena {
     #[must_use]
     pub fn size(&self) -> usize {
         self.map.size()
+    }
+
+    /// Where the heap ends, and last words begin.
+    pub(crate) fn heap_end(&self) -> usize {
+        last_words::begin(self.map.size())
     }
 
     /// The memory file, to hand to another process of the tree.

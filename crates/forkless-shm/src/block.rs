@@ -117,7 +117,7 @@ impl Block {
             return Err(Error::Corrupt("a block outside the heap"));
         }
         let class = Header(arena.word(offset)?.load(forkless_sys::atomic::Ordering::Acquire)).class();
-        if !CLASSES.contains(&class) || offset + (1 << class) > arena.size() {
+        if !CLASSES.contains(&class) || offset + (1 << class) > arena.heap_end() {
             return Err(Error::Corrupt("the size of a block"));
         }
         Ok(Self::new(offset, class))
@@ -211,13 +211,13 @@ impl Header {
 impl Transaction {
     /// A block of `kind` with room for `payload` bytes, without leases. Its bytes are whatever they were.
     pub(crate) fn allocate(&mut self, payload: usize, kind: u8) -> Result<Block, Error> {
-        let size = self.arena().size();
+        let (size, heap_end) = (self.arena().size(), self.arena().heap_end());
         let full = Error::Full { bytes: payload, size };
         let class = class_for(payload).ok_or(full.clone())?;
         let head = header::FREE + 8 * usize::from(class);
         let free = self.get(head)? as usize;
         let (offset, generation) = if free == 0 {
-            let end = if kind == LEASE { size } else { size - FOR_LEASES };
+            let end = if kind == LEASE { heap_end } else { heap_end - FOR_LEASES };
             (self.extend(class, end)?.ok_or(full)?, 1)
         } else {
             let header = Header(self.get(free)?);
@@ -240,7 +240,7 @@ impl Transaction {
     /// Fresh memory at the end of the heap, which may grow up to `limit`.
     fn extend(&mut self, class: u8, limit: usize) -> Result<Option<usize>, Error> {
         let fresh = self.get(header::FRESH)? as usize;
-        if !(HEAP..=self.arena().size()).contains(&fresh) {
+        if !(HEAP..=self.arena().heap_end()).contains(&fresh) {
             return Err(Error::Corrupt("the end of the heap"));
         }
         let align = if class < PAGED { CACHE_LINE.min(1 << class) } else { forkless_sys::memory::PAGE };

@@ -13,6 +13,7 @@
 pub mod arena;
 pub mod block;
 pub mod clean;
+mod last_words;
 mod layout;
 pub mod lease;
 pub mod robust;

@@ -40,7 +40,7 @@ impl Owner {
         sound.then_some(Self(word))
     }
 
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         (self.0 & 0xffff) as usize - 1
     }
 
@@ -436,6 +436,9 @@ impl Arena {
         let state = self.word(owner.field(slot::STATE))?;
         let seen = state.load(Ordering::Acquire);
         if (seen >> 32) as u32 == owner.generation() && seen & 0xffff_ffff != LIVE {
+            if matches!(self.end(owner), Some(End::Status(ExitStatus::Signaled(_)) | End::Unknown)) {
+                self.forget_last_words(owner);
+            }
             // Past the log, because a process that was reserved for may arrive in this instant, by one store to this
             // word: then it stays.
             let free = seen >> 32 << 32 | FREE;

@@ -6,8 +6,8 @@
 //!
 //! [`memfd_create(2)`]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FallocateFlags, FlockOperation, MemfdFlags, SealFlags};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
 
 #[cfg(not(loom))]
@@ -59,6 +59,26 @@ impl MemoryFile {
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// The file opened once more: a descriptor for reading and writing with a position of its own, at `offset`.
+    ///
+    /// # Errors
+    /// `EMFILE` without descriptors, `ENOENT` without `/proc`.
+    pub fn open_at(&self, offset: usize) -> Result<OwnedFd, Errno> {
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).and_then(crate::above_standard)?;
+        rustix::fs::seek(&fd, SeekFrom::Start(offset as u64))?;
+        Ok(fd)
+    }
+
+    /// Reads at `offset`, without allocating what is not there; how many bytes were read.
+    ///
+    /// # Errors
+    /// Whatever `pread` reports.
+    pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<usize, Errno> {
+        rustix::io::pread(&self.fd, into, offset as u64)
     }
 
     /// Gives the pages that lie wholly inside the range back to the system; they read as zero afterwards.
