@@ -1089,14 +1089,46 @@ def test_open_files_are_refused_and_not_sent_by_content(tmp_path: Path) -> None:
                 dumps([file])
 
 
-def test_objects_of_multiprocessing_are_refused() -> None:
-    import multiprocessing
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_objects_of_multiprocessing_are_refused(method: str) -> None:
+    """With what to use, before a child is started; see hazard context-mismatch."""
+    source = f"""
+import multiprocessing, re
+from forkless._pickling import PicklingError, dumps
 
-    with pytest.raises(PicklingError, match=r"through inheritance; forkless.Lock can be sent"):
-        dumps(multiprocessing.Lock())
-    one, other = multiprocessing.Pipe()
-    with one, other, pytest.raises(PicklingError, match="'Connection' object"):
-        dumps(one)
+context = multiprocessing.get_context({method!r})
+names = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
+objects = [(getattr(context, name)(), f"use forkless.{{name}}") for name in names]
+objects += [(context.Barrier(2), "use forkless.Barrier"), (context.Value("i"), "use forkless.Value")]
+objects += [(context.Array("i", 2), "use forkless.Array"), (context.Array("c", 2), "use forkless.Array")]
+queues = (context.Queue, context.JoinableQueue, context.SimpleQueue)
+objects += [(make(), "use forkless.Queue") for make in queues]
+objects += [(context.Pipe()[0], "send the data through a forkless.Queue")]
+if __name__ == "__main__":
+    objects += [(context.Pool(1), "make a forkless.Pool where it is used")]
+    for obj, use in objects:
+        try:
+            dumps((0, obj), names=("first", "second"))
+        except PicklingError as error:
+            assert re.fullmatch(rf"second: \\w+ of multiprocessing is known .*: {{use}}", str(error)), error
+        else:
+            print("sent", obj)
+    try:
+        dumps(context.RawValue("i"))
+    except PicklingError as error:
+        assert "; use forkless.RawValue or forkless.RawArray for" in str(error), error
+    objects[-1][0].terminate()
+    print("refused", len(objects))
+"""
+    assert run_program(source).check() == "refused 15\n"
+
+
+def test_errors_of_multiprocessing_travel() -> None:
+    import multiprocessing.pool
+
+    pool: Any = multiprocessing.pool
+    for error in (multiprocessing.TimeoutError("late"), pool.MaybeEncodingError("a", "b")):
+        assert repr(loads(dumps(error)[0])) == repr(error)
 
 
 class Broken:

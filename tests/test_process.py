@@ -666,3 +666,26 @@ process.join()
 print(process.exitcode)
 """
     assert run_program(source).check() == "refused\n0\n"
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_proxy_of_a_manager_of_the_standard_library_works_in_a_child(method: str) -> None:
+    """A library that keeps its state there need not know who starts the processes."""
+    source = f"""
+import multiprocessing, forkless
+def work(numbers, lock):
+    with lock:
+        numbers.append(7)
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        numbers, lock = manager.list([1]), manager.Lock()
+        for process in [
+            forkless.get_context({method!r}).Process(target=work, args=(numbers, lock)) for _ in range(2)
+        ]:
+            process.start()
+            process.join()
+        with forkless.Pool(1) as pool:
+            pool.apply(work, (numbers, lock))
+        print(list(numbers))
+"""
+    assert run_program(source, timeout=60).check() == "[1, 7, 7, 7]\n"

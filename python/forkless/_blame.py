@@ -1,7 +1,6 @@
 """Finds what does not pickle, and says how one gets there. Only runs when pickling has failed."""
 
 import io
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import FunctionType, MethodType
@@ -84,6 +83,8 @@ def _parts(obj: Any, names: Sequence[str]) -> Iterator[tuple[str, object]]:
         yield from ((".__self__", obj.__self__), (".__func__", obj.__func__))
     elif isinstance(obj, (staticmethod, classmethod)):
         yield "", obj.__func__
+    elif type(obj).__module__.startswith("multiprocessing."):
+        return  # Refused as a whole; what it is made of is nobody's business.
     elif isinstance(obj, property):
         yield from (("", each) for each in (obj.fget, obj.fset, obj.fdel))
     else:
@@ -157,8 +158,10 @@ def _advice(culprit: object) -> str:
     kind = type(culprit)
     if isinstance(culprit, io.IOBase):
         return "send the path, and open the file in the process that uses it"
-    if kind.__module__.startswith("multiprocessing.") and kind.__name__ in sys.modules["forkless"].__all__:
-        return f"forkless.{kind.__name__} can be sent to any process at any time"
+    if kind.__module__.startswith("multiprocessing."):
+        return ""  # The reason says it.
+    if hasattr(kind, "_wrapper") or kind.__module__ == "ctypes":
+        return "use forkless.RawValue or forkless.RawArray for what processes share"
     return _ADVICE.get(
         (kind.__module__, kind.__name__), "leave it out in __getstate__, or make it where it is used"
     )

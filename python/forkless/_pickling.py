@@ -96,9 +96,12 @@ class Pickler(_pickle.Pickler):
             self.handles.append(obj)
             return NotImplemented
         extra = _extra_reducers().get(kind)
-        if extra is not None:
+        # The one for connections starts a thread that serves copies of the descriptor.
+        if extra is not None and kind.__module__ != "multiprocessing.connection":
             return _extra(extra, obj)
         handler = _handlers_of_modules.get(kind.__module__)
+        if handler is None and _is_proxy(kind):
+            handler = _standard
         if handler is not None:
             return handler(self, obj)
         self._plain.add(kind)
@@ -439,12 +442,36 @@ def _typing(pickler: Pickler, obj: Any) -> Any:
     return pickler.writer.type_variable(obj)
 
 
+def _standard(pickler: Pickler, obj: Any) -> Any:
+    """Of the standard library's multiprocessing: taken along, or refused."""
+    from . import _standard
+
+    return _standard.reduce(obj)
+
+
+def _is_proxy(kind: type) -> bool:
+    """Whether it is a proxy of a manager, which may be of any module."""
+    managers = _modules.get("multiprocessing.managers")
+    return managers is not None and issubclass(kind, managers.BaseProxy)
+
+
 _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
     "__main__": _instance_of_main,
     "dataclasses": _dataclass_constant,
     "numpy": _array,
     "typing": _typing,
     "weakref": _other,
+    **dict.fromkeys(
+        (
+            "multiprocessing.connection",
+            "multiprocessing.managers",
+            "multiprocessing.pool",
+            "multiprocessing.queues",
+            "multiprocessing.sharedctypes",
+            "multiprocessing.synchronize",
+        ),
+        _standard,
+    ),
 }
 
 
