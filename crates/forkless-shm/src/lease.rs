@@ -290,7 +290,7 @@ impl Lease {
     }
 }
 
-thread_local! {
+forkless_sys::thread_local! {
     /// Leases to release once the release under way in this thread is done; `None` while there is none.
     static LATER: Cell<Option<Vec<ManuallyDrop<Lease>>>> = const { Cell::new(None) };
 }

@@ -39,7 +39,7 @@ pub struct ReentrantMutex {
 /// A number of the calling thread, never zero and never of another thread of this process.
 fn thread_number() -> u32 {
     static NEXT: PrivateU32 = PrivateU32::new(1);
-    thread_local!(static NUMBER: u32 = NEXT.fetch_add(1, Ordering::Relaxed));
+    forkless_sys::thread_local!(static NUMBER: u32 = NEXT.fetch_add(1, Ordering::Relaxed));
     NUMBER.with(|number| *number)
 }
 

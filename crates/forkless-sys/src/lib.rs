@@ -37,6 +37,10 @@ pub mod process;
 pub mod socket;
 pub mod time;
 
+/// Of what is each thread's own. A model has many processes on one thread.
+#[cfg(not(loom))]
+pub use std::thread_local;
+
 pub use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 pub use rustix::io::Errno;
 

@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+#[doc(hidden)]
+pub use loom;
 use loom::sync::atomic::{AtomicU32 as Word, AtomicU64 as Double};
 use loom::thread::Thread;
 use rustix::io::Errno;
@@ -116,6 +118,48 @@ fn step() -> bool {
         resume_unwind(Box::new(Death));
     }
     !is_dead()
+}
+
+/// What is each thread's own: in an execution, each process's; before it, the real thread's.
+pub struct LocalKey<T: 'static> {
+    outside: &'static std::thread::LocalKey<T>,
+    inside: &'static loom::thread::LocalKey<T>,
+}
+
+/// The value is no more: its thread is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended;
+
+#[allow(missing_docs, clippy::missing_errors_doc)]
+impl<T> LocalKey<T> {
+    pub const fn new(outside: &'static std::thread::LocalKey<T>, inside: &'static loom::thread::LocalKey<T>) -> Self {
+        Self { outside, inside }
+    }
+
+    pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, Ended> {
+        if RUNNING.get() {
+            self.inside.try_with(f).map_err(|_| Ended)
+        } else {
+            self.outside.try_with(f).map_err(|_| Ended)
+        }
+    }
+
+    pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        self.try_with(f).expect("its thread has not ended")
+    }
+}
+
+/// As the standard library's, for one variable.
+#[macro_export]
+macro_rules! thread_local {
+    ($(#[$attribute:meta])* static $name:ident: $type:ty = $init:expr $(;)?) => {
+        $(#[$attribute])*
+        static $name: $crate::model::LocalKey<$type> = {
+            std::thread_local!(static OUTSIDE: $type = $init);
+            $crate::model::loom::thread_local!(static INSIDE: $type = $init);
+            $crate::model::LocalKey::new(&OUTSIDE, &INSIDE)
+        };
+    };
 }
 
 /// Shared memory.
