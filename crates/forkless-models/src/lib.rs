@@ -13,15 +13,28 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::sync::atomic::AtomicU64;
+use std::cell::Cell;
+use std::sync::atomic::AtomicBool;
 
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Lease, Owner, Role};
-use forkless_sys::atomic::Ordering;
-use forkless_sys::model;
+use forkless_sys::atomic::{AtomicU64, Ordering};
+use forkless_sys::{liveness, model};
+use loom::thread::JoinHandle;
+
+/// The kind of blocks that belong to the models.
+const KIND: u8 = 200;
 
 /// As a thread that is registered has it in its liveness word.
 const REGISTERED: u32 = 0x8000_0001;
+
+/// Words of stack for each process: a cleaner needs more than loom gives.
+const STACK: usize = 1 << 15;
+
+thread_local! {
+    /// How many orders the model under way has had. Loom runs them all on one thread of the operating system.
+    static ORDERS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// A parent and its children, before they begin.
 pub struct World {
@@ -53,14 +66,32 @@ impl World {
         self
     }
 
-    /// A child's view of the arena, to open objects with.
-    pub fn child(&self, index: usize) -> &'static Arena {
-        self.children[index]
+    /// The children, each with its view of the arena and what it opens with that.
+    pub fn open<T: 'static, const CHILDREN: usize>(
+        &self,
+        open: impl Fn(&'static Arena) -> T,
+    ) -> [(&'static Arena, &'static T); CHILDREN] {
+        assert_eq!(self.children.len(), CHILDREN);
+        std::array::from_fn(|index| (self.children[index], keep(open(self.children[index]))))
+    }
+
+    /// A word of the processes' own, zero, which is explored. In what order they see it is up to the protocol.
+    pub fn word(&mut self) -> &'static AtomicU64 {
+        let lease = keep(self.arena.allocate(8, KIND).unwrap());
+        self.watch_range(lease.block().payload(), 8);
+        self.arena.map().u64(lease.block().payload()).unwrap()
     }
 
     /// Explores what happens to the words of a block. All of them that are narrow have been accessed by now.
     pub fn watch(&mut self, lease: &Lease) {
         self.watched.push((lease.block().payload(), lease.block().capacity()));
+    }
+
+    /// As [`watch`](Self::watch), for the block of this size that the child allocates next: the way to a block that its
+    /// object keeps to itself. What was freed last is given out first.
+    pub fn watch_next(&mut self, child: &'static Arena, size: usize) {
+        let lease = child.allocate(size, KIND).unwrap();
+        self.watch(&lease);
     }
 
     /// As [`watch`](Self::watch), for bytes anywhere.
@@ -78,21 +109,53 @@ impl World {
         let watched = self.watched;
         let live: Vec<usize> = self.children.iter().map(|child| liveness_at(child)).collect();
         memory.keep();
-        let orders = keep(AtomicU64::new(0));
+        ORDERS.set(0);
         builder.check(move || {
-            orders.fetch_add(1, Ordering::Relaxed);
+            ORDERS.set(ORDERS.get() + 1);
             let _running = model::begin(memory);
             watched.iter().for_each(|(offset, length)| memory.watch(*offset, *length));
-            live.iter().for_each(|at| memory.watch(*at, 8));
+            live.iter().for_each(|at| {
+                memory.watch(*at, 8);
+                // The slot's state, behind it: the other word that says who is dead.
+                memory.watch(*at + liveness::SIZE, 8);
+            });
             play();
         });
-        println!("{} orders", orders.load(Ordering::Relaxed));
+        println!("{} orders", ORDERS.get());
     }
+}
+
+/// A death to come.
+#[derive(Clone, Copy)]
+pub struct Doom {
+    dies_before: u32,
+    struck: &'static AtomicBool,
+}
+
+/// Checks a model with a death before the first step of the doomed process, its second and so on, until it lives to the
+/// end in every order.
+pub fn at_every_step(check: impl Fn(Doom)) {
+    let strikes = |dies_before| {
+        let doom = Doom { dies_before, struck: keep(AtomicBool::new(false)) };
+        check(doom);
+        doom.struck.load(Ordering::Relaxed)
+    };
+    let deaths = (0..).map(strikes).take_while(|struck| *struck).count();
+    assert!(deaths > 0, "the doomed process takes no step");
+}
+
+/// Adds one to a word, in a way that is right for one process at a time.
+pub fn count(word: &AtomicU64) {
+    word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// Has an object outlive the model, also one that fails.
 pub fn keep<T>(object: T) -> &'static T {
     Box::leak(Box::new(object))
+}
+
+fn spawn<T: Send + 'static>(play: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    loom::thread::Builder::new().stack_size(STACK).spawn(play).unwrap()
 }
 
 fn register(arena: &'static Arena, owner: Owner) {
@@ -104,18 +167,23 @@ fn liveness_at(child: &'static Arena) -> usize {
 }
 
 /// A process on its way.
-pub struct Process<T>(loom::thread::JoinHandle<Option<T>>);
+pub struct Process<T>(JoinHandle<Option<T>>);
 
-impl<T: 'static> Process<T> {
+impl<T: Send + 'static> Process<T> {
     /// Has the child with this view do something.
-    pub fn start(view: &'static Arena, play: impl FnOnce() -> T + 'static) -> Self {
-        Self::start_doomed(view, None, play)
+    pub fn start(view: &'static Arena, play: impl FnOnce() -> T + Send + 'static) -> Self {
+        let live = view.liveness(view.me().unwrap()).unwrap();
+        Self(spawn(move || model::live(live, None, play)))
     }
 
-    /// As [`start`](Self::start), but it dies before its step of this number, from 0, if it gets that far.
-    pub fn start_doomed(view: &'static Arena, dies_before: Option<u32>, play: impl FnOnce() -> T + 'static) -> Self {
+    /// As [`start`](Self::start), but it dies on the way, if it gets that far.
+    pub fn start_doomed(view: &'static Arena, doom: Doom, play: impl FnOnce() -> T + Send + 'static) -> Self {
         let live = view.liveness(view.me().unwrap()).unwrap();
-        Self(loom::thread::spawn(move || model::live(live, dies_before, play)))
+        Self(spawn(move || {
+            let end = model::live(live, Some(doom.dies_before), play);
+            doom.struck.fetch_or(end.is_none(), Ordering::Relaxed);
+            end
+        }))
     }
 
     /// Waits for its end; `None` if it died.
@@ -124,7 +192,8 @@ impl<T: 'static> Process<T> {
     }
 }
 
-/// Gives back what a dead child held.
-pub fn clean(arena: &'static Arena, child: &'static Arena) {
-    arena.clean(child.me().unwrap(), End::Unknown).unwrap();
+/// Has a process with this view give back what dead children held, one after the other.
+pub fn clean<const DEAD: usize>(view: &'static Arena, dead: [&'static Arena; DEAD]) {
+    let clean = move || dead.iter().try_for_each(|dead| view.clean(dead.me()?, End::Unknown));
+    spawn(clean).join().unwrap().unwrap();
 }
