@@ -75,6 +75,25 @@ fn a_set_that_is_cleared_at_once_ends_the_waits_begun_before() {
     });
 }
 
+/// What a program does that is told of work by an event: it clears the event first and looks for work then.
+#[test]
+fn whoever_clears_it_sees_what_was_written_before_a_set_that_found_it_set() {
+    let (world, event, children, word) = set_up::<2>();
+    event.set().unwrap();
+    world.check(move || {
+        let [(setter, its), (worker, hers)] = children;
+        let setter = Process::start(setter, move || set(its, word));
+        let worker = Process::start(worker, move || {
+            while word.load(Ordering::Relaxed) == 0 {
+                wait(hers);
+                hers.clear().unwrap();
+            }
+        });
+        setter.join().unwrap();
+        worker.join().unwrap();
+    });
+}
+
 #[test]
 fn whom_a_dead_setter_did_not_wake_the_bound_or_the_next_set_does() {
     at_every_step(|doom| {

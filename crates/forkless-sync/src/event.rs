@@ -79,8 +79,10 @@ impl Event {
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn set(&self) -> Result<(), Error> {
         let word = self.word()?;
+        // Stored also where it is set already. A mere look could overtake what was written before: the event would be
+        // cleared between the two, and neither seen.
         let before = word.fetch_update(Ordering::Release, Ordering::Relaxed, |now| {
-            (now & SET == 0).then(|| (now & !WAITERS).wrapping_add(EPOCH) | SET)
+            Some(if now & SET == 0 { (now & !WAITERS).wrapping_add(EPOCH) | SET } else { now })
         });
         crash::point("event.set");
         if before.is_ok_and(|before| before & WAITERS != 0) {
