@@ -174,3 +174,16 @@ fn two_deaths_in_a_row_make_and_lose_no_token() {
         });
     });
 }
+
+#[test]
+fn who_held_nothing_takes_nobodys_wake_up_along() {
+    let (world, semaphore, children, _) = set_up::<2>(0);
+    let arena = world.arena;
+    world.check(move || {
+        let [(first, _), (second, yours)] = children;
+        let waiter = Process::start(second, move || acquire(yours));
+        clean(arena, [first]);
+        release(semaphore);
+        waiter.join().unwrap();
+    });
+}

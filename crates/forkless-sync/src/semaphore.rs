@@ -294,9 +294,12 @@ impl Words {
     /// too many.
     fn give(self, hold: Option<usize>, tokens: impl FnOnce(u64) -> u64) -> Result<bool, Error> {
         let max = u64::from(self.u32(MAX)?.load(Ordering::Relaxed));
-        // Clears WAITERS: whoever is woken sets it again.
+        // Clears WAITERS, which whoever is woken sets again. No token wakes nobody, and leaves it.
         let more = |by: u64| {
-            move |low: u32| Some(u64::from(low & !WAITERS) + by).filter(|value| *value <= max).map(|value| value as u32)
+            move |low: u32| match u64::from(low & !WAITERS) + by {
+                _ if by == 0 => Some(low),
+                value => Some(value as u32).filter(|_| value <= max),
+            }
         };
         let mut given = 0;
         let before = match hold {
@@ -310,7 +313,7 @@ impl Words {
             })?,
         };
         point("semaphore.released");
-        if before.is_some_and(|low| low & WAITERS != 0) {
+        if given > 0 && before.is_some_and(|low| low & WAITERS != 0) {
             futex::wake(self.u32(WORD)?, given.min(u64::from(futex::ALL)) as u32);
         }
         Ok(before.is_some())
