@@ -20,7 +20,6 @@ use forkless_shm::slot::End;
 use forkless_shm::{Arena, Lease, Owner, Role};
 use forkless_sys::atomic::{AtomicU64, Ordering};
 use forkless_sys::{liveness, model};
-use loom::thread::JoinHandle;
 
 /// The kind of blocks that belong to the models.
 const KIND: u8 = 200;
@@ -28,12 +27,11 @@ const KIND: u8 = 200;
 /// As a thread that is registered has it in its liveness word.
 const REGISTERED: u32 = 0x8000_0001;
 
-/// Words of stack for each process: a cleaner needs more than loom gives.
-const STACK: usize = 1 << 15;
-
 thread_local! {
-    /// How many orders the model under way has had. Loom runs them all on one thread of the operating system.
+    /// How many orders there have been. Loom runs them all on one thread of the operating system.
     static ORDERS: Cell<u64> = const { Cell::new(0) };
+    /// Whether what is checked is part of something larger, which will tell.
+    static PART: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A parent and its children, before they begin.
@@ -109,7 +107,7 @@ impl World {
         let watched = self.watched;
         let live: Vec<usize> = self.children.iter().map(|child| liveness_at(child)).collect();
         memory.keep();
-        ORDERS.set(0);
+        let before = ORDERS.get();
         builder.check(move || {
             ORDERS.set(ORDERS.get() + 1);
             let _running = model::begin(memory);
@@ -121,7 +119,9 @@ impl World {
             });
             play();
         });
-        println!("{} orders", ORDERS.get());
+        if !PART.get() {
+            println!("{} orders", ORDERS.get() - before);
+        }
     }
 }
 
@@ -140,8 +140,13 @@ pub fn at_every_step(check: impl Fn(Doom)) {
         check(doom);
         doom.struck.load(Ordering::Relaxed)
     };
+    let (before, part) = (ORDERS.get(), PART.replace(true));
     let deaths = (0..).map(strikes).take_while(|struck| *struck).count();
     assert!(deaths > 0, "the doomed process takes no step");
+    PART.set(part);
+    if !part {
+        println!("{} orders, of {deaths} deaths and none", ORDERS.get() - before);
+    }
 }
 
 /// Adds one to a word, in a way that is right for one process at a time.
@@ -149,13 +154,15 @@ pub fn count(word: &AtomicU64) {
     word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
+/// Lets the others get as far as they do before the caller goes on, in the first of all orders: what takes several of
+/// them asleep takes no preemption then.
+pub fn let_others_go_first() {
+    loom::thread::yield_now();
+}
+
 /// Has an object outlive the model, also one that fails.
 pub fn keep<T>(object: T) -> &'static T {
     Box::leak(Box::new(object))
-}
-
-fn spawn<T: Send + 'static>(play: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    loom::thread::Builder::new().stack_size(STACK).spawn(play).unwrap()
 }
 
 fn register(arena: &'static Arena, owner: Owner) {
@@ -167,19 +174,19 @@ fn liveness_at(child: &'static Arena) -> usize {
 }
 
 /// A process on its way.
-pub struct Process<T>(JoinHandle<Option<T>>);
+pub struct Process<T>(model::Running<Option<T>>);
 
 impl<T: Send + 'static> Process<T> {
     /// Has the child with this view do something.
     pub fn start(view: &'static Arena, play: impl FnOnce() -> T + Send + 'static) -> Self {
         let live = view.liveness(view.me().unwrap()).unwrap();
-        Self(spawn(move || model::live(live, None, play)))
+        Self(model::start(move || model::live(live, None, play)))
     }
 
     /// As [`start`](Self::start), but it dies on the way, if it gets that far.
     pub fn start_doomed(view: &'static Arena, doom: Doom, play: impl FnOnce() -> T + Send + 'static) -> Self {
         let live = view.liveness(view.me().unwrap()).unwrap();
-        Self(spawn(move || {
+        Self(model::start(move || {
             let end = model::live(live, Some(doom.dies_before), play);
             doom.struck.fetch_or(end.is_none(), Ordering::Relaxed);
             end
@@ -188,12 +195,12 @@ impl<T: Send + 'static> Process<T> {
 
     /// Waits for its end; `None` if it died.
     pub fn join(self) -> Option<T> {
-        self.0.join().unwrap()
+        self.0.join()
     }
 }
 
 /// Has a process with this view give back what dead children held, one after the other.
 pub fn clean<const DEAD: usize>(view: &'static Arena, dead: [&'static Arena; DEAD]) {
     let clean = move || dead.iter().try_for_each(|dead| view.clean(dead.me()?, End::Unknown));
-    spawn(clean).join().unwrap().unwrap();
+    model::start(clean).join().unwrap();
 }

@@ -92,13 +92,13 @@ fn as_many_as_there_are_releases_go_on() {
 
 #[test]
 fn a_held_token_is_one_processs_at_a_time_and_nobody_sleeps_for_good() {
-    let (world, semaphore, children, word) = set_up::<3>(1);
-    world.check(move || {
+    let (world, semaphore, children, word) = set_up::<2>(1);
+    world.preemptions(4).check(move || {
         let _ = children
             .map(|(child, semaphore)| Process::start(child, move || count_holding_a_token(semaphore, word)))
             .map(Process::join);
         assert_eq!(semaphore.value().unwrap(), 1);
-        assert_eq!(word.load(Ordering::Relaxed), 3);
+        assert_eq!(word.load(Ordering::Relaxed), 2);
     });
 }
 
@@ -123,7 +123,7 @@ fn what_the_dead_held_comes_back_once() {
         let arena = world.arena;
         world.check(move || {
             let [(first, mine), (second, yours)] = children;
-            model::impatient();
+            model::bounded();
             let doomed = Process::start_doomed(first, doom, move || count_holding_a_token(mine, word));
             let other = Process::start(second, move || count_holding_a_token(yours, word));
             if doomed.join().is_none() {
@@ -143,7 +143,7 @@ fn a_cleaner_that_dies_leaves_the_rest_to_the_next() {
         let [(first, mine), (second, _), (third, yours)] = children;
         hold(mine);
         world.check(move || {
-            model::impatient();
+            model::bounded();
             let doomed = Process::start_doomed(second, doom, move || give_back(second, first));
             let other = Process::start(third, move || {
                 hold(yours);

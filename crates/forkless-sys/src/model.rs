@@ -5,12 +5,14 @@
 //! give any value that the memory model allows. All other words are plain and keep to one order, so that a model has to
 //! explore only what it is about.
 //!
-//! A process [dies](live) before the n-th of its steps: stores to watched words, wake-ups, returns from sleep. From then on what
+//! A process [dies](live) before the n-th of its steps: changes of watched words, wake-ups sent and got. From then on what
 //! its destructors do has no effect, its liveness word is marked and a sleeper there is woken, as the kernel does it.
 //! With n from 0 up to its survival, a model has it die at every moment that others can tell apart.
 //!
 //! A [sleep](crate::futex) has no end but a wake-up, so that a lost one is a deadlock, which loom reports. What the 50 ms are
-//! there for is modelled by [`impatient`] processes, whose every sleep times out.
+//! there for is modelled in one of two ways. In a [bounded] execution they are over once all sleep, so that whoever was
+//! not woken goes on then. To [impatient] processes they are over at once: every sleep times out, which is more
+//! orders than there are for all but the smallest models.
 //!
 //! Not modelled: spurious wake-ups, the order in which sleepers of different priority are woken, words that two
 //! processes access in different widths (half a double word can be slept on and loaded, no more).
@@ -39,8 +41,22 @@ use crate::memory::MemoryFile;
 thread_local! {
     /// Whether this thread of the operating system runs a model, with all the model's threads on it.
     static RUNNING: Cell<bool> = const { Cell::new(false) };
-    static IMPATIENT: Cell<bool> = const { Cell::new(false) };
+    static CLOCK: Cell<Clock> = const { Cell::new(Clock::Stopped) };
+    /// How many processes neither sleep nor wait for the end of another.
+    static AWAKE: Cell<usize> = const { Cell::new(0) };
+    static ASLEEP: RefCell<Vec<Arc<Sleeper>>> = const { RefCell::new(Vec::new()) };
 }
+
+/// When a sleep times out.
+#[derive(Clone, Copy, PartialEq)]
+enum Clock {
+    Stopped,
+    OnceAllSleep,
+    AtOnce,
+}
+
+/// Words of stack for each process: a cleaner needs more than loom gives.
+const STACK: usize = 1 << 15;
 
 loom::thread_local! {
     static LIFE: RefCell<Life> = RefCell::new(Life::default());
@@ -66,14 +82,75 @@ pub fn begin(memory: &'static Memory) -> impl Drop {
         }
     }
     RUNNING.set(true);
-    IMPATIENT.set(false);
+    CLOCK.set(Clock::Stopped);
+    AWAKE.set(1);
+    ASLEEP.take();
     memory.restore();
     Running
 }
 
+/// From now on, in this execution, sleeps time out once all sleep.
+pub fn bounded() {
+    CLOCK.set(Clock::OnceAllSleep);
+}
+
 /// From now on, in this execution, no sleep is longer than another process's next step.
 pub fn impatient() {
-    IMPATIENT.set(true);
+    CLOCK.set(Clock::AtOnce);
+}
+
+/// A thread of a model.
+pub struct Running<T> {
+    handle: loom::thread::JoinHandle<T>,
+    end: Arc<End>,
+}
+
+#[derive(Default)]
+struct End {
+    over: AtomicBool,
+    awaited: AtomicBool,
+}
+
+/// Has another thread do something.
+pub fn start<T: Send + 'static>(play: impl FnOnce() -> T + Send + 'static) -> Running<T> {
+    let end = Arc::<End>::default();
+    let its = end.clone();
+    let play = move || {
+        let value = play();
+        its.over.store(true, Ordering::Relaxed);
+        if its.awaited.load(Ordering::Relaxed) {
+            one_more_awake();
+        }
+        one_less_awake();
+        value
+    };
+    one_more_awake();
+    let handle = loom::thread::Builder::new().stack_size(STACK).spawn(play);
+    Running { handle: handle.expect("loom has threads left"), end }
+}
+
+impl<T> Running<T> {
+    /// Waits for its end.
+    pub fn join(self) -> T {
+        if !self.end.over.load(Ordering::Relaxed) {
+            self.end.awaited.store(true, Ordering::Relaxed);
+            one_less_awake();
+        }
+        self.handle.join().expect("loom ends with a panic")
+    }
+}
+
+fn one_more_awake() {
+    AWAKE.set(AWAKE.get() + 1);
+}
+
+fn one_less_awake() {
+    AWAKE.set(AWAKE.get() - 1);
+    if AWAKE.get() == 0 && CLOCK.get() == Clock::OnceAllSleep {
+        for sleeper in ASLEEP.take() {
+            sleeper.rouse(&sleeper.timed_out);
+        }
+    }
 }
 
 /// Plays the process with this liveness word, which dies before its step number `dies_before`, counted from 0. `None` if
@@ -360,7 +437,9 @@ impl Place {
 
     fn compare_exchange(self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
         let backing = self.backing();
-        let effective = matches!(backing, Backing::Plain) && !is_dead() || step();
+        // One that will fail, as far as can be told, is nothing that others see.
+        let silent = matches!(backing, Backing::Plain) || self.last() != current;
+        let effective = silent && !is_dead() || step();
         if !effective {
             // To the dead all comes easily, so that their destructors have an end.
             return Ok(current);
@@ -496,6 +575,21 @@ impl Queue {
 struct Sleeper {
     thread: Thread,
     woken: AtomicBool,
+    timed_out: AtomicBool,
+}
+
+impl Sleeper {
+    fn is_roused(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) || self.timed_out.load(Ordering::Relaxed)
+    }
+
+    fn rouse(&self, why: &AtomicBool) {
+        if !self.is_roused() {
+            one_more_awake();
+        }
+        why.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
 }
 
 /// As [`futex`](crate::futex) has it.
@@ -513,12 +607,12 @@ fn sleep(words: &[(&AtomicU32, u32)], timeout: Duration) -> Woken {
         return Woken::Look;
     }
     let changed = || words.iter().any(|(word, expected)| word.load(Ordering::Relaxed) != *expected);
-    if timeout.is_zero() || IMPATIENT.get() {
+    if timeout.is_zero() || CLOCK.get() == Clock::AtOnce {
         loom::thread::yield_now();
-        step();
         return if changed() { Woken::Look } else { Woken::TimedOut };
     }
-    let sleeper = Arc::new(Sleeper { thread: loom::thread::current(), woken: AtomicBool::new(false) });
+    let (woken, timed_out) = Default::default();
+    let sleeper = Arc::new(Sleeper { thread: loom::thread::current(), woken, timed_out });
     let queues: Vec<_> = words.iter().map(|(word, _)| word.0.queue()).collect();
     let asleep = queues.iter().zip(words).all(|(queue, (word, expected))| {
         let _lock = queue.lock.lock().expect("nobody panics in the kernel");
@@ -528,11 +622,26 @@ fn sleep(words: &[(&AtomicU32, u32)], timeout: Duration) -> Woken {
         }
         sleeps
     });
-    while asleep && !sleeper.woken.load(Ordering::Relaxed) {
-        loom::thread::park();
+    if asleep {
+        ASLEEP.with_borrow_mut(|asleep| asleep.push(sleeper.clone()));
+        one_less_awake();
+        while !sleeper.is_roused() {
+            loom::thread::park();
+        }
+        ASLEEP.with_borrow_mut(|asleep| asleep.retain(|other| !Arc::ptr_eq(other, &sleeper)));
+    } else if sleeper.is_roused() {
+        // By the first word, before the second kept it from sleeping.
+        one_less_awake();
     }
     queues.iter().for_each(|queue| queue.forget(&sleeper));
-    step();
+    if sleeper.woken.load(Ordering::Relaxed) {
+        // It has got a wake-up, which others do not get.
+        step();
+    } else if asleep {
+        // Loom gives no load after this what one before it gave, if there is something newer.
+        loom::thread::yield_now();
+        return Woken::TimedOut;
+    }
     Woken::Look
 }
 
@@ -545,8 +654,7 @@ pub fn wake(word: &AtomicU32, count: u32) {
     let _lock = queue.lock.lock().expect("nobody panics in the kernel");
     for _ in 0..count {
         let Some(sleeper) = queue.sleepers().pop_front() else { break };
-        sleeper.woken.store(true, Ordering::Relaxed);
-        sleeper.thread.unpark();
+        sleeper.rouse(&sleeper.woken);
     }
 }
 
