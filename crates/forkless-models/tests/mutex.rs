@@ -2,7 +2,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, count, keep};
+use forkless_models::{Process, World, at_every_step, count, keep, let_others_go_first};
 use forkless_shm::{Acquired, Arena};
 use forkless_sync::{Deadline, Mutex};
 use forkless_sys::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,20 @@ fn one_at_a_time_and_nobody_sleeps_for_good() {
         let _ =
             children.map(|(child, mutex)| Process::start(child, move || count_under(mutex, word))).map(Process::join);
         assert_eq!(mutex.holder().unwrap(), None);
+        assert_eq!(word.load(Ordering::Relaxed), 3);
+    });
+}
+
+#[test]
+fn who_is_woken_and_overtaken_leaves_nobody_asleep() {
+    let (world, mutex, children, word) = set_up::<2>();
+    world.check(move || {
+        mutex.acquire(Deadline::NEVER).unwrap();
+        let waiters = children.map(|(child, mutex)| Process::start(child, move || count_under(mutex, word)));
+        let_others_go_first();
+        mutex.release().unwrap();
+        count_under(mutex, word);
+        let _ = waiters.map(Process::join);
         assert_eq!(word.load(Ordering::Relaxed), 3);
     });
 }

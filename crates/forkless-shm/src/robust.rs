@@ -78,33 +78,42 @@ impl Arena {
             }
             std::hint::spin_loop();
         }
+        let held = match self.take_or_mark(word, me, 0) {
+            Ok(acquired) => return Attempt::Acquired(acquired),
+            Err(held) => held,
+        };
+        crash::point("lock.waits");
+        match self.sleep(word, held, bound) {
+            Woken::Interrupted => Attempt::Interrupted,
+            // Others may sleep still, and the release that woke this one has cleared the mark: it is set again, by who
+            // takes the lock and by who is overtaken.
+            Woken::TimedOut | Woken::Look => {
+                self.take_or_mark(word, me, WAITERS).map_or(Attempt::Again, Attempt::Acquired)
+            }
+        }
+    }
+
+    /// Takes the lock, with what `others` says of them, or marks it; then it is held as returned.
+    fn take_or_mark(&self, word: &AtomicU32, me: Owner, others: u32) -> Result<Acquired, u32> {
         let mut held = word.load(Ordering::Relaxed);
         loop {
             if held & !WAITERS == 0 {
-                match word.compare_exchange(held, me.word() | held, Ordering::Acquire, Ordering::Relaxed) {
-                    Ok(_) => return Attempt::Acquired(Acquired::Clean),
+                match word.compare_exchange(held, me.word() | held | others, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => return Ok(Acquired::Clean),
                     Err(now) => held = now,
                 }
                 continue;
             }
             if let Some(acquired) = self.take_from_the_dead(word, held, me) {
-                return Attempt::Acquired(acquired);
+                return Ok(acquired);
             }
             if held & WAITERS != 0 {
-                break;
+                return Err(held);
             }
             match word.compare_exchange(held, held | WAITERS, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    held |= WAITERS;
-                    break;
-                }
+                Ok(_) => return Err(held | WAITERS),
                 Err(now) => held = now,
             }
-        }
-        crash::point("lock.waits");
-        match self.sleep(word, held, bound) {
-            Woken::Interrupted => Attempt::Interrupted,
-            Woken::TimedOut | Woken::Look => self.after_sleep(word, me),
         }
     }
 
@@ -129,17 +138,6 @@ impl Arena {
                 woken
             }
             None => futex::wait(word, held, bound),
-        }
-    }
-
-    /// Once woken, others may still sleep: take with WAITERS set, so that the release wakes the next.
-    fn after_sleep(&self, word: &AtomicU32, me: Owner) -> Attempt {
-        match word.compare_exchange(0, me.word() | WAITERS, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Attempt::Acquired(Acquired::Clean),
-            Err(held) => match self.take_from_the_dead(word, held, me) {
-                Some(acquired) => Attempt::Acquired(acquired),
-                None => Attempt::Again,
-            },
         }
     }
 
