@@ -2,12 +2,13 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, clean, count, keep};
+use forkless_models::{Process, World, at_every_step, clean, count, keep, let_others_go_first};
 use forkless_shm::Arena;
 use forkless_shm::slot::End;
-use forkless_sync::{Deadline, Released, Semaphore};
+use forkless_sync::{Attempt, Deadline, Released, Semaphore};
 use forkless_sys::atomic::{AtomicU64, Ordering};
 use forkless_sys::model;
+use forkless_sys::time::SLICE;
 
 /// Bytes of a hold.
 const HOLD: usize = 16;
@@ -74,6 +75,28 @@ fn one_token_is_one_processs_at_a_time_and_nobody_sleeps_for_good() {
             .map(Process::join);
         assert_eq!(semaphore.value().unwrap(), 1);
         assert_eq!(word.load(Ordering::Relaxed), 3);
+    });
+}
+
+#[test]
+fn who_is_woken_and_overtaken_leaves_nobody_asleep() {
+    let (world, semaphore, children, _) = set_up::<2>(0);
+    world.preemptions(1).check(move || {
+        let [(first, mine), (second, yours)] = children;
+        let hasty = Process::start(first, move || {
+            if let Attempt::Acquired(_) = mine.acquire_within(SLICE).unwrap() {
+                release(mine);
+            }
+        });
+        let waiter = Process::start(second, move || acquire(yours));
+        let_others_go_first();
+        release(semaphore);
+        if semaphore.try_acquire().unwrap() {
+            release(semaphore);
+        }
+        waiter.join();
+        release(semaphore);
+        hasty.join();
     });
 }
 

@@ -273,21 +273,33 @@ impl Words {
         if self.take(hold, 0)?.is_some() {
             return Ok(TAKEN);
         }
-        if change(word, 0, |low| (low == 0).then_some(WAITERS)).is_none()
-            && word.load(Ordering::Relaxed) as u32 != WAITERS
-        {
+        if !self.mark()? {
             return Ok(Attempt::Again);
         }
         if futex::wait(self.u32(WORD)?, WAITERS, bound.min(SLICE)) == Woken::Interrupted {
             return Ok(Attempt::Interrupted);
         }
-        // Others may sleep still, and the release that woke this one has cleared the mark.
-        let Some(left) = self.take(hold, WAITERS)? else { return Ok(Attempt::Again) };
-        if left > 0 {
-            // Releases that found no mark have woken nobody: the one they woke wakes the next.
-            futex::wake(self.u32(WORD)?, 1);
+        // Others may sleep still, and the release that woke this one has cleared the mark: it is set again, by who takes a
+        // token and by who is overtaken.
+        loop {
+            if let Some(left) = self.take(hold, WAITERS)? {
+                if left > 0 {
+                    // Releases that found no mark have woken nobody: the one they woke wakes the next.
+                    futex::wake(self.u32(WORD)?, 1);
+                }
+                return Ok(TAKEN);
+            }
+            if self.mark()? {
+                return Ok(Attempt::Again);
+            }
         }
-        Ok(TAKEN)
+    }
+
+    /// Says that somebody sleeps; `false` if there are tokens.
+    fn mark(self) -> Result<bool, Error> {
+        let word = self.u64(WORD)?;
+        let marked = change(word, 0, |low| (low == 0).then_some(WAITERS)).is_some();
+        Ok(marked || word.load(Ordering::Relaxed) as u32 == WAITERS)
     }
 
     /// Adds as many tokens as `tokens` says, given what the hold counts, and takes them off that; `false` if they are
