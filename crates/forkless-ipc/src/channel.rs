@@ -21,7 +21,7 @@
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
-use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Kind, Lease};
+use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Kind, Lease, Wait};
 use forkless_sys::atomic::{AtomicU32, Ordering, fence};
 use forkless_sys::crash;
 use forkless_sys::futex::{self, Woken};
@@ -429,17 +429,18 @@ impl Core {
     fn lock(self, side: Side, bound: Duration) -> Result<Attempt, Error> {
         let word = self.word(side.0 + Side::LOCK)?;
         let me = self.arena.me()?;
-        let mut attempt = match self.arena.try_acquire(word, me) {
+        let mut wait = Wait::new();
+        let mut attempt = match self.arena.acquire_free(word, me) {
             Some(acquired) => Attempt::Acquired(acquired),
             // Not waiting for messages does not mean not waiting for a holder who is about to be done.
-            None => self.arena.acquire_within(word, me, bound.max(Duration::from_millis(1))),
+            None => self.arena.acquire_within(word, me, &mut wait, bound.max(Duration::from_millis(1))),
         };
         if bound.is_zero() {
             // A holder asleep on an empty channel keeps the lock; then there is nothing to be had anyway. A holder that
             // was stopped, by a debugger or a terminal, must not keep those who do not want to wait.
             let patience = Deadline::after(HOLDER_PATIENCE);
             while attempt == Attempt::Again && self.worth_waiting(side)? && !patience.passed() {
-                attempt = self.arena.acquire_within(word, me, SLICE);
+                attempt = self.arena.acquire_within(word, me, &mut wait, SLICE);
             }
         }
         if let Attempt::Acquired(Acquired::FromTheDead(_)) = attempt {

@@ -5,7 +5,7 @@
 use forkless_models::{Process, World, at_every_step, clean, count, keep, let_others_go_first};
 use forkless_shm::Arena;
 use forkless_shm::slot::End;
-use forkless_sync::{Attempt, Deadline, Released, Semaphore};
+use forkless_sync::{Attempt, Deadline, Released, Semaphore, Wait};
 use forkless_sys::atomic::{AtomicU64, Ordering};
 use forkless_sys::model;
 use forkless_sys::time::SLICE;
@@ -84,7 +84,7 @@ fn who_is_woken_and_overtaken_leaves_nobody_asleep() {
     world.preemptions(1).check(move || {
         let [(first, mine), (second, yours)] = children;
         let hasty = Process::start(first, move || {
-            if let Attempt::Acquired(_) = mine.acquire_within(SLICE).unwrap() {
+            if let Attempt::Acquired(_) = mine.acquire_within(&mut Wait::new(), SLICE).unwrap() {
                 release(mine);
             }
         });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forkless_shm::{Acquired, Attempt, Error};
+use forkless_shm::{Acquired, Attempt, Error, Wait};
 use forkless_sync::{Condvar, Waiter};
 use forkless_sys::futex::Woken;
 use forkless_sys::time::Deadline;
@@ -94,10 +94,10 @@ impl Guard {
         }
     }
 
-    fn acquire_within(&self, bound: std::time::Duration) -> Result<Option<Acquired>, Error> {
+    fn acquire_within(&self, wait: &mut Wait, bound: std::time::Duration) -> Result<Option<Acquired>, Error> {
         let attempt = match self {
-            Self::Lock(lock) => lock.get().mutex().acquire_within(bound),
-            Self::RLock(lock) => lock.get().mutex().acquire_within(bound),
+            Self::Lock(lock) => lock.get().mutex().acquire_within(wait, bound),
+            Self::RLock(lock) => lock.get().mutex().acquire_within(wait, bound),
         };
         Ok(match attempt? {
             Attempt::Acquired(acquired) => Some(acquired),
@@ -116,9 +116,10 @@ impl Guard {
 
     /// Takes it as often as it was held before. Held in the end, but for an exception.
     fn acquire_all(&self, py: Python<'_>, count: u32) -> PyResult<Taken> {
-        let acquired = match self.acquire_within(std::time::Duration::ZERO).or_raise(py)? {
+        let mut wait = Wait::new();
+        let acquired = match self.acquire_within(&mut wait, std::time::Duration::ZERO).or_raise(py)? {
             Some(acquired) => acquired,
-            None => wait::until(py, Deadline::NEVER, |bound| self.acquire_within(bound))?
+            None => wait::until(py, Deadline::NEVER, |bound| self.acquire_within(&mut wait, bound))?
                 .ok_or_else(|| PyValueError::new_err("a wait without end has ended"))?,
         };
         if let Self::RLock(lock) = self {

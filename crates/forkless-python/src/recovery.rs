@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Attempt, Error, Owner};
+use forkless_shm::{Acquired, Attempt, Error, Owner, Wait};
 use forkless_sync::{Mutex, ReentrantMutex};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -15,7 +15,8 @@ use crate::wait;
 /// What the locks of the core that know their owner have in common.
 pub(crate) trait Robust: Object {
     fn try_acquire(&self) -> Result<Option<Acquired>, Error>;
-    fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error>;
+    fn acquire_free(&self) -> Result<Option<Acquired>, Error>;
+    fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error>;
     fn release(&self) -> Result<bool, Error>;
     fn held_for(&self) -> Result<Duration, Error>;
     fn origin(&self) -> String;
@@ -36,8 +37,12 @@ macro_rules! robust {
                 Self::try_acquire(self)
             }
 
-            fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
-                Self::acquire_within(self, bound)
+            fn acquire_free(&self) -> Result<Option<Acquired>, Error> {
+                Self::acquire_free(self)
+            }
+
+            fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
+                Self::acquire_within(self, wait, bound)
             }
 
             fn release(&self) -> Result<bool, Error> {
@@ -75,15 +80,16 @@ pub(crate) fn acquire(
         let death = mutex.death(owner).or_raise(py)?;
         recovery.run(py, &death, || mutex.release())
     };
-    if let Some(acquired) = mutex.try_acquire().or_raise(py)? {
+    if let Some(acquired) = mutex.acquire_free().or_raise(py)? {
         return taken(acquired);
     }
     let deadline = wait::deadline(block, timeout)?;
     if deadline.passed() {
-        return Ok(false);
+        return mutex.try_acquire().or_raise(py)?.map_or(Ok(false), taken);
     }
+    let mut wait = Wait::new();
     let acquired = wait::until(py, deadline, |bound| {
-        Ok::<_, Error>(match mutex.acquire_within(bound)? {
+        Ok::<_, Error>(match mutex.acquire_within(&mut wait, bound)? {
             Attempt::Acquired(acquired) => Some(acquired),
             Attempt::Again | Attempt::Interrupted => None,
         })

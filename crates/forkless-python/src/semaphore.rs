@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forkless_shm::{Attempt, Error};
+use forkless_shm::{Attempt, Error, Wait};
 use forkless_sync::Released;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -47,6 +47,18 @@ pub(crate) fn wrap(py: Python<'_>, semaphore: Core) -> PyResult<Py<PyAny>> {
     Ok(Py::new(py, parts(semaphore).add_subclass(BoundedSemaphore))?.into_any())
 }
 
+/// A way to take a token: one that is free, any that there is, or after a sleep.
+struct Taking {
+    free: fn(&Core) -> Result<bool, Error>,
+    any: fn(&Core) -> Result<bool, Error>,
+    within: fn(&Core, &mut Wait, Duration) -> Result<Attempt, Error>,
+}
+
+/// For good.
+static ACQUIRING: Taking = Taking { free: Core::acquire_free, any: Core::try_acquire, within: Core::acquire_within };
+/// Until this process gives it back, or dies.
+static HOLDING: Taking = Taking { free: Core::hold_free, any: Core::try_hold, within: Core::hold_within };
+
 fn checked(value: i64) -> PyResult<u32> {
     let checked = u32::try_from(value).ok().filter(|value| *value <= Core::MAX_VALUE);
     checked.ok_or_else(|| {
@@ -56,24 +68,19 @@ fn checked(value: i64) -> PyResult<u32> {
 
 impl Semaphore {
     /// First without releasing the interpreter: most have not to wait.
-    fn take(
-        &self,
-        py: Python<'_>,
-        block: bool,
-        timeout: Option<f64>,
-        attempt: impl Fn(&Core) -> Result<bool, Error>,
-        attempt_within: impl Fn(&Core, Duration) -> Result<Attempt, Error> + Sync,
-    ) -> PyResult<bool> {
-        if attempt(&self.semaphore).or_raise(py)? {
+    fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>, taking: &Taking) -> PyResult<bool> {
+        if (taking.free)(&self.semaphore).or_raise(py)? {
             return Ok(true);
         }
         let deadline = wait::deadline(block, timeout)?;
         if deadline.passed() {
-            return Ok(false);
+            return (taking.any)(&self.semaphore).or_raise(py);
         }
-        let (semaphore, attempt_within) = (&*self.semaphore, &attempt_within);
+        let semaphore = &*self.semaphore;
+        let mut wait = Wait::new();
         let taken = wait::until(py, deadline, |bound| {
-            Ok::<_, Error>(matches!(attempt_within(semaphore, bound)?, Attempt::Acquired(_)).then_some(()))
+            let attempt = (taking.within)(semaphore, &mut wait, bound)?;
+            Ok::<_, Error>(matches!(attempt, Attempt::Acquired(_)).then_some(()))
         })?;
         Ok(taken.is_some())
     }
@@ -101,7 +108,7 @@ impl Semaphore {
     ///     Whether there was one.
     #[pyo3(signature = (block = true, timeout = None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        self.take(py, block, timeout, Core::try_acquire, Core::acquire_within)
+        self.take(py, block, timeout, &ACQUIRING)
     }
 
     /// Adds one and wakes one waiter.
@@ -118,7 +125,7 @@ impl Semaphore {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.take(py, true, None, Core::try_hold, Core::hold_within)
+        self.take(py, true, None, &HOLDING)
     }
 
     #[pyo3(signature = (kind, value, traceback, /))]

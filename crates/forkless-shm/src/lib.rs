@@ -26,7 +26,7 @@ mod txn;
 pub use arena::Arena;
 pub use block::{Block, Handle, Kind};
 pub use lease::Lease;
-pub use robust::{Acquired, Attempt};
+pub use robust::{Acquired, Attempt, Wait};
 pub use slot::{Owner, Role};
 pub use statistics::Statistics;
 

@@ -1,7 +1,7 @@
 //! The robust lock: one 32-bit word that names its owner.
 //!
 //! ```text
-//! 0 | WAITERS (31) | slot generation (30..16) | slot + 1 (15..0)
+//! 0 | WAITERS (31) | slot generation (30..16) | HANDOVER (15) | slot + 1 (14..0)
 //! ```
 //!
 //! Free: one compare-and-swap takes it, no system call. Held: the waiter spins shortly, sets WAITERS and sleeps on *two*
@@ -10,11 +10,18 @@
 //! previous owner, costs its successors 50 ms at most. Released by whoever calls it, owner or not, as
 //! `multiprocessing.Lock` permits.
 //!
+//! Whoever comes while the lock is free takes it, even if somebody is just waking up for it: a queue would cost a switch of
+//! processes for each turn. A waiter that has waited for [`PATIENCE`] sets HANDOVER. Then the next release does not free the
+//! lock: it leaves the word WAITERS alone, set aside for those that have slept for it, one of which it wakes. So nobody
+//! waits for much longer than that times the number of waiters. (The idea is that of "eventual fairness" in WebKit's and
+//! Rust's `parking_lot`, and of the handoff bit of Linux's mutex.) Should the woken one die, any other that has slept its
+//! 50 ms takes its place.
+//!
 //! What was tried instead: glibc's robust mutexes for the locks themselves are three times slower, cannot be
 //! released by another process and restart across signals; `sem_t` never learns of a death. Figures:
 //! `docs/design/robust-lock.md`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::futex::{self, Woken};
@@ -22,10 +29,19 @@ use forkless_sys::time::SLICE;
 use forkless_sys::{crash, liveness};
 
 use crate::arena::Arena;
+use crate::layout::SLOTS;
 use crate::slot::Owner;
 
-/// Somebody sleeps on the word, or may.
+/// Somebody sleeps on the word, or may. By itself: the lock is free, and set aside for those that have slept.
 const WAITERS: u32 = 0x8000_0000;
+/// Somebody has waited for long: the next release sets the lock aside.
+const HANDOVER: u32 = 0x8000;
+const FLAGS: u32 = WAITERS | HANDOVER;
+
+const _: () = assert!(SLOTS < HANDOVER as usize);
+
+/// How long a waiter lets others overtake it; parking_lot hands over after half of that on average.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Passes of the spin before the first sleep; about a microsecond.
 const SPINS: u32 = forkless_sys::atomic::spins(100);
@@ -37,6 +53,40 @@ pub enum Acquired {
     Clean,
     /// From an owner who died holding it: what the lock protects may be torn.
     FromTheDead(Owner),
+}
+
+/// One wait for a lock, from its first attempt to its last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wait {
+    began: Option<Instant>,
+    slept: bool,
+}
+
+impl Wait {
+    /// A wait that begins.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether it has slept: then it may take what is set aside.
+    #[must_use]
+    pub fn has_slept(&self) -> bool {
+        self.slept
+    }
+
+    /// Notes that it sleeps now, for this long at most. Who does not mean to wait comes before nobody.
+    pub fn sleeps(&mut self, bound: Duration) {
+        self.slept |= !bound.is_zero();
+    }
+
+    /// Whether it has lasted so long that it is served next. To be asked before each sleep.
+    #[must_use]
+    pub fn is_long(&mut self) -> bool {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        // A model has no clock: there, patience is over with the first sleep.
+        if cfg!(loom) { self.slept } else { self.slept && began.elapsed() > PATIENCE }
+    }
 }
 
 /// What one bounded attempt came to.
@@ -53,6 +103,16 @@ pub enum Attempt {
 impl Arena {
     /// Takes the lock if it is free, or if its owner is dead. Never sleeps.
     pub fn try_acquire(&self, word: &AtomicU32, me: Owner) -> Option<Acquired> {
+        self.acquire_free(word, me).or_else(|| {
+            // Set aside: for whoever waits, and this one does not. Others would wait for the first who does.
+            let taken = word.compare_exchange(WAITERS, me.word() | WAITERS, Ordering::Acquire, Ordering::Relaxed);
+            taken.ok().map(|_| Acquired::Clean)
+        })
+    }
+
+    /// As [`Self::try_acquire`], but leaves alone what is set aside: the first step of a wait.
+    #[inline]
+    pub fn acquire_free(&self, word: &AtomicU32, me: Owner) -> Option<Acquired> {
         // Acquire pairs with the release store of `release`: what the previous owner wrote is seen.
         match word.compare_exchange(0, me.word(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Some(Acquired::Clean),
@@ -61,7 +121,7 @@ impl Arena {
     }
 
     fn take_from_the_dead(&self, word: &AtomicU32, held: u32, me: Owner) -> Option<Acquired> {
-        let owner = Owner::from_word(held & !WAITERS)?;
+        let owner = Owner::from_word(held & !FLAGS)?;
         if !self.is_dead(owner) {
             return None;
         }
@@ -71,48 +131,47 @@ impl Arena {
     }
 
     /// Tries for the lock, sleeping at most `bound`.
-    pub fn acquire_within(&self, word: &AtomicU32, me: Owner, bound: Duration) -> Attempt {
+    pub fn acquire_within(&self, word: &AtomicU32, me: Owner, wait: &mut Wait, bound: Duration) -> Attempt {
         for _ in 0..SPINS {
             if word.load(Ordering::Relaxed) == 0 {
                 break;
             }
             std::hint::spin_loop();
         }
-        let held = match self.take_or_mark(word, me, 0) {
+        let held = match self.take_or_mark(word, me, wait) {
             Ok(acquired) => return Attempt::Acquired(acquired),
             Err(held) => held,
         };
         crash::point("lock.waits");
+        wait.sleeps(bound);
         match self.sleep(word, held, bound) {
             Woken::Interrupted => Attempt::Interrupted,
-            // Others may sleep still, and the release that woke this one has cleared the mark: it is set again, by who
-            // takes the lock and by who is overtaken.
             Woken::TimedOut | Woken::Look => {
-                self.take_or_mark(word, me, WAITERS).map_or(Attempt::Again, Attempt::Acquired)
+                self.take_or_mark(word, me, wait).map_or(Attempt::Again, Attempt::Acquired)
             }
         }
     }
 
-    /// Takes the lock, with what `others` says of them, or marks it; then it is held as returned.
-    fn take_or_mark(&self, word: &AtomicU32, me: Owner, others: u32) -> Result<Acquired, u32> {
-        let mut held = word.load(Ordering::Relaxed);
+    /// Takes the lock, or marks that somebody sleeps; then it is held, or set aside, as returned.
+    fn take_or_mark(&self, word: &AtomicU32, me: Owner, wait: &mut Wait) -> Result<Acquired, u32> {
+        // Others may sleep still, and the release that woke this one has cleared the mark: it is set again, by who takes
+        // the lock and by who is overtaken.
+        let others = if wait.slept { WAITERS } else { 0 };
+        let mut seen = word.load(Ordering::Relaxed);
         loop {
-            if held & !WAITERS == 0 {
-                match word.compare_exchange(held, me.word() | held | others, Ordering::Acquire, Ordering::Relaxed) {
-                    Ok(_) => return Ok(Acquired::Clean),
-                    Err(now) => held = now,
-                }
-                continue;
-            }
-            if let Some(acquired) = self.take_from_the_dead(word, held, me) {
+            let is_free = seen == 0 || seen == WAITERS && wait.slept;
+            let next = if is_free {
+                me.word() | others
+            } else if let Some(acquired) = self.take_from_the_dead(word, seen, me) {
                 return Ok(acquired);
-            }
-            if held & WAITERS != 0 {
-                return Err(held);
-            }
-            match word.compare_exchange(held, held | WAITERS, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Err(held | WAITERS),
-                Err(now) => held = now,
+            } else {
+                let handover = if seen != WAITERS && wait.is_long() { HANDOVER } else { 0 };
+                seen | WAITERS | handover
+            };
+            match word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) if is_free => return Ok(Acquired::Clean),
+                Ok(_) => return Err(next),
+                Err(now) => seen = now,
             }
         }
     }
@@ -120,7 +179,7 @@ impl Arena {
     /// Sleeps while the word is held as seen and its owner lives.
     fn sleep(&self, word: &AtomicU32, held: u32, bound: Duration) -> Woken {
         let bound = bound.min(SLICE);
-        let owner = Owner::from_word(held & !WAITERS);
+        let owner = Owner::from_word(held & !FLAGS);
         match owner.and_then(|owner| self.liveness(owner)) {
             Some(live) => {
                 let seen = live.load(Ordering::Acquire);
@@ -146,8 +205,9 @@ impl Arena {
         if let Some(acquired) = self.try_acquire(word, me) {
             return acquired;
         }
+        let mut wait = Wait::new();
         loop {
-            if let Attempt::Acquired(acquired) = self.acquire_within(word, me, SLICE) {
+            if let Attempt::Acquired(acquired) = self.acquire_within(word, me, &mut wait, SLICE) {
                 return acquired;
             }
         }
@@ -155,18 +215,28 @@ impl Arena {
 
     /// Gives the lock back and wakes one waiter. `false` if it was not held.
     pub fn release(&self, word: &AtomicU32) -> bool {
-        // Release pairs with the acquire of the next taker.
-        let held = word.swap(0, Ordering::Release);
+        let mut held = word.load(Ordering::Relaxed);
+        loop {
+            if held & !FLAGS == 0 {
+                return false;
+            }
+            let next = if held & HANDOVER != 0 { WAITERS } else { 0 };
+            // Release pairs with the acquire of the next taker.
+            match word.compare_exchange(held, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => held = now,
+            }
+        }
         crash::point("lock.released");
         if held & WAITERS != 0 {
             futex::wake(word, 1);
         }
-        held & !WAITERS != 0
+        true
     }
 }
 
 /// Whether the word is held, and by whom.
 #[must_use]
 pub fn holder(word: &AtomicU32) -> Option<Owner> {
-    Owner::from_word(word.load(Ordering::Relaxed) & !WAITERS)
+    Owner::from_word(word.load(Ordering::Relaxed) & !FLAGS)
 }

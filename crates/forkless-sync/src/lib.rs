@@ -20,7 +20,7 @@ mod turn;
 pub use barrier::{Arrival, Barrier, Passage};
 pub use condvar::{Condvar, Waiter};
 pub use event::{Event, Ticket};
-pub use forkless_shm::{Acquired, Attempt, Handle, Owner};
+pub use forkless_shm::{Acquired, Attempt, Handle, Owner, Wait};
 pub use forkless_sys::time::Deadline;
 pub use mutex::Mutex;
 pub use reentrant::ReentrantMutex;

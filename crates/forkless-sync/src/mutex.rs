@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, robust};
+use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, Wait, robust};
 use forkless_sys::atomic::AtomicU32;
 use forkless_sys::time::Deadline;
 
@@ -86,13 +86,24 @@ impl Mutex {
         Ok(acquired)
     }
 
-    /// Tries for it, sleeping at most `bound` (and at most 50 ms).
+    /// As [`Self::try_acquire`], for a caller that waits if it comes to nothing: overtakes nobody who has waited for long.
     ///
     /// # Errors
     /// See [`Self::try_acquire`].
-    pub fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
+    pub fn acquire_free(&self) -> Result<Option<Acquired>, Error> {
         let arena = self.lease.arena();
-        let attempt = arena.acquire_within(self.word()?, arena.me()?, bound);
+        let acquired = arena.acquire_free(self.word()?, arena.me()?);
+        self.mark_if(acquired == Some(Acquired::Clean))?;
+        Ok(acquired)
+    }
+
+    /// Tries for it, sleeping at most `bound` (and at most 50 ms); a step of a longer wait.
+    ///
+    /// # Errors
+    /// See [`Self::try_acquire`].
+    pub fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
+        let arena = self.lease.arena();
+        let attempt = arena.acquire_within(self.word()?, arena.me()?, wait, bound);
         self.mark_if(attempt == Attempt::Acquired(Acquired::Clean))?;
         Ok(attempt)
     }
@@ -130,10 +141,11 @@ impl Mutex {
     /// # Errors
     /// See [`Self::try_acquire`].
     pub fn acquire(&self, deadline: Deadline) -> Result<Option<Acquired>, Error> {
-        if let Some(acquired) = self.try_acquire()? {
+        if let Some(acquired) = self.acquire_free()? {
             return Ok(Some(acquired));
         }
-        until(deadline, |bound| match self.acquire_within(bound)? {
+        let mut wait = Wait::new();
+        until(deadline, |bound| match self.acquire_within(&mut wait, bound)? {
             Attempt::Acquired(acquired) => Ok(Some(acquired)),
             Attempt::Again | Attempt::Interrupted => Ok(None),
         })

@@ -8,7 +8,7 @@
 use std::sync::atomic::AtomicU32 as PrivateU32;
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, robust};
+use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, Wait, robust};
 use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 use forkless_sys::time::Deadline;
@@ -122,6 +122,21 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::NoSlot`] if this process cannot join the tree.
     pub fn try_acquire(&self) -> Result<Option<Acquired>, Error> {
+        self.acquire_by(Arena::try_acquire)
+    }
+
+    /// As [`Self::try_acquire`], for a caller that waits if it comes to nothing: overtakes nobody who has waited for long.
+    ///
+    /// # Errors
+    /// See [`Self::try_acquire`].
+    pub fn acquire_free(&self) -> Result<Option<Acquired>, Error> {
+        self.acquire_by(Arena::acquire_free)
+    }
+
+    fn acquire_by(
+        &self,
+        acquire: impl FnOnce(&Arena, &AtomicU32, Owner) -> Option<Acquired>,
+    ) -> Result<Option<Acquired>, Error> {
         if self.is_mine()? {
             let count = self.u32(COUNT)?;
             let more = count.load(Ordering::Relaxed).checked_add(1).ok_or(Error::Corrupt("the depth of a mutex"))?;
@@ -129,19 +144,20 @@ impl ReentrantMutex {
             return Ok(Some(Acquired::Clean));
         }
         let arena = self.lease.arena();
-        match arena.try_acquire(self.u32(WORD)?, arena.me()?) {
+        match acquire(arena, self.u32(WORD)?, arena.me()?) {
             Some(acquired) => self.taken(acquired).map(Some),
             None => Ok(None),
         }
     }
 
-    /// Tries for it, sleeping at most `bound` (and at most 50 ms). To be called after [`Self::try_acquire`].
+    /// Tries for it, sleeping at most `bound` (and at most 50 ms); a step of a longer wait. To be called after
+    /// [`Self::acquire_free`].
     ///
     /// # Errors
     /// See [`Self::try_acquire`].
-    pub fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
+    pub fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
         let arena = self.lease.arena();
-        match arena.acquire_within(self.u32(WORD)?, arena.me()?, bound) {
+        match arena.acquire_within(self.u32(WORD)?, arena.me()?, wait, bound) {
             Attempt::Acquired(acquired) => self.taken(acquired).map(Attempt::Acquired),
             other => Ok(other),
         }
@@ -163,10 +179,11 @@ impl ReentrantMutex {
     /// # Errors
     /// See [`Self::try_acquire`].
     pub fn acquire(&self, deadline: Deadline) -> Result<Option<Acquired>, Error> {
-        if let Some(acquired) = self.try_acquire()? {
+        if let Some(acquired) = self.acquire_free()? {
             return Ok(Some(acquired));
         }
-        until(deadline, |bound| match self.acquire_within(bound)? {
+        let mut wait = Wait::new();
+        until(deadline, |bound| match self.acquire_within(&mut wait, bound)? {
             Attempt::Acquired(acquired) => Ok(Some(acquired)),
             Attempt::Again | Attempt::Interrupted => Ok(None),
         })

@@ -15,12 +15,15 @@
 //! the new count into a log of one entry, and then changes value and number of held changes by one store: the
 //! commit. Whoever takes the lock from a dead owner compares the log with that number and knows which count is
 //! right. Mere acquiring and releasing change the value meanwhile, without the lock, and keep the number.
+//!
+//! Whoever comes while there is a token takes it, as with the [robust lock](forkless_shm::robust); and as there, a waiter that
+//! has waited for long has the next tokens set aside for those that have slept, until one of them has got one.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
-use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Kind, Lease, Owner};
+use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Kind, Lease, Owner, Wait};
 use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 use forkless_sys::futex::{self, Woken};
@@ -46,7 +49,9 @@ const LOG: usize = 16;
 const LOG_HOLD: usize = 24;
 /// u64: what the hold will count.
 const LOG_COUNT: usize = 32;
-const SIZE: usize = 40;
+/// u32: 1 while tokens are set aside for those that have slept; those that have not sleep on it.
+const ASIDE: usize = 40;
+const SIZE: usize = 48;
 const LOGGED: u64 = 1 << 32;
 
 /// Fields of a hold.
@@ -149,12 +154,20 @@ impl Semaphore {
         Ok(self.words()?.take(None, 0)?.is_some())
     }
 
-    /// Tries for a token, sleeping at most `bound` (and at most 50 ms).
+    /// As [`Self::try_acquire`], for a caller that waits if it comes to nothing: overtakes nobody who has waited for long.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
-    pub fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
-        self.words()?.take_within(None, bound)
+    pub fn acquire_free(&self) -> Result<bool, Error> {
+        self.words()?.take_free(None)
+    }
+
+    /// Tries for a token, sleeping at most `bound` (and at most 50 ms); a step of a longer wait.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
+        self.words()?.take_within(None, wait, bound)
     }
 
     /// Waits for a token until the deadline; whether it came.
@@ -162,7 +175,7 @@ impl Semaphore {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn acquire(&self, deadline: Deadline) -> Result<bool, Error> {
-        wait(deadline, |bound| self.acquire_within(bound))
+        Ok(self.acquire_free()? || wait(deadline, |wait, bound| self.acquire_within(wait, bound))?)
     }
 
     /// Adds a token and wakes one waiter.
@@ -182,12 +195,20 @@ impl Semaphore {
         Ok(self.words()?.take(self.hold_at()?, 0)?.is_some())
     }
 
+    /// As [`Self::acquire_free`], for a token that comes back if this process dies.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn hold_free(&self) -> Result<bool, Error> {
+        self.words()?.take_free(self.hold_at()?)
+    }
+
     /// As [`Self::acquire_within`], for a token that comes back if this process dies.
     ///
     /// # Errors
     /// See [`Arena::allocate`].
-    pub fn hold_within(&self, bound: Duration) -> Result<Attempt, Error> {
-        self.words()?.take_within(self.hold_at()?, bound)
+    pub fn hold_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
+        self.words()?.take_within(self.hold_at()?, wait, bound)
     }
 
     /// As [`Self::acquire`], for a token that comes back if this process dies.
@@ -195,7 +216,7 @@ impl Semaphore {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn hold(&self, deadline: Deadline) -> Result<bool, Error> {
-        wait(deadline, |bound| self.hold_within(bound))
+        Ok(self.hold_free()? || wait(deadline, |wait, bound| self.hold_within(wait, bound))?)
     }
 
     /// Gives back a token that is [held](Self::hold) and wakes one waiter.
@@ -227,8 +248,12 @@ impl Semaphore {
     }
 }
 
-fn wait(deadline: Deadline, mut attempt: impl FnMut(Duration) -> Result<Attempt, Error>) -> Result<bool, Error> {
-    let taken = until(deadline, |bound| Ok(matches!(attempt(bound)?, Attempt::Acquired(_)).then_some(())))?;
+fn wait(
+    deadline: Deadline,
+    mut attempt: impl FnMut(&mut Wait, Duration) -> Result<Attempt, Error>,
+) -> Result<bool, Error> {
+    let mut wait = Wait::new();
+    let taken = until(deadline, |bound| Ok(matches!(attempt(&mut wait, bound)?, Attempt::Acquired(_)).then_some(())))?;
     Ok(taken.is_some())
 }
 
@@ -261,21 +286,37 @@ impl Words {
         Ok(before.map(|low| (low & !WAITERS) - 1))
     }
 
-    fn take_within(self, hold: Option<usize>, bound: Duration) -> Result<Attempt, Error> {
+    fn take_free(self, hold: Option<usize>) -> Result<bool, Error> {
+        Ok(self.u32(ASIDE)?.load(Ordering::Relaxed) == 0 && self.take(hold, 0)?.is_some())
+    }
+
+    fn take_within(self, hold: Option<usize>, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
         const TAKEN: Attempt = Attempt::Acquired(Acquired::Clean);
-        let word = self.u64(WORD)?;
+        let (word, aside) = (self.u64(WORD)?, self.u32(ASIDE)?);
         for _ in 0..SPINS {
             if word.load(Ordering::Relaxed) as u32 & !WAITERS != 0 {
                 break;
             }
             std::hint::spin_loop();
         }
-        if self.take(hold, 0)?.is_some() {
+        let taken = if wait.has_slept() { self.take(hold, 0)?.is_some() } else { self.take_free(hold)? };
+        if taken {
+            self.end_setting_aside(wait)?;
             return Ok(TAKEN);
         }
         if !self.mark()? {
-            return Ok(Attempt::Again);
+            // There are tokens: set aside, or new.
+            if wait.has_slept() || aside.load(Ordering::Relaxed) == 0 {
+                return Ok(Attempt::Again);
+            }
+            wait.sleeps(bound);
+            let woken = futex::wait(aside, 1, bound.min(SLICE));
+            return Ok(if woken == Woken::Interrupted { Attempt::Interrupted } else { Attempt::Again });
         }
+        if wait.is_long() {
+            aside.store(1, Ordering::Relaxed);
+        }
+        wait.sleeps(bound);
         if futex::wait(self.u32(WORD)?, WAITERS, bound.min(SLICE)) == Woken::Interrupted {
             return Ok(Attempt::Interrupted);
         }
@@ -283,6 +324,7 @@ impl Words {
         // token and by who is overtaken.
         loop {
             if let Some(left) = self.take(hold, WAITERS)? {
+                self.end_setting_aside(wait)?;
                 if left > 0 {
                     // Releases that found no mark have woken nobody: the one they woke wakes the next.
                     futex::wake(self.u32(WORD)?, 1);
@@ -293,6 +335,16 @@ impl Words {
                 return Ok(Attempt::Again);
             }
         }
+    }
+
+    /// One that has slept has got a token.
+    fn end_setting_aside(self, wait: &Wait) -> Result<(), Error> {
+        let aside = self.u32(ASIDE)?;
+        if wait.has_slept() && aside.load(Ordering::Relaxed) != 0 {
+            aside.store(0, Ordering::Relaxed);
+            futex::wake(aside, futex::ALL);
+        }
+        Ok(())
     }
 
     /// Says that somebody sleeps; `false` if there are tokens.

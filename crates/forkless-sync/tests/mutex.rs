@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use forkless_shm::{Arena, Error};
-use forkless_sync::{Acquired, Attempt, Deadline, Event, Mutex};
+use forkless_sync::{Acquired, Attempt, Deadline, Event, Mutex, Wait};
 use forkless_sys::process::ExitStatus;
 use forkless_testing::{Board, Child, PATIENCE, Scene, handle, roles};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn a_mutex_is_held_by_one_and_given_back_by_anyone() {
     assert_eq!(mutex.holder().unwrap(), Some(arena.me().unwrap()));
     assert_eq!(mutex.try_acquire().unwrap(), None, "it is not recursive");
     assert_eq!(mutex.acquire(now()).unwrap(), None);
-    assert_eq!(mutex.acquire_within(Duration::ZERO).unwrap(), Attempt::Again);
+    assert_eq!(mutex.acquire_within(&mut Wait::new(), Duration::ZERO).unwrap(), Attempt::Again);
     assert!(thread::scope(|scope| scope.spawn(|| mutex.release().unwrap()).join().unwrap()));
     assert!(!mutex.release().unwrap(), "it was not held");
     assert_eq!(mutex.acquire(Deadline::NEVER).unwrap(), Some(Acquired::Clean));
