@@ -1,6 +1,5 @@
 //! `forkless.Barrier`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use forkless_sync::{Arrival, Passage};
@@ -10,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::OrRaise;
-use crate::shared::{Reduced, Shared, home};
+use crate::shared::{Reduced, Shared, home, reduce};
 use crate::wait;
 
 type Core = forkless_sync::Barrier;
@@ -27,7 +26,7 @@ type Core = forkless_sync::Barrier;
 ///     timeout: seconds after which `wait` gives up, if it is not told otherwise; None for never.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct Barrier {
-    barrier: Arc<Core>,
+    pub(crate) barrier: Core,
     action: Option<Py<PyAny>>,
     timeout: Option<f64>,
 }
@@ -41,8 +40,7 @@ fn broken(py: Python<'_>) -> PyErr {
 
 impl Barrier {
     fn parts(barrier: Core, action: Option<Py<PyAny>>, timeout: Option<f64>) -> PyClassInitializer<Self> {
-        let barrier = Arc::new(barrier);
-        PyClassInitializer::from(Shared::new(Arc::clone(&barrier) as _)).add_subclass(Self { barrier, action, timeout })
+        PyClassInitializer::from(Shared).add_subclass(Self { barrier, action, timeout })
     }
 
     pub(crate) fn wrap(py: Python<'_>, barrier: Core, extra: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
@@ -107,7 +105,7 @@ impl Barrier {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let (py, this) = (slf.py(), slf.get());
         let extra = (this.action.as_ref().map(|action| action.bind(py)), this.timeout);
-        slf.as_super().get().reduce(py, Some(extra.into_pyobject(py)?.into_any()))
+        reduce(slf.as_super(), Some(extra.into_pyobject(py)?.into_any()))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
-use std::sync::Arc;
 
 use forkless_ipc::Buffer;
 use pyo3::buffer::PyUntypedBuffer;
@@ -19,7 +18,7 @@ use crate::shared::{Shared, home};
 /// the pages without write permission.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct SharedBuffer {
-    buffer: Arc<Buffer>,
+    pub(crate) buffer: Buffer,
     kind: Description,
     strides: Vec<ffi::Py_ssize_t>,
 }
@@ -82,8 +81,7 @@ impl SharedBuffer {
             .ok_or(forkless_shm::Error::Corrupt("the description of a buffer"))
             .or_raise(py)?;
         let strides = kind.strides();
-        let buffer = Arc::new(buffer);
-        Ok(PyClassInitializer::from(Shared::new(Arc::clone(&buffer) as _)).add_subclass(Self { buffer, kind, strides }))
+        Ok(PyClassInitializer::from(Shared).add_subclass(Self { buffer, kind, strides }))
     }
 
     pub(crate) fn wrap(py: Python<'_>, buffer: Buffer) -> PyResult<Py<PyAny>> {

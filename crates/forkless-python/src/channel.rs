@@ -1,7 +1,5 @@
 //! `Channel` and `Message`: what queues and pools are made of.
 
-use std::sync::Arc;
-
 use forkless_ipc::{Claim, Received, Sent};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyOverflowError;
@@ -9,13 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::OrRaise;
-use crate::shared::{Shared, home};
+use crate::shared::{Shared, home, leases};
 use crate::wait;
 
 /// Bytes from any process to any process, first in first out, committed by one store.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct Channel {
-    channel: Arc<forkless_ipc::Channel>,
+    pub(crate) channel: forkless_ipc::Channel,
 }
 
 /// One received message. Keeps what the message carries alive.
@@ -42,8 +40,7 @@ impl Message {
 
 impl Channel {
     fn parts(channel: forkless_ipc::Channel) -> PyClassInitializer<Self> {
-        let channel = Arc::new(channel);
-        PyClassInitializer::from(Shared::new(Arc::clone(&channel) as _)).add_subclass(Self { channel })
+        PyClassInitializer::from(Shared).add_subclass(Self { channel })
     }
 
     pub(crate) fn wrap(py: Python<'_>, channel: forkless_ipc::Channel) -> PyResult<Py<PyAny>> {
@@ -59,7 +56,7 @@ impl Channel {
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<bool> {
-        let leases: Vec<_> = handles.iter().map(|handle| handle.get().lease()).collect();
+        let leases = leases(handles)?;
         let mut outbox = self.channel.pack(tag, bytes, &leases).or_raise(py)?;
         // First without releasing the interpreter: most sends never wait.
         if outbox.send_within(std::time::Duration::ZERO).or_raise(py)? == Sent::Sent {

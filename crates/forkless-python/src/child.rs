@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::OrRaise;
-use crate::shared::{Shared, home, open_shared};
+use crate::shared::{Shared, home, leases, object, open_shared};
 use crate::wait;
 
 /// How a template is started: `executable *arguments -c CODE *preload`, where CODE begins with `prelude`.
@@ -74,8 +74,8 @@ impl Child {
             .ok_or_else(|| PyValueError::new_err(format!("unknown start method {method:?}")))?;
         let arena = home(py)?;
         let program = &program.program;
-        let objects: Vec<_> = handles.iter().map(|handle| handle.get().lease()).collect();
-        let surroundings = Some(surroundings.get().lease());
+        let objects = leases(&handles)?;
+        let surroundings = Some(object(surroundings)?.lease());
         let order = Order { method, name, job: payload.as_bytes(), handles: &objects, surroundings };
         let mut pending = py.detach(|| Pending::ask_for(arena, program, &order)).or_raise(py)?;
         publish(py)?;

@@ -1,7 +1,5 @@
 //! `forkless.Condition`.
 
-use std::sync::Arc;
-
 use forkless_shm::{Acquired, Attempt, Error, Wait};
 use forkless_sync::{Condvar, Waiter};
 use forkless_sys::futex::Woken;
@@ -15,7 +13,7 @@ use crate::errors::{Death, OrRaise};
 use crate::lock::Lock;
 use crate::recovery::Robust;
 use crate::rlock::RLock;
-use crate::shared::{Reduced, Shared, home};
+use crate::shared::{Reduced, Shared, home, reduce};
 use crate::wait;
 
 /// A condition variable between processes: wait, with a lock released meanwhile, until somebody says that something has
@@ -33,7 +31,7 @@ use crate::wait;
 ///     lock: a `Lock` or `RLock` of forkless; None for a new `RLock`.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct Condition {
-    condvar: Arc<Condvar>,
+    pub(crate) condvar: Condvar,
     guard: Guard,
 }
 
@@ -140,8 +138,7 @@ impl Guard {
 
 impl Condition {
     fn parts(condvar: Condvar, guard: Guard) -> PyClassInitializer<Self> {
-        let condvar = Arc::new(condvar);
-        PyClassInitializer::from(Shared::new(Arc::clone(&condvar) as _)).add_subclass(Self { condvar, guard })
+        PyClassInitializer::from(Shared).add_subclass(Self { condvar, guard })
     }
 
     pub(crate) fn wrap(py: Python<'_>, condvar: Condvar, lock: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
@@ -208,7 +205,7 @@ impl Condition {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let lock = slf.get().guard.object(slf.py()).clone();
-        slf.as_super().get().reduce(slf.py(), Some(lock))
+        reduce(slf.as_super(), Some(lock))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,7 +1,5 @@
 //! `forkless.Event`.
 
-use std::sync::Arc;
-
 use forkless_sys::futex::Woken;
 use pyo3::prelude::*;
 
@@ -13,13 +11,12 @@ use crate::wait;
 /// arguments, queues, pipes and pool tasks at any time.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct Event {
-    event: Arc<forkless_sync::Event>,
+    pub(crate) event: forkless_sync::Event,
 }
 
 impl Event {
     fn parts(event: forkless_sync::Event) -> PyClassInitializer<Self> {
-        let event = Arc::new(event);
-        PyClassInitializer::from(Shared::new(Arc::clone(&event) as _)).add_subclass(Self { event })
+        PyClassInitializer::from(Shared).add_subclass(Self { event })
     }
 
     pub(crate) fn wrap(py: Python<'_>, event: forkless_sync::Event) -> PyResult<Py<PyAny>> {

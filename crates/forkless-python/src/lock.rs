@@ -1,7 +1,5 @@
 //! `forkless.Lock`.
 
-use std::sync::Arc;
-
 use forkless_sync::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -9,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::OrRaise;
 use crate::recovery::{self, Recovery, origin};
-use crate::shared::{Reduced, Shared, home};
+use crate::shared::{Reduced, Shared, home, reduce};
 
 /// A non-recursive lock between processes that survives its owner.
 ///
@@ -26,14 +24,13 @@ use crate::shared::{Reduced, Shared, home};
 ///         the transports of forkless pickle any function.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct Lock {
-    mutex: Arc<Mutex>,
+    pub(crate) mutex: Mutex,
     recovery: Recovery,
 }
 
 impl Lock {
     fn parts(mutex: Mutex, recovery: Recovery) -> PyClassInitializer<Self> {
-        let mutex = Arc::new(mutex);
-        PyClassInitializer::from(Shared::new(Arc::clone(&mutex) as _)).add_subclass(Self { mutex, recovery })
+        PyClassInitializer::from(Shared).add_subclass(Self { mutex, recovery })
     }
 
     pub(crate) fn wrap(py: Python<'_>, mutex: Mutex, recover: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
@@ -59,7 +56,7 @@ impl Lock {
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
-        slf.as_super().get().reduce(slf.py(), slf.get().recovery.function(slf.py()))
+        reduce(slf.as_super(), slf.get().recovery.function(slf.py()))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -75,7 +72,7 @@ impl Lock {
     ///     OwnerDied: The process that held it died; this call has not taken it.
     #[pyo3(signature = (block = true, timeout = None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        recovery::acquire(py, &*self.mutex, &self.recovery, block, timeout)
+        recovery::acquire(py, &self.mutex, &self.recovery, block, timeout)
     }
 
     /// Gives the lock back.

@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
-use std::sync::Arc;
 
 use forkless_ipc::Memory;
 use pyo3::exceptions::PyBufferError;
@@ -18,13 +17,12 @@ use crate::shared::{Shared, home};
 /// several processes do to it at once has no order but that of a lock beside it.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct SharedBytes {
-    memory: Arc<Memory>,
+    pub(crate) memory: Memory,
 }
 
 impl SharedBytes {
     fn parts(memory: Memory) -> PyClassInitializer<Self> {
-        let memory = Arc::new(memory);
-        PyClassInitializer::from(Shared::new(Arc::clone(&memory) as _)).add_subclass(Self { memory })
+        PyClassInitializer::from(Shared).add_subclass(Self { memory })
     }
 
     pub(crate) fn wrap(py: Python<'_>, memory: Memory) -> PyResult<Py<PyAny>> {

@@ -1,7 +1,5 @@
 //! `forkless.RLock`.
 
-use std::sync::Arc;
-
 use forkless_sync::ReentrantMutex;
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
@@ -9,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::OrRaise;
 use crate::recovery::{self, Recovery, origin};
-use crate::shared::{Reduced, Shared, home};
+use crate::shared::{Reduced, Shared, home, reduce};
 
 /// A lock between processes that the thread which holds it may take again, and that survives its owner.
 ///
@@ -24,14 +22,13 @@ use crate::shared::{Reduced, Shared, home};
 ///     recover: repairs what the lock protects; see `Lock`.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct RLock {
-    mutex: Arc<ReentrantMutex>,
+    pub(crate) mutex: ReentrantMutex,
     recovery: Recovery,
 }
 
 impl RLock {
     fn parts(mutex: ReentrantMutex, recovery: Recovery) -> PyClassInitializer<Self> {
-        let mutex = Arc::new(mutex);
-        PyClassInitializer::from(Shared::new(Arc::clone(&mutex) as _)).add_subclass(Self { mutex, recovery })
+        PyClassInitializer::from(Shared).add_subclass(Self { mutex, recovery })
     }
 
     pub(crate) fn wrap(
@@ -67,7 +64,7 @@ impl RLock {
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
-        slf.as_super().get().reduce(slf.py(), slf.get().recovery.function(slf.py()))
+        reduce(slf.as_super(), slf.get().recovery.function(slf.py()))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -84,7 +81,7 @@ impl RLock {
     ///     OwnerDied: The process that held it died; this call has not taken it.
     #[pyo3(signature = (block = true, timeout = None))]
     fn acquire(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
-        recovery::acquire(py, &*self.mutex, &self.recovery, block, timeout)
+        recovery::acquire(py, &self.mutex, &self.recovery, block, timeout)
     }
 
     /// Gives the lock back once.

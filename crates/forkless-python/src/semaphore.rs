@@ -1,6 +1,5 @@
 //! `forkless.Semaphore` and `forkless.BoundedSemaphore`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use forkless_shm::{Attempt, Error, Wait};
@@ -24,7 +23,7 @@ type Core = forkless_sync::Semaphore;
 ///     value: what it counts at first.
 #[pyclass(extends = Shared, subclass, frozen, module = "forkless")]
 pub(crate) struct Semaphore {
-    semaphore: Arc<Core>,
+    pub(crate) semaphore: Core,
 }
 
 /// A semaphore that `release` never takes above its first value.
@@ -35,8 +34,7 @@ pub(crate) struct Semaphore {
 pub(crate) struct BoundedSemaphore;
 
 fn parts(semaphore: Core) -> PyClassInitializer<Semaphore> {
-    let semaphore = Arc::new(semaphore);
-    PyClassInitializer::from(Shared::new(Arc::clone(&semaphore) as _)).add_subclass(Semaphore { semaphore })
+    PyClassInitializer::from(Shared).add_subclass(Semaphore { semaphore })
 }
 
 /// Of the class that it was made as.
@@ -76,7 +74,7 @@ impl Semaphore {
         if deadline.passed() {
             return (taking.any)(&self.semaphore).or_raise(py);
         }
-        let semaphore = &*self.semaphore;
+        let semaphore = &self.semaphore;
         let mut wait = Wait::new();
         let taken = wait::until(py, deadline, |bound| {
             let attempt = (taking.within)(semaphore, &mut wait, bound)?;

@@ -1,14 +1,22 @@
 //! What all objects in the arena have in common.
 
-use std::sync::Arc;
-
 use forkless_ipc::{Buffer, Channel, KINDS, Memory};
 use forkless_shm::{Arena, Handle, Lease};
 use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
+use crate::barrier::Barrier as PyBarrier;
+use crate::buffer::SharedBuffer;
+use crate::channel::Channel as PyChannel;
+use crate::condition::Condition;
 use crate::errors::OrRaise;
+use crate::event::Event as PyEvent;
+use crate::lock::Lock;
+use crate::memory::SharedBytes;
+use crate::rlock::RLock;
+use crate::semaphore::Semaphore as PySemaphore;
 
 /// What is behind a `Shared`.
 pub(crate) trait Object: Send + Sync {
@@ -19,7 +27,7 @@ pub(crate) trait Object: Send + Sync {
 }
 
 macro_rules! objects {
-    ($($type:ty),*) => {
+    ($($class:ty, $field:ident: $type:ty;)*) => {
         $(impl Object for $type {
             fn lease(&self) -> &Lease {
                 Self::lease(self)
@@ -29,37 +37,50 @@ macro_rules! objects {
                 Self::KIND
             }
         })*
+
+        /// What is behind an object of Python. Each subclass has it inside: a pointer more would be one for each of
+        /// thousands of locks.
+        pub(crate) fn object<'a>(shared: &'a Bound<'_, Shared>) -> PyResult<&'a dyn Object> {
+            $(if let Ok(subclass) = shared.cast::<$class>() {
+                return Ok(&subclass.get().$field);
+            })*
+            Err(PyTypeError::new_err("an object of forkless without anything in shared memory"))
+        }
     };
 }
 
-objects!(Mutex, Event, Channel, Buffer, ReentrantMutex, Semaphore, Condvar, Barrier, Memory);
+objects! {
+    Lock, mutex: Mutex;
+    RLock, mutex: ReentrantMutex;
+    PyEvent, event: Event;
+    PyChannel, channel: Channel;
+    SharedBytes, memory: Memory;
+    SharedBuffer, buffer: Buffer;
+    PySemaphore, semaphore: Semaphore;
+    Condition, condvar: Condvar;
+    PyBarrier, barrier: Barrier;
+}
 
 /// An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
 #[pyclass(subclass, frozen, weakref, module = "forkless")]
-pub(crate) struct Shared {
-    object: Arc<dyn Object>,
+pub(crate) struct Shared;
+
+/// What keeps them alive.
+pub(crate) fn leases<'a>(shared: &'a [Bound<'_, Shared>]) -> PyResult<Vec<&'a Lease>> {
+    shared.iter().map(|shared| object(shared).map(Object::lease)).collect()
 }
 
-impl Shared {
-    pub(crate) fn new(object: Arc<dyn Object>) -> Self {
-        Self { object }
-    }
-
-    pub(crate) fn lease(&self) -> &Lease {
-        self.object.lease()
-    }
-
-    /// What `pickle` writes down, with what else the object needs in its new process.
-    pub(crate) fn reduce<'py>(&self, py: Python<'py>, extra: Option<Bound<'py, PyAny>>) -> PyResult<Reduced<'py>> {
-        let (arena, offset, generation) = self.handle(py)?;
-        let open = py.import("forkless._forkless")?.getattr("open_shared")?;
-        let handle = (self.object.kind(), arena, offset, generation);
-        let arguments = match extra {
-            None => handle.into_pyobject(py)?,
-            Some(extra) => (handle.0, handle.1, handle.2, handle.3, extra).into_pyobject(py)?,
-        };
-        Ok((open, arguments))
-    }
+/// What `pickle` writes down, with what else the object needs in its new process.
+pub(crate) fn reduce<'py>(shared: &Bound<'py, Shared>, extra: Option<Bound<'py, PyAny>>) -> PyResult<Reduced<'py>> {
+    let py = shared.py();
+    let (arena, offset, generation) = Shared::handle(shared)?;
+    let open = py.import("forkless._forkless")?.getattr("open_shared")?;
+    let handle = (object(shared)?.kind(), arena, offset, generation);
+    let arguments = match extra {
+        None => handle.into_pyobject(py)?,
+        Some(extra) => (handle.0, handle.1, handle.2, handle.3, extra).into_pyobject(py)?,
+    };
+    Ok((open, arguments))
 }
 
 /// A function and its arguments.
@@ -69,13 +90,13 @@ pub(crate) type Reduced<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>);
 impl Shared {
     /// (arena id, offset in bytes, generation).
     #[getter]
-    fn handle(&self, py: Python<'_>) -> PyResult<(u64, u64, u32)> {
-        let Handle { arena, offset, generation } = self.object.lease().handle().or_raise(py)?;
+    fn handle(slf: &Bound<'_, Self>) -> PyResult<(u64, u64, u32)> {
+        let Handle { arena, offset, generation } = object(slf)?.lease().handle().or_raise(slf.py())?;
         Ok((arena, offset, generation))
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
-        self.reduce(py, None)
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+        reduce(slf, None)
     }
 
     /// Generic over nothing at run time: `Queue[int]` in annotations.
@@ -136,15 +157,15 @@ pub(crate) fn open_shared(
     let handle = Handle { arena, offset, generation };
     let arena = arena_of(py, arena)?;
     match kind {
-        Mutex::KIND => crate::lock::Lock::wrap(py, Mutex::open(arena, handle).or_raise(py)?, extra),
-        Event::KIND => crate::event::Event::wrap(py, Event::open(arena, handle).or_raise(py)?),
-        Channel::KIND => crate::channel::Channel::wrap(py, Channel::open(arena, handle).or_raise(py)?),
-        Buffer::KIND => crate::buffer::SharedBuffer::wrap(py, Buffer::open(arena, handle).or_raise(py)?),
-        ReentrantMutex::KIND => crate::rlock::RLock::wrap(py, ReentrantMutex::open(arena, handle).or_raise(py)?, extra),
+        Mutex::KIND => Lock::wrap(py, Mutex::open(arena, handle).or_raise(py)?, extra),
+        Event::KIND => PyEvent::wrap(py, Event::open(arena, handle).or_raise(py)?),
+        Channel::KIND => PyChannel::wrap(py, Channel::open(arena, handle).or_raise(py)?),
+        Buffer::KIND => SharedBuffer::wrap(py, Buffer::open(arena, handle).or_raise(py)?),
+        ReentrantMutex::KIND => RLock::wrap(py, ReentrantMutex::open(arena, handle).or_raise(py)?, extra),
         Semaphore::KIND => crate::semaphore::wrap(py, Semaphore::open(arena, handle).or_raise(py)?),
-        Condvar::KIND => crate::condition::Condition::wrap(py, Condvar::open(arena, handle).or_raise(py)?, extra),
-        Barrier::KIND => crate::barrier::Barrier::wrap(py, Barrier::open(arena, handle).or_raise(py)?, extra),
-        Memory::KIND => crate::memory::SharedBytes::wrap(py, Memory::open(arena, handle).or_raise(py)?),
+        Condvar::KIND => Condition::wrap(py, Condvar::open(arena, handle).or_raise(py)?, extra),
+        Barrier::KIND => PyBarrier::wrap(py, Barrier::open(arena, handle).or_raise(py)?, extra),
+        Memory::KIND => SharedBytes::wrap(py, Memory::open(arena, handle).or_raise(py)?),
         _ => Err(forkless_shm::Error::Stale("the handle is of a kind that this version does not know")).or_raise(py),
     }
 }

@@ -249,6 +249,14 @@ impl Transaction {
         if end > limit {
             return Ok(None);
         }
+        if align == CACHE_LINE && offset != fresh {
+            // What is left of the line is the smallest block: for the next lease record.
+            let head = header::FREE + 8 * usize::from(*CLASSES.start());
+            let next = self.get(head)?;
+            self.set(fresh, Header::new(0, FREE, PLAIN, *CLASSES.start()).0)?;
+            self.set(fresh + 8, next)?;
+            self.set(head, fresh as u64)?;
+        }
         self.set(header::FRESH, end as u64)?;
         Ok(Some(offset))
     }

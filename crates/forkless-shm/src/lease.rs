@@ -94,10 +94,17 @@ impl Lease {
     /// [`Error::Stale`] in a copy of the process that made this, if the original had let it go.
     #[inline]
     pub fn payload(&self) -> Result<usize, Error> {
-        if !self.arena.is_me(self.owner) {
-            self.own_node()?;
-        }
-        Ok(self.target.payload())
+        Ok(self.place()?.1)
+    }
+
+    /// As [`Self::payload`], behind this process's place in the arena.
+    ///
+    /// # Errors
+    /// As [`Self::payload`]; [`Error::NoSlot`] if this process cannot join the tree.
+    #[inline]
+    pub fn place(&self) -> Result<(Owner, usize), Error> {
+        let me = if self.arena.is_me(self.owner) { self.owner } else { self.own_node()?.0 };
+        Ok((me, self.target.payload()))
     }
 
     /// The record of this process's lease: what was made with this value, or what stands for it in a copy.

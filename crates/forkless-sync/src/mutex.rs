@@ -48,7 +48,7 @@ impl Mutex {
             return Err(Error::Corrupt("a new mutex"));
         }
         let mutex = Self { lease };
-        mutex.note()?.set_origin(origin)?;
+        mutex.words()?.note().set_origin(origin)?;
         Ok(mutex)
     }
 
@@ -66,13 +66,9 @@ impl Mutex {
         &self.lease
     }
 
-    fn word(&self) -> Result<&AtomicU32, Error> {
-        self.lease.arena().map().u32(self.lease.payload()? + WORD).ok_or(Error::Corrupt("a mutex"))
-    }
-
-    fn note(&self) -> Result<Note, Error> {
-        let at = self.lease.payload()?;
-        Ok(Note { arena: self.lease.arena(), since: at + SINCE, origin: (at + ORIGIN, ORIGIN_SIZE) })
+    fn words(&self) -> Result<Words, Error> {
+        let (me, at) = self.lease.place()?;
+        Ok(Words { arena: self.lease.arena(), me, at })
     }
 
     /// Takes it if that needs no waiting.
@@ -80,9 +76,9 @@ impl Mutex {
     /// # Errors
     /// [`Error::NoSlot`] if this process cannot join the tree.
     pub fn try_acquire(&self) -> Result<Option<Acquired>, Error> {
-        let arena = self.lease.arena();
-        let acquired = arena.try_acquire(self.word()?, arena.me()?);
-        self.mark_if(acquired == Some(Acquired::Clean))?;
+        let words = self.words()?;
+        let acquired = words.arena.try_acquire(words.word()?, words.me);
+        words.mark_if(acquired == Some(Acquired::Clean))?;
         Ok(acquired)
     }
 
@@ -91,9 +87,9 @@ impl Mutex {
     /// # Errors
     /// See [`Self::try_acquire`].
     pub fn acquire_free(&self) -> Result<Option<Acquired>, Error> {
-        let arena = self.lease.arena();
-        let acquired = arena.acquire_free(self.word()?, arena.me()?);
-        self.mark_if(acquired == Some(Acquired::Clean))?;
+        let words = self.words()?;
+        let acquired = words.arena.acquire_free(words.word()?, words.me);
+        words.mark_if(acquired == Some(Acquired::Clean))?;
         Ok(acquired)
     }
 
@@ -102,15 +98,10 @@ impl Mutex {
     /// # Errors
     /// See [`Self::try_acquire`].
     pub fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
-        let arena = self.lease.arena();
-        let attempt = arena.acquire_within(self.word()?, arena.me()?, wait, bound);
-        self.mark_if(attempt == Attempt::Acquired(Acquired::Clean))?;
+        let words = self.words()?;
+        let attempt = words.arena.acquire_within(words.word()?, words.me, wait, bound);
+        words.mark_if(attempt == Attempt::Acquired(Acquired::Clean))?;
         Ok(attempt)
-    }
-
-    /// From the dead it is taken with their note, for whoever tells of the death.
-    fn mark_if(&self, clean: bool) -> Result<(), Error> {
-        if clean { self.note()?.mark() } else { Ok(()) }
     }
 
     /// How long ago it was last taken from nobody, to a few hundredths of a second: asked by who took it from the dead,
@@ -119,7 +110,7 @@ impl Mutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn held_for(&self) -> Result<Duration, Error> {
-        self.note()?.held_for()
+        self.words()?.note().held_for()
     }
 
     /// Notes that it is held from now on: done by who took it from the dead, once the time of those is known.
@@ -127,13 +118,13 @@ impl Mutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn mark(&self) -> Result<(), Error> {
-        self.note()?.mark()
+        self.words()?.note().mark()
     }
 
     /// Where it was made; empty if its maker did not say.
     #[must_use]
     pub fn origin(&self) -> String {
-        self.note().map_or_else(|_| String::new(), Note::origin)
+        self.words().map_or_else(|_| String::new(), |words| words.note().origin())
     }
 
     /// Waits for it until the deadline; `None` if that passed. The wait ends within 100 ms of the owner's death.
@@ -156,7 +147,8 @@ impl Mutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn release(&self) -> Result<bool, Error> {
-        Ok(self.lease.arena().release(self.word()?))
+        let words = self.words()?;
+        Ok(words.arena.release(words.word()?))
     }
 
     /// Who holds it, dead or alive.
@@ -164,6 +156,29 @@ impl Mutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn holder(&self) -> Result<Option<Owner>, Error> {
-        Ok(robust::holder(self.word()?))
+        Ok(robust::holder(self.words()?.word()?))
+    }
+}
+
+/// A mutex's block, as this process has it.
+#[derive(Clone, Copy)]
+struct Words {
+    arena: &'static Arena,
+    me: Owner,
+    at: usize,
+}
+
+impl Words {
+    fn word(self) -> Result<&'static AtomicU32, Error> {
+        self.arena.map().u32(self.at + WORD).ok_or(Error::Corrupt("a mutex"))
+    }
+
+    fn note(self) -> Note {
+        Note { arena: self.arena, since: self.at + SINCE, origin: (self.at + ORIGIN, ORIGIN_SIZE) }
+    }
+
+    /// From the dead it is taken with their note, for whoever tells of the death.
+    fn mark_if(self, clean: bool) -> Result<(), Error> {
+        if clean { self.note().mark() } else { Ok(()) }
     }
 }

@@ -5,6 +5,7 @@
 //! only, after it took the word and before it gives it back, so a thread that reads its own name there is the owner,
 //! and a death at any point leaves a word that says so.
 
+use std::cell::Cell;
 use std::sync::atomic::AtomicU32 as PrivateU32;
 use std::time::Duration;
 
@@ -39,8 +40,15 @@ pub struct ReentrantMutex {
 /// A number of the calling thread, never zero and never of another thread of this process.
 fn thread_number() -> u32 {
     static NEXT: PrivateU32 = PrivateU32::new(1);
-    forkless_sys::thread_local!(static NUMBER: u32 = NEXT.fetch_add(1, Ordering::Relaxed));
-    NUMBER.with(|number| *number)
+    forkless_sys::thread_local! {
+        static NUMBER: Cell<u32> = const { Cell::new(0) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
 }
 
 impl ReentrantMutex {
@@ -57,7 +65,7 @@ impl ReentrantMutex {
             return Err(Error::Corrupt("a new mutex"));
         }
         let mutex = Self { lease };
-        mutex.note()?.set_origin(origin)?;
+        mutex.words()?.note().set_origin(origin)?;
         Ok(mutex)
     }
 
@@ -83,21 +91,9 @@ impl ReentrantMutex {
         &self.lease
     }
 
-    fn u32(&self, field: usize) -> Result<&AtomicU32, Error> {
-        self.lease.arena().map().u32(self.lease.payload()? + field).ok_or(Error::Corrupt("a mutex"))
-    }
-
-    fn thread(&self) -> Result<&AtomicU64, Error> {
-        self.lease.arena().map().u64(self.lease.payload()? + THREAD).ok_or(Error::Corrupt("a mutex"))
-    }
-
-    fn note(&self) -> Result<Note, Error> {
-        let at = self.lease.payload()?;
-        Ok(Note { arena: self.lease.arena(), since: at + SINCE, origin: (at + ORIGIN, ORIGIN_SIZE) })
-    }
-
-    fn here(&self) -> Result<u64, Error> {
-        Ok(u64::from(self.lease.arena().me()?.word()) << 32 | u64::from(thread_number()))
+    fn words(&self) -> Result<Words, Error> {
+        let (me, at) = self.lease.place()?;
+        Ok(Words { arena: self.lease.arena(), me, at })
     }
 
     /// Whether the calling thread owns it.
@@ -105,8 +101,7 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::NoSlot`] if this process cannot join the tree.
     pub fn is_mine(&self) -> Result<bool, Error> {
-        // Only this thread ever writes its own name.
-        Ok(self.thread()?.load(Ordering::Relaxed) == self.here()?)
+        self.words()?.is_mine()
     }
 
     /// How often its owner has taken it; 0 while it is free.
@@ -114,7 +109,7 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn count(&self) -> Result<u32, Error> {
-        Ok(self.u32(COUNT)?.load(Ordering::Relaxed))
+        Ok(self.words()?.u32(COUNT)?.load(Ordering::Relaxed))
     }
 
     /// Takes it if that needs no waiting.
@@ -137,15 +132,15 @@ impl ReentrantMutex {
         &self,
         acquire: impl FnOnce(&Arena, &AtomicU32, Owner) -> Option<Acquired>,
     ) -> Result<Option<Acquired>, Error> {
-        if self.is_mine()? {
-            let count = self.u32(COUNT)?;
+        let words = self.words()?;
+        if words.is_mine()? {
+            let count = words.u32(COUNT)?;
             let more = count.load(Ordering::Relaxed).checked_add(1).ok_or(Error::Corrupt("the depth of a mutex"))?;
             count.store(more, Ordering::Relaxed);
             return Ok(Some(Acquired::Clean));
         }
-        let arena = self.lease.arena();
-        match acquire(arena, self.u32(WORD)?, arena.me()?) {
-            Some(acquired) => self.taken(acquired).map(Some),
+        match acquire(words.arena, words.u32(WORD)?, words.me) {
+            Some(acquired) => words.taken(acquired).map(Some),
             None => Ok(None),
         }
     }
@@ -156,22 +151,11 @@ impl ReentrantMutex {
     /// # Errors
     /// See [`Self::try_acquire`].
     pub fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
-        let arena = self.lease.arena();
-        match arena.acquire_within(self.u32(WORD)?, arena.me()?, wait, bound) {
-            Attempt::Acquired(acquired) => self.taken(acquired).map(Attempt::Acquired),
+        let words = self.words()?;
+        match words.arena.acquire_within(words.u32(WORD)?, words.me, wait, bound) {
+            Attempt::Acquired(acquired) => words.taken(acquired).map(Attempt::Acquired),
             other => Ok(other),
         }
-    }
-
-    fn taken(&self, acquired: Acquired) -> Result<Acquired, Error> {
-        point("reentrant.taken");
-        self.u32(COUNT)?.store(1, Ordering::Relaxed);
-        self.thread()?.store(self.here()?, Ordering::Relaxed);
-        if acquired == Acquired::Clean {
-            self.note()?.mark()?;
-        }
-        point("reentrant.named");
-        Ok(acquired)
     }
 
     /// Waits for it until the deadline; `None` if that passed. The wait ends within 100 ms of the owner's death.
@@ -194,12 +178,13 @@ impl ReentrantMutex {
     /// # Errors
     /// See [`Self::try_acquire`].
     pub fn release(&self) -> Result<bool, Error> {
-        if !self.is_mine()? {
+        let words = self.words()?;
+        if !words.is_mine()? {
             return Ok(false);
         }
-        let count = self.u32(COUNT)?;
+        let count = words.u32(COUNT)?;
         match count.load(Ordering::Relaxed) {
-            0 | 1 => drop(self.release_all()?),
+            0 | 1 => words.free()?,
             more => count.store(more - 1, Ordering::Relaxed),
         }
         Ok(true)
@@ -210,13 +195,12 @@ impl ReentrantMutex {
     /// # Errors
     /// See [`Self::try_acquire`].
     pub fn release_all(&self) -> Result<u32, Error> {
-        if !self.is_mine()? {
+        let words = self.words()?;
+        if !words.is_mine()? {
             return Ok(0);
         }
-        let count = self.u32(COUNT)?.swap(0, Ordering::Relaxed);
-        self.thread()?.store(0, Ordering::Relaxed);
-        point("reentrant.unnamed");
-        self.lease.arena().release(self.u32(WORD)?);
+        let count = words.u32(COUNT)?.load(Ordering::Relaxed);
+        words.free()?;
         Ok(count.max(1))
     }
 
@@ -225,7 +209,7 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn set_count(&self, count: u32) -> Result<(), Error> {
-        self.u32(COUNT)?.store(count.max(1), Ordering::Relaxed);
+        self.words()?.u32(COUNT)?.store(count.max(1), Ordering::Relaxed);
         Ok(())
     }
 
@@ -234,7 +218,7 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn holder(&self) -> Result<Option<Owner>, Error> {
-        Ok(robust::holder(self.u32(WORD)?))
+        Ok(robust::holder(self.words()?.u32(WORD)?))
     }
 
     /// See [`Mutex::held_for`](crate::Mutex::held_for).
@@ -242,7 +226,7 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn held_for(&self) -> Result<Duration, Error> {
-        self.note()?.held_for()
+        self.words()?.note().held_for()
     }
 
     /// Notes that it is held from now on: done by who took it from the dead, once the time of those is known.
@@ -250,12 +234,64 @@ impl ReentrantMutex {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn mark(&self) -> Result<(), Error> {
-        self.note()?.mark()
+        self.words()?.note().mark()
     }
 
     /// Where it was made; empty if its maker did not say.
     #[must_use]
     pub fn origin(&self) -> String {
-        self.note().map_or_else(|_| String::new(), Note::origin)
+        self.words().map_or_else(|_| String::new(), |words| words.note().origin())
+    }
+}
+
+/// A mutex's block, as this process has it.
+#[derive(Clone, Copy)]
+struct Words {
+    arena: &'static Arena,
+    me: Owner,
+    at: usize,
+}
+
+impl Words {
+    fn u32(self, field: usize) -> Result<&'static AtomicU32, Error> {
+        self.arena.map().u32(self.at + field).ok_or(Error::Corrupt("a mutex"))
+    }
+
+    fn thread(self) -> Result<&'static AtomicU64, Error> {
+        self.arena.map().u64(self.at + THREAD).ok_or(Error::Corrupt("a mutex"))
+    }
+
+    fn note(self) -> Note {
+        Note { arena: self.arena, since: self.at + SINCE, origin: (self.at + ORIGIN, ORIGIN_SIZE) }
+    }
+
+    fn here(self) -> u64 {
+        u64::from(self.me.word()) << 32 | u64::from(thread_number())
+    }
+
+    fn is_mine(self) -> Result<bool, Error> {
+        // Only this thread ever writes its own name.
+        Ok(self.thread()?.load(Ordering::Relaxed) == self.here())
+    }
+
+    /// Names the owner of the word that was just taken.
+    fn taken(self, acquired: Acquired) -> Result<Acquired, Error> {
+        point("reentrant.taken");
+        self.u32(COUNT)?.store(1, Ordering::Relaxed);
+        self.thread()?.store(self.here(), Ordering::Relaxed);
+        if acquired == Acquired::Clean {
+            self.note().mark()?;
+        }
+        point("reentrant.named");
+        Ok(acquired)
+    }
+
+    /// Gives the word back, however often it was taken. Only the owner writes count and name.
+    fn free(self) -> Result<(), Error> {
+        self.u32(COUNT)?.store(0, Ordering::Relaxed);
+        self.thread()?.store(0, Ordering::Relaxed);
+        point("reentrant.unnamed");
+        self.arena.release(self.u32(WORD)?);
+        Ok(())
     }
 }
