@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
+use std::fmt::{Display, Formatter};
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -22,6 +23,12 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// Whether it returned with exit code 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == Self::Exited(0)
+    }
+
     /// From the word that `waitpid(2)` fills in.
     #[must_use]
     pub fn from_wait_status(status: i32) -> Self {
@@ -45,6 +52,16 @@ impl ExitStatus {
     #[must_use]
     pub fn from_code(code: i32) -> Option<Self> {
         if code >= 0 { u8::try_from(code).ok().map(Self::Exited) } else { u8::try_from(-code).ok().map(Self::Signaled) }
+    }
+}
+
+/// As messages have it: `exit code 3`, `SIGKILL`.
+impl Display for ExitStatus {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(formatter, "exit code {code}"),
+            Self::Signaled(signal) => formatter.write_str(&signal_name(*signal)),
+        }
     }
 }
 
@@ -222,6 +239,11 @@ pub struct Command {
     pub arguments: Vec<CString>,
     /// The whole environment, `NAME=VALUE`.
     pub environment: Vec<CString>,
+    /// Where the program starts; `None` for the directory of this process.
+    pub directory: Option<CString>,
+    /// Whether the program is somebody else's. One of ours finds SIGINT blocked until [`unblock_interrupts`], and calls
+    /// [`close_all_but`]; for others no signal is blocked, and descriptors neither standard nor kept are closed.
+    pub foreign: bool,
 }
 
 impl Command {
@@ -246,16 +268,16 @@ impl Command {
         }
         let arguments =
             std::iter::once(program).chain(arguments.iter().map(String::as_str)).map(text).collect::<Result<_, _>>()?;
-        Ok(Self { program: text(program)?, arguments, environment })
+        Ok(Self { program: text(program)?, arguments, environment, directory: None, foreign: false })
     }
 }
 
 /// Starts a program with [`posix_spawn(3)`], which does not copy this process's memory or page tables.
 ///
 /// `standard` become its descriptors 0 to 2; `kept` stay open under their numbers; all else must be close-on-exec
-/// (the program should still call [`close_all_but`], as the user's code may have opened others). SIGINT is blocked, so
-/// that a Ctrl-C during the start waits for [`unblock_interrupts`]; other signals are not. SIGINT, SIGPIPE, SIGXFSZ
-/// and SIGCHLD have their default action.
+/// (the user's code may have opened others: see [`Command::foreign`]). SIGINT is blocked for a program of ours, so that
+/// a Ctrl-C during the start waits for [`unblock_interrupts`]; other signals are not. SIGINT, SIGPIPE, SIGXFSZ and
+/// SIGCHLD have their default action.
 ///
 /// # Errors
 /// `ENOENT` if there is no such program, `EAGAIN` or `ENOMEM` when the system is out of processes or memory.
@@ -267,6 +289,7 @@ pub fn spawn(command: &Command, standard: [BorrowedFd<'_>; 3], kept: &[BorrowedF
     };
     let arguments = pointers(&command.arguments);
     let environment = pointers(&command.environment);
+    let leaked = if command.foreign { open_descriptors() } else { Vec::new() };
     let mut pid = 0;
     // SAFETY: the attribute and action objects are initialised before use and destroyed after it; every pointer
     // refers to storage that outlives the call; descriptors are open because they are borrowed.
@@ -277,7 +300,9 @@ pub fn spawn(command: &Command, standard: [BorrowedFd<'_>; 3], kept: &[BorrowedF
         check(libc::posix_spawn_file_actions_init(&raw mut actions))?;
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGINT);
+        if !command.foreign {
+            libc::sigaddset(&raw mut set, libc::SIGINT);
+        }
         libc::posix_spawnattr_setsigmask(&raw mut attributes, &raw const set);
         for signal in [libc::SIGINT, libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD] {
             libc::sigaddset(&raw mut set, signal);
@@ -292,6 +317,15 @@ pub fn spawn(command: &Command, standard: [BorrowedFd<'_>; 3], kept: &[BorrowedF
         for fd in kept {
             // Onto itself: clears close-on-exec in the child only (glibc 2.29).
             result |= libc::posix_spawn_file_actions_adddup2(&raw mut actions, fd.as_raw_fd(), fd.as_raw_fd());
+        }
+        for fd in leaked {
+            if fd > 2 && !kept.iter().any(|kept| kept.as_raw_fd() == fd) {
+                // Fails, then or now, only for one that is closed meanwhile or lies above a limit lowered since.
+                let _ = libc::posix_spawn_file_actions_addclose(&raw mut actions, fd);
+            }
+        }
+        if let Some(directory) = &command.directory {
+            result |= libc::posix_spawn_file_actions_addchdir_np(&raw mut actions, directory.as_ptr());
         }
         if result == 0 {
             result = libc::posix_spawn(
@@ -328,13 +362,17 @@ fn close_range(first: u32, last: u32) {
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if result != 0 {
         // Before Linux 5.9: one by one.
-        let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-        let numbers: Vec<u32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        for fd in numbers.into_iter().filter(|fd| (first..=last).contains(fd)) {
+        for fd in open_descriptors().into_iter().filter(|fd| (first..=last).contains(&fd.cast_unsigned())) {
             // SAFETY: as above.
-            unsafe { libc::close(fd.cast_signed()) };
+            unsafe { libc::close(fd) };
         }
     }
+}
+
+/// The descriptors that this process has open; among them, closed by now, the one they were listed with.
+fn open_descriptors() -> Vec<RawFd> {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Makes `streams` this process's descriptors 0, 1 and 2.
@@ -593,7 +631,29 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_program_starts_where_it_is_told_with_what_it_is_given() {
+        // As code that knows nothing of close-on-exec leaves one.
+        let leaked = rustix::io::dup(null().unwrap()).unwrap();
+        assert_eq!(rustix::io::fcntl_getfd(&leaked).unwrap(), FdFlags::empty());
+        let (reader, writer) = crate::orphan::lifeline().unwrap();
+        let (leaked, kept) = (leaked.as_raw_fd(), reader.as_raw_fd());
+        let script = format!(
+            "test $(pwd) = /proc && test -e self/fd/{kept} && ! test -e self/fd/{leaked} && grep -q '^SigBlk:.0*$' self/status"
+        );
+        let mut command = Command::new("/bin/sh", &["-c".into(), script], &[]).unwrap();
+        command.directory = Some(c"/proc".into());
+        command.foreign = true;
+        let null = null().unwrap();
+        let pid = spawn(&command, [null.as_fd(); 3], &[reader.as_fd()]).unwrap();
+        let ended = status(pid, &open(pid).unwrap());
+        assert!(ended.success(), "{ended}");
+        drop(writer);
+    }
+
+    #[test]
     fn signals_have_names() {
+        assert_eq!(ExitStatus::Signaled(9).to_string(), "SIGKILL");
+        assert_eq!(ExitStatus::Exited(3).to_string(), "exit code 3");
         assert_eq!(signal_name(11), "SIGSEGV");
         assert_eq!(signal_name(99), "signal 99");
     }

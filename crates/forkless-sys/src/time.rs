@@ -36,6 +36,12 @@ impl Deadline {
     }
 }
 
+impl From<Instant> for Deadline {
+    fn from(at: Instant) -> Self {
+        Self(Some(at))
+    }
+}
+
 /// Nanoseconds of the monotonic clock, the same in every process of the machine.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
@@ -63,6 +69,7 @@ mod tests {
 
     #[test]
     fn a_deadline_of_zero_has_passed() {
+        assert!(Deadline::from(Instant::now()).passed());
         let now = Deadline::after(Duration::ZERO);
         assert!(now.passed());
         assert_eq!(now.remaining(SLICE), Duration::ZERO);
