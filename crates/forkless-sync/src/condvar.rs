@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The condition variable knows no lock. Like that of POSIX it lives beside one, which its users hold when they
-//! [enter](Condvar::enter), [notify](Condvar::notify) and [leave](Condvar::leave), and give back while they wait in
-//! between. What happens without the lock are single steps on one entry.
+//! [enter](Condvar::enter) and [leave](Condvar::leave), and give back while they wait in between. What happens without
+//! the lock are single steps on one entry: so whoever [notifies](Condvar::notify) need not hold it.
 //!
 //! A dead waiter's entry is passed over. If it had been notified already and died before it left, the notification is
 //! still in its entry; whoever waits looks for such an entry after each 50 ms and takes it over, so none is lost.
@@ -168,8 +168,8 @@ impl Condvar {
         Ok(state == NOTIFIED || self.orphan()?.is_some())
     }
 
-    /// Notifies up to `count` waiters, those first that have waited longest; how many there were. The caller holds the
-    /// lock.
+    /// Notifies up to `count` waiters, those first that have waited longest; how many there were. With the lock held,
+    /// these are all that wait; without it, one that leaves meanwhile may make room for another.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
@@ -227,8 +227,14 @@ impl Condvar {
     fn sweep(&self) -> Result<(), Error> {
         for at in self.entries()? {
             let at = at?;
-            if self.u32(at + entry::STATE)?.load(Ordering::Acquire) != NOTIFIED && self.is_dead(at)? {
-                self.free(at)?;
+            let state = self.u32(at + entry::STATE)?;
+            let before = state.load(Ordering::Acquire);
+            // A notifier that saw it alive may be faster: then its notification is there for another waiter.
+            if before != NOTIFIED
+                && self.is_dead(at)?
+                && state.compare_exchange(before, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            {
+                self.disclaim(at)?;
             }
         }
         Ok(())
@@ -255,9 +261,14 @@ impl Condvar {
     /// Makes an entry anybody's; its state before.
     fn free(&self, at: usize) -> Result<u32, Error> {
         let before = self.u32(at + entry::STATE)?.swap(FREE, Ordering::AcqRel);
+        self.disclaim(at)?;
+        Ok(before)
+    }
+
+    fn disclaim(&self, at: usize) -> Result<(), Error> {
         // Release: whoever claims it finds the state free.
         self.u32(at + entry::OWNER)?.store(0, Ordering::Release);
-        Ok(before)
+        Ok(())
     }
 
     fn is_dead(&self, at: usize) -> Result<bool, Error> {

@@ -16,6 +16,7 @@ mod note;
 mod reentrant;
 mod semaphore;
 mod turn;
+mod value;
 
 pub use barrier::{Arrival, Barrier, Passage};
 pub use condvar::{Condvar, Waiter};
@@ -25,6 +26,7 @@ pub use forkless_sys::time::Deadline;
 pub use mutex::Mutex;
 pub use reentrant::ReentrantMutex;
 pub use semaphore::{Released, Semaphore};
+pub use value::ValueMutex;
 
 use forkless_shm::{Error, Kind};
 use forkless_sys::time::SLICE;

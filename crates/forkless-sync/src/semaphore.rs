@@ -228,6 +228,17 @@ impl Semaphore {
         Ok(if given { Released::Released } else { Released::TooMany })
     }
 
+    /// Forgets a token that is [held](Self::hold): from now on it belongs to nobody and comes back from nowhere.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn forget_held(&self) -> Result<(), Error> {
+        if let Some(hold) = self.hold_at()? {
+            self.words().change_held(hold, |count| (count.saturating_sub(1), Some))?;
+        }
+        Ok(())
+    }
+
     /// This process's hold, made when first needed. `None` in a child that user code forked: the object it inherited
     /// keeps its parent's accounts.
     fn hold_at(&self) -> Result<Option<usize>, Error> {

@@ -11,7 +11,7 @@ use forkless_sys::process::ExitStatus;
 use forkless_testing::{Board, Child, PATIENCE, Random, Scene, at_every_pass, handle, roles, rounds, seed};
 use proptest::prelude::*;
 
-roles!(&KINDS => hold_twice, acquire_and_die, hold_for_ever, hold_again_and_again, wait_for_a_token);
+roles!(&KINDS => hold_twice, hold_and_forget, acquire_and_die, hold_for_ever, hold_again_and_again, wait_for_a_token);
 
 fn semaphore(scene: &mut Scene) -> Semaphore {
     let handle = scene.handle();
@@ -53,6 +53,28 @@ proptest! {
         }
         prop_assert_eq!(semaphore.try_acquire().unwrap(), model > 0);
     }
+}
+
+/// Holds two tokens, and forgets one of them.
+fn hold_and_forget(mut scene: Scene) {
+    let semaphore = semaphore(&mut scene);
+    assert!(semaphore.try_hold().unwrap() && semaphore.try_hold().unwrap());
+    semaphore.forget_held().unwrap();
+    // Dies with the other one: its end is no different from a kill here.
+    std::mem::forget(semaphore);
+}
+
+#[test]
+fn a_token_that_was_forgotten_does_not_come_back() {
+    let arena = Arena::create(&KINDS).unwrap();
+    let semaphore = Semaphore::create(arena, 3, 3).unwrap();
+    assert_eq!(Child::start(arena, "hold_and_forget", &[&handle(semaphore.lease())]).finish(), ExitStatus::Exited(0));
+    assert_eq!(semaphore.value().unwrap(), 2);
+    assert!(semaphore.try_hold().unwrap());
+    semaphore.forget_held().unwrap();
+    assert_eq!(semaphore.value().unwrap(), 1);
+    assert_eq!(semaphore.release().unwrap(), Released::Released);
+    assert_eq!(semaphore.value().unwrap(), 2);
 }
 
 /// Passes every step of holding and giving back.

@@ -1,0 +1,80 @@
+//! A mutex with a value: what is read is what was committed last, also by the dead.
+#![cfg(loom)]
+#![allow(clippy::unwrap_used)]
+
+use forkless_models::{Process, World, keep};
+use forkless_shm::{Acquired, Attempt};
+use forkless_sync::{Deadline, ValueMutex, until};
+
+fn acquire(mutex: &ValueMutex) -> Acquired {
+    let attempt = |bound| match mutex.acquire_within(bound)? {
+        Attempt::Acquired(acquired) => Ok(Some(acquired)),
+        _ => Ok(None),
+    };
+    until(Deadline::NEVER, attempt).unwrap().unwrap()
+}
+
+/// The value: two words that must agree.
+fn read(mutex: &ValueMutex) -> u8 {
+    let mut value = [0; 16];
+    mutex.read(&mut value).unwrap();
+    assert!(value.iter().all(|byte| *byte == value[0]), "torn: {value:?}");
+    value[0]
+}
+
+/// Adds one, as anybody does.
+fn add(mutex: &ValueMutex) -> Acquired {
+    let acquired = acquire(mutex);
+    let value = read(mutex);
+    mutex.commit(&[value + 1; 16]).unwrap();
+    assert!(mutex.release().unwrap());
+    acquired
+}
+
+/// The parent's mutex, and each child's.
+fn set_up<const CHILDREN: usize>() -> (World, &'static ValueMutex, [&'static ValueMutex; CHILDREN]) {
+    let mut world = World::new(CHILDREN);
+    let mutex = keep(ValueMutex::create(world.arena, "", &[0; 16]).unwrap());
+    add(mutex);
+    mutex.recover().unwrap();
+    world.watch(mutex.lease());
+    let handle = mutex.lease().handle().unwrap();
+    let children = std::array::from_fn(|index| keep(ValueMutex::open(world.child(index), handle).unwrap()));
+    (world, mutex, children)
+}
+
+#[test]
+fn every_change_is_seen() {
+    let (world, mutex, children) = set_up::<2>();
+    world.check(move || {
+        let started = children.map(|child| Process::start(child.lease().arena(), move || add(child)));
+        assert_eq!(started.map(Process::join), [Some(Acquired::Clean); 2]);
+        assert_eq!(read(mutex), 3);
+    });
+}
+
+#[test]
+fn a_change_of_the_dead_happened_or_it_did_not() {
+    // Its steps: to take the lock, to look for poison, to read three words, to write two and commit, to release, to wake.
+    for dies_before in 0..13 {
+        let (world, mutex, children) = set_up::<2>();
+        let arena = world.arena;
+        world.check(move || {
+            let [mine, yours] = children;
+            let owner = mine.lease().arena().me().unwrap();
+            let doomed = Process::start_doomed(mine.lease().arena(), Some(dies_before), move || add(mine));
+            let other = Process::start(yours.lease().arena(), move || add(yours));
+            let died = doomed.join().is_none();
+            let told = other.join().unwrap();
+            let acquired = mutex.try_acquire().unwrap().unwrap();
+            let poisoned = acquired == Acquired::FromTheDead(owner);
+            assert!(died || (!poisoned && told == Acquired::Clean), "a living one was robbed");
+            assert!(poisoned || told == Acquired::Clean, "forgotten before it was recovered");
+            let value = read(mutex);
+            assert!(value == 3 || (died && value == 2), "{value}");
+            mutex.recover().unwrap();
+            assert!(mutex.release().unwrap());
+            assert!(!arena.is_dead(arena.me().unwrap()));
+        });
+    }
+}
