@@ -81,6 +81,22 @@ impl Memory {
         self.lease.arena().map().address(self.data.0).unwrap_or(NonNull::dangling())
     }
 
+    /// Copies bytes in, from `offset`. `false`, and nothing done, when they do not fit.
+    #[must_use]
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> bool {
+        self.fits(offset, bytes.len()) && self.lease.arena().map().write(self.data.0 + offset, bytes)
+    }
+
+    /// Fills `into` with the bytes from `offset`. `false`, and nothing done, when there are fewer.
+    #[must_use]
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> bool {
+        self.fits(offset, into.len()) && self.lease.arena().map().read_into(self.data.0 + offset, into)
+    }
+
+    fn fits(&self, offset: usize, count: usize) -> bool {
+        offset.checked_add(count).is_some_and(|end| end <= self.data.1)
+    }
+
     /// Bytes.
     #[must_use]
     pub fn length(&self) -> usize {
@@ -104,11 +120,14 @@ mod tests {
             let again = Memory::open(arena, memory.lease().handle().unwrap()).unwrap();
             assert_eq!((again.length(), again.address()), (length, memory.address()));
             assert_eq!(memory.address().as_ptr().addr() % alignment(length), 0);
-            let mut bytes = Vec::new();
-            assert!(arena.map().read(memory.data.0, length, &mut bytes));
+            let mut bytes = vec![1; length];
+            assert!(memory.read(0, &mut bytes));
             assert_eq!(bytes, vec![0; length]);
             // For whoever gets the block next.
-            assert!(arena.map().write(memory.data.0, &vec![1; length]));
+            assert!(again.write(0, &vec![1; length]));
+            assert!(memory.read(length / 2, &mut bytes[length / 2..]));
+            assert!(bytes[length / 2..].iter().all(|byte| *byte == 1));
+            assert!(!memory.write(length, &[1]) && !memory.read(1, &mut bytes) && !memory.write(usize::MAX, &[]));
         }
         assert!(matches!(Memory::create(arena, usize::MAX - 8), Err(Error::Full { .. })));
         assert!(matches!(Memory::create(arena, arena.size()), Err(Error::Full { .. })));

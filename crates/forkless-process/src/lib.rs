@@ -4,9 +4,12 @@
 //! user's process is never forked. This crate has both ends: [`template`] is the template's event loop,
 //! [`Client`] and [`Child`] are what the others see. What a child has to run travels as a
 //! [`Parcel`](forkless_ipc::Parcel); how it ended comes back through its slot in the arena.
+//!
+//! A child that is a program of its own needs no template: it finds in its environment what it [inherits](Inheritance).
 
 mod child;
 mod client;
+mod inheritance;
 mod invitation;
 mod pending;
 mod protocol;
@@ -14,6 +17,7 @@ pub mod template;
 
 pub use child::Child;
 pub use client::{Client, Program, attach_by_environment};
+pub use inheritance::{Inheritance, PARENT_VARIABLE, Passed, parent_variable, pass};
 pub use pending::{Order, Pending};
 pub use protocol::Method;
 pub use template::{Fork, Job, Runtime};
