@@ -1,48 +1,38 @@
-//! Two processes share a mutex, an event and a channel; one of them dies with the mutex, and the other goes on.
+//! Two processes share a lock, two events and a channel; one of them dies with the lock, and the other goes on.
 //!
 //! `cargo run -p forkless --example two_processes`
 #![allow(clippy::print_stdout)] // it is a program
 
 use forkless::ipc::Channel;
-use forkless::sync::{Event, Mutex, lock};
-use forkless::{Arena, Child, Deadline, Error, arena};
+use forkless::process::Command;
+use forkless::sync::{Event, Lock, LockError};
+use forkless::{Deadline, Error, arena, inherited};
 
 /// What the two processes share.
-struct Shared {
-    mutex: Mutex,
+struct Stage {
+    lock: Lock,
     go: Event,
     finale: Event,
     lines: Channel,
 }
 
-impl Shared {
-    fn create(arena: &'static Arena) -> Result<Self, Error> {
-        Ok(Self {
-            mutex: Mutex::create(arena)?,
-            go: Event::create(arena)?,
-            finale: Event::create(arena)?,
-            lines: Channel::create(arena, 0)?,
-        })
+impl Stage {
+    fn create() -> Result<Self, Error> {
+        let lines = Channel::create(arena()?, 0)?;
+        Ok(Self { lock: Lock::create()?, go: Event::create()?, finale: Event::create()?, lines })
     }
 
-    /// As text, for the child's command line.
-    fn handles(&self) -> Result<Vec<String>, Error> {
-        let leases = [self.mutex.lease(), self.go.lease(), self.finale.lease(), self.lines.lease()];
-        leases.into_iter().map(|lease| Ok(lease.handle()?.to_string())).collect()
+    fn pass(&self, command: &mut Command) {
+        command.pass("lock", &self.lock).pass("go", &self.go).pass("finale", &self.finale).pass("lines", &self.lines);
     }
 
-    fn open(arena: &'static Arena, handles: &[String]) -> Result<Self, Error> {
-        Ok(Self {
-            mutex: Mutex::open(arena, handles[0].parse()?)?,
-            go: Event::open(arena, handles[1].parse()?)?,
-            finale: Event::open(arena, handles[2].parse()?)?,
-            lines: Channel::open(arena, handles[3].parse()?)?,
-        })
+    fn inherited() -> Result<Self, Error> {
+        let lines = inherited("lines")?;
+        Ok(Self { lock: inherited("lock")?, go: inherited("go")?, finale: inherited("finale")?, lines })
     }
 
-    /// Sends three lines with nobody else's in between.
+    /// Sends three lines with nobody else's in between, if the lock is held.
     fn verse(&self, who: &str) -> Result<(), Error> {
-        let _guard = lock(&self.mutex, Deadline::NEVER)?;
         for line in 1..=3 {
             self.lines.send(line, format!("{who}, line {line}").as_bytes(), &[], Deadline::NEVER)?;
         }
@@ -51,44 +41,49 @@ impl Shared {
 }
 
 fn parent() -> Result<(), Error> {
-    let shared = Shared::create(arena()?)?;
-    let handles = shared.handles()?;
-    let mut child = Child::start("singer", &handles.iter().map(String::as_str).collect::<Vec<_>>())?;
-    shared.go.set()?;
+    let stage = Stage::create()?;
+    let mut command = Command::current_exe();
+    command.arg("--child").name("singer");
+    stage.pass(&mut command);
+    let mut child = command.spawn()?;
+    stage.go.set()?;
     for _ in 0..2 {
-        shared.verse("parent")?;
+        let _held = stage.lock.lock()?;
+        stage.verse("parent")?;
     }
-    // Only now may the child keep the mutex: whoever takes it next finds it dead.
-    shared.finale.set()?;
+    // Only now may the child keep the lock: whoever takes it next finds it dead.
+    stage.finale.set()?;
     for number in 0..12 {
-        if let Some(message) = shared.lines.receive(Deadline::NEVER)? {
+        if let Some(message) = stage.lines.receive(Deadline::NEVER)? {
             assert_eq!(message.tag, number % 3 + 1, "a verse was interrupted");
             println!("{}", String::from_utf8_lossy(&message.bytes()?));
         }
     }
-    // The child has taken the mutex for good and ended.
-    if let Some(guard) = lock(&shared.mutex, Deadline::NEVER)? {
-        assert_eq!(guard.died(), Some(child.owner()));
-        println!("the child died while it held the mutex; the parent has it now");
-    }
-    println!("the child ended: {:?}", child.wait(Deadline::NEVER)?);
+    // The child has taken the lock for good and ended.
+    match stage.lock.lock() {
+        Err(LockError::OwnerDied(died)) => {
+            println!("{} died while it held the lock", died.death().name().unwrap_or("?"));
+        }
+        taken => drop(taken?),
+    };
+    println!("the child ended: {}", child.wait()?);
     Ok(())
 }
 
-fn child(handles: &[String]) -> Result<(), Error> {
-    let shared = Shared::open(arena()?, handles)?;
-    shared.go.wait(Deadline::NEVER)?;
-    shared.verse("child")?;
-    shared.finale.wait(Deadline::NEVER)?;
-    let guard = lock(&shared.mutex, Deadline::NEVER)?;
-    for line in 1..=3 {
-        shared.lines.send(line, format!("child once more, line {line}").as_bytes(), &[], Deadline::NEVER)?;
+fn child() -> Result<(), Error> {
+    let stage = Stage::inherited()?;
+    stage.go.wait()?;
+    {
+        let _held = stage.lock.lock()?;
+        stage.verse("child")?;
     }
-    std::mem::forget(guard);
+    stage.finale.wait()?;
+    let held = stage.lock.lock()?;
+    stage.verse("child once more")?;
+    std::mem::forget(held);
     Ok(())
 }
 
 fn main() -> Result<(), Error> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.is_empty() { parent() } else { child(&arguments) }
+    if std::env::args().len() == 1 { parent() } else { child() }
 }

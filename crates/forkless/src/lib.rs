@@ -1,95 +1,145 @@
 //! Processes that share locks, events and messages, and survive each other's death.
 //!
-//! ```
-//! use forkless::ipc::Channel;
-//! use forkless::{Deadline, arena};
-//!
-//! # fn main() -> Result<(), forkless::Error> {
-//! let channel = Channel::create(arena()?, 0)?;
-//! channel.send(7, b"hello", &[], Deadline::NEVER)?;
-//! let message = channel.receive(Deadline::NEVER)?.expect("a wait without end ends with a message");
-//! assert_eq!((message.tag, message.bytes()?), (7, b"hello".to_vec()));
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! Everything lives in an [`Arena`], one piece of shared memory per tree of processes. It has no name in any file
-//! system: the kernel frees it with the last of them, however they end.
-//!
-//! # Another process
-//!
-//! A [`Child`] is a program, mostly this one once more, that gets its parent's arena from [`arena()`]. It finds an object
-//! by the object's [`Handle`], which travels as text in an argument, or with a message, which keeps the object alive:
-//!
-//! ```no_run
+//! ```standalone_crate
+//! use forkless::process::Command;
 //! use forkless::sync::Mutex;
-//! use forkless::{Child, Deadline, Handle, arena};
+//!
+//! fn main() -> Result<(), forkless::Error> {
+//!     if std::env::args().any(|argument| argument == "--child") {
+//!         let counter: Mutex<u64> = forkless::inherited("counter")?;
+//!         *counter.lock()? += 1;
+//!         return Ok(());
+//!     }
+//!     let counter = Mutex::create(0_u64)?;
+//!     let mut child = Command::current_exe().arg("--child").pass("counter", &counter).spawn()?;
+//!     *counter.lock()? += 1;
+//!     assert!(child.wait()?.success());
+//!     assert_eq!(*counter.lock()?, 2);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Everything lives in an [`Arena`], one piece of shared memory per tree of processes. Nobody has to make it: the first
+//! object does. It has no name in any file system, and the kernel frees it with the last process of the tree, however they
+//! end.
+//!
+//! # Locks, and what one waits for
+//!
+//! [`sync`] has a [`Mutex`](sync::Mutex) around plain data, a [`Lock`](sync::Lock) without data,
+//! [`Condvar`](sync::Condvar), [`Semaphore`](sync::Semaphore), [`Event`](sync::Event) and [`Barrier`](sync::Barrier). They are
+//! used as those of [`std::sync`] are, between threads or processes:
+//!
+//! ```
+//! use forkless::sync::Semaphore;
 //!
 //! # fn main() -> Result<(), forkless::Error> {
-//! match std::env::args().nth(1) {
-//!     None => {
-//!         let mutex = Mutex::create(arena()?)?;
-//!         let mut child = Child::start("worker", &[&mutex.lease().handle()?.to_string()])?;
-//!         child.wait(Deadline::NEVER)?;
-//!     }
-//!     Some(handle) => {
-//!         let mutex = Mutex::open(arena()?, handle.parse::<Handle>()?)?;
-//!         let _guard = forkless::sync::lock(&mutex, Deadline::NEVER)?;
-//!     }
-//! }
+//! let licences = Semaphore::create(2)?;
+//! let licence = licences.acquire()?;
+//! assert_eq!(licences.available_permits()?, 1);
+//! drop(licence);
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! The children of a process end with it, and with the [`Child`] that stands for them. `examples/two_processes.rs` is a
-//! whole program.
 //!
 //! # When a process dies
 //!
 //! Any process may be killed at any instruction, and the others go on:
 //!
-//! - Whoever waits for a [`Mutex`](sync::Mutex) of a process that died takes it over within 100 ms, and
-//!   [is told](sync::Guard::died): what the mutex protects may be half-written.
+//! - The value of a [`Mutex`](sync::Mutex) is never half-written: it is what it was when the dead process took it. Whoever
+//!   takes the mutex next is told of the death, within 100 ms, and decides.
+//! - Permits of a semaphore come back; a barrier breaks; a notification goes to another waiter.
 //! - A message is sent whole or not at all, and arrives once. What a dead receiver had taken is lost, and
-//!   [named](Child::claimed) if it was received with a [`Claim`](ipc::Claim).
+//!   [named](process::Child::claimed) if it was received with a [`Claim`](ipc::Claim).
 //! - What a dead process held is given back: memory, objects, messages that it was about to send.
 //!
 //! ```
-//! use forkless::sync::{Mutex, lock};
-//! use forkless::{Deadline, arena};
+//! use forkless::sync::{LockError, Mutex};
 //!
 //! # fn main() -> Result<(), forkless::Error> {
-//! let mutex = Mutex::create(arena()?)?;
-//! if let Some(guard) = lock(&mutex, Deadline::after(std::time::Duration::from_secs(1)))? {
-//!     if let Some(owner) = guard.died() {
-//!         println!("{owner:?} died while it held the mutex: repair what it left");
+//! let balance = Mutex::create(0_i64)?;
+//! let mut balance = match balance.lock() {
+//!     Err(LockError::OwnerDied(died)) => {
+//!         eprintln!("{} died and has booked nothing", died.death());
+//!         died.recover()
 //!     }
-//! }
+//!     taken => taken?,
+//! };
+//! *balance += 995;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # What there is, and what there is not yet
+//! # Other processes
 //!
-//! | module | what |
-//! |---|---|
-//! | [`sync`] | mutexes, events, semaphores, condition variables, barriers |
-//! | [`ipc`] | channels, read-only buffers, memory that everybody writes, parcels |
-//! | [`process`] | starting a program again as a child |
+//! A [`Command`](process::Command) starts a program, as [`std::process::Command`] does, in the same arena. It
+//! [passes](process::Command::pass) objects by name, and the child [inherits](inherited) them. The children of a process end
+//! with it, and with the [`Child`](process::Child) that stands for them:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use forkless::process::Command;
+//!
+//! # fn main() -> Result<(), forkless::Error> {
+//! let mut child = Command::new("sleep").arg("60").name("sleeper").spawn()?;
+//! assert_eq!(child.wait_timeout(Duration::from_millis(10))?, None);
+//! assert_eq!(child.terminate(Duration::from_secs(1))?.to_string(), "SIGTERM");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Messages
+//!
+//! A [`Channel`](ipc::Channel) carries bytes from any process to any other. A message may carry objects, too, and keeps them
+//! alive while it is on its way:
+//!
+//! ```
+//! use forkless::ipc::Channel;
+//! use forkless::sync::Event;
+//! use forkless::{Deadline, arena};
+//!
+//! # fn main() -> Result<(), forkless::Error> {
+//! let channel = Channel::create(arena()?, 0)?;
+//! let done = Event::create()?;
+//! channel.send(7, done.handle().to_string().as_bytes(), &[done.lease()], Deadline::NEVER)?;
+//!
+//! let message = channel.receive(Deadline::NEVER)?.expect("a wait without end ends with a message");
+//! let handle = String::from_utf8_lossy(&message.bytes()?).parse()?;
+//! Event::open(handle)?.set()?;
+//! assert!(done.is_set()?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Together with Python
+//!
+//! The objects are those of the Python package forkless: a [`Lock`](sync::Lock) is its `Lock`, a
+//! [`Channel`](ipc::Channel) is what its `Queue` is made of. A Rust program that was started by a Python one
+//! [joins its tree](join_tree) and opens what it is given handles of. `examples/with_python.py` and
+//! `examples/with_python.rs` count together.
+//!
+//! # What there is not
 //!
 //! The template that forks children for Python in microseconds serves Python only; a Rust child is a fresh program. There
 //! is no pool of workers, and no serialisation: a message is bytes. Linux on 64 bits is the only system.
 
+#![forbid(unsafe_code)]
+
+mod error;
 pub mod process;
+mod shared;
 pub mod sync;
+mod tree;
+mod wait;
 
 /// Messages and bytes: see [`forkless_ipc`].
 pub mod ipc {
     pub use forkless_ipc::{Buffer, Channel, Claim, Memory, Message, Parcel, Received, Sent};
 }
 
-pub use forkless_process::Error;
+pub use error::{Death, Error};
 pub use forkless_shm::{Arena, Handle, Lease, Owner};
-pub use forkless_sys::process::ExitStatus;
 pub use forkless_sys::time::Deadline;
-pub use process::{Child, arena};
+pub use shared::Shared;
+pub use tree::{arena, inherited, join_tree};
+pub use zerocopy;

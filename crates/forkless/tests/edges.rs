@@ -6,7 +6,7 @@
 //! `forkless-testing`, which nothing that is shipped depends on.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -150,9 +150,7 @@ fn every_module_with_unsafe_code_is_on_the_audit_list() {
     let list = list.expect("ARCHITECTURE.md has a section on unsafe code");
     let mut found = 0;
     for krate in std::fs::read_dir(root.join("crates")).expect("crates can be listed") {
-        let sources = krate.expect("a crate").path().join("src");
-        for source in std::fs::read_dir(&sources).expect("sources can be listed") {
-            let path = source.expect("a source").path();
+        for path in sources(&krate.expect("a crate").path().join("src")) {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             if text.contains("allow(unsafe_code)") {
                 let name = path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8");
@@ -162,4 +160,11 @@ fn every_module_with_unsafe_code_is_on_the_audit_list() {
         }
     }
     assert!(found >= 8, "only {found} modules let unsafe code in: is this test looking in the right place?");
+}
+
+/// All files in a folder and the folders in it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("sources can be listed");
+    let paths = entries.map(|entry| entry.expect("a source").path());
+    paths.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }

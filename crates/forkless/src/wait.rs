@@ -1,0 +1,41 @@
+//! Waiting to a deadline, in steps of at most 50 ms.
+
+use std::time::Duration;
+
+use forkless_shm::{Acquired, Attempt};
+use forkless_sys::time::{Deadline, SLICE};
+
+use crate::{Error, process};
+
+/// Repeats a bounded attempt until it comes to something or the deadline passes.
+///
+/// In between, this process sees to its children that have ended: what they held may be what is waited for.
+pub(crate) fn until<T>(
+    deadline: Deadline,
+    mut attempt: impl FnMut(Duration) -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    loop {
+        if let Some(value) = attempt(deadline.remaining(SLICE))? {
+            return Ok(Some(value));
+        }
+        if deadline.passed() {
+            return Ok(None);
+        }
+        process::tend();
+    }
+}
+
+/// Takes what may have an owner: at once if that is possible, else until the deadline.
+pub(crate) fn acquire(
+    deadline: Deadline,
+    at_once: Result<Option<Acquired>, forkless_shm::Error>,
+    within: impl Fn(Duration) -> Result<Attempt, forkless_shm::Error>,
+) -> Result<Option<Acquired>, Error> {
+    match at_once? {
+        Some(acquired) => Ok(Some(acquired)),
+        None => until(deadline, |bound| match within(bound)? {
+            Attempt::Acquired(acquired) => Ok(Some(acquired)),
+            Attempt::Again | Attempt::Interrupted => Ok(None),
+        }),
+    }
+}
