@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 from support import run_program
 
-CENSUS = (Path(__file__).parents[1] / "examples" / "stdlib_census.py").read_text()
+ROOT = Path(__file__).parents[1]
+CENSUS = (ROOT / "examples" / "stdlib_census.py").read_text()
+RUST_EXAMPLES = ROOT / "crates" / "forkless" / "examples"
+
+
+def built(example: str) -> str:
+    """Builds an example in Rust; the path of the program."""
+    if shutil.which("cargo") is None:
+        pytest.skip("cargo is not installed, and this example is half Rust")
+    command = f"cargo build --quiet --locked -p forkless --example {example} --message-format=json"
+    lines = subprocess.run(command.split(), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    messages = [json.loads(line) for line in lines.splitlines()]
+    programs = [m["executable"] for m in messages if m["reason"] == "compiler-artifact" and m["executable"]]
+    assert len(programs) == 1, lines
+    return str(programs[0])
 
 
 def test_three_ways_to_count_agree() -> None:
@@ -31,8 +49,21 @@ def test_a_wrong_answer_is_noticed() -> None:
     assert "different from the first answer: Executor(2).submit and .map" in outcome.stdout
 
 
+# The first time, it is the build that takes long.
+@pytest.mark.timeout(600)
+def test_rust_and_python_count_together() -> None:
+    program = built("with_python")
+    outcome = run_program((RUST_EXAMPLES / "with_python.py").read_text(), program, timeout=50)
+    assert outcome.check().splitlines() == [
+        "Rust has counted 1000 times",
+        "together they counted to 3000",
+        "the Rust program died with the lock",
+        "and Python has it now",
+    ]
+
+
 def test_no_guard_anywhere() -> None:
-    for path in (Path(__file__).parents[1] / "examples").glob("**/*.py"):
+    for path in [*(ROOT / "examples").glob("**/*.py"), *RUST_EXAMPLES.glob("*.py")]:
         assert "__name__" not in path.read_text(), path
 
 

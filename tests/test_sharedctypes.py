@@ -380,3 +380,12 @@ def test_an_access_waits_for_the_lock() -> None:
     threading.Timer(0.05, left.set).start()
     assert value.value == 2
     thread.join()
+
+
+def test_the_memory_has_a_handle() -> None:
+    value = forkless.Value("i", 5)
+    arena, offset, generation = value.handle
+    assert value.handle == value.get_obj()._wrapper.handle
+    assert arena == value.get_lock().handle[0]
+    assert value.handle != forkless.Array("i", 1).handle
+    assert all(isinstance(number, int) for number in (arena, offset, generation))

@@ -186,6 +186,12 @@ class SynchronizedBase:
         """The lock."""
         return self._lock
 
+    @property
+    def handle(self) -> tuple[int, int, int]:
+        """(arena id, offset in bytes, generation) of the memory; for programs in other languages."""
+        memory: SharedBytes = self._obj._wrapper
+        return memory.handle
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
