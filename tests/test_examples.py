@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import forkless
 import pytest
 from support import run_program
 
@@ -60,6 +62,72 @@ def test_rust_and_python_count_together() -> None:
         "the Rust program died with the lock",
         "and Python has it now",
     ]
+
+
+# Runs a program in any language.
+CALL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
+
+
+@pytest.mark.timeout(600)
+def test_rust_starts_python() -> None:
+    script = str(RUST_EXAMPLES / "start_python.py")
+    outcome = run_program(CALL, built("start_python"), sys.executable, script, timeout=50)
+    assert outcome.check().splitlines() == [
+        "worker 1 ended: exit code 0",
+        "worker 2 ended: exit code 0",
+        "together they counted to 3000",
+    ]
+
+
+@pytest.mark.timeout(600)
+def test_what_rust_starts_is_a_program_like_any_other(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        """
+import forkless as mp, pytest
+
+lock = mp.inherited("lock")
+with mp.Pool(2) as pool:
+    assert pool.map(lambda n: n * n, range(4)) == [0, 1, 4, 9]
+    pool.apply(lambda lock: lock.acquire() and lock.release(), (lock,))
+with pytest.raises(LookupError, match='no object named "nothing"'):
+    mp.inherited("nothing")
+"""
+    )
+    outcome = run_program(CALL, built("start_python"), sys.executable, str(script), timeout=50)
+    assert outcome.check().splitlines()[:2] == ["worker 1 ended: exit code 0", "worker 2 ended: exit code 0"]
+
+
+# Kills it when it has said something.
+KILL = """
+import subprocess, sys
+with subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE) as program:
+    program.stdout.readline()
+    program.kill()
+"""
+
+
+@pytest.mark.timeout(600)
+def test_python_ends_with_the_rust_program_that_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        """
+import forkless as mp, signal
+
+mp.inherited("lock")
+process = mp.Process(target=signal.pause)
+process.start()
+print("ready", flush=True)
+process.join()
+"""
+    )
+    outcome = run_program(KILL, built("start_python"), sys.executable, str(script), timeout=50)
+    outcome.check()
+
+
+def test_nothing_is_inherited_from_python() -> None:
+    with pytest.raises(LookupError, match='no object named "lock" was passed'):
+        forkless.inherited("lock")
 
 
 def test_no_guard_anywhere() -> None:

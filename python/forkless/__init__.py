@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         RLock,
         Semaphore,
         SharedBuffer,
+        inherited,
     )
     from ._memory import memory_report
     from ._methods import (
@@ -93,6 +94,7 @@ __all__ = [
     "get_all_start_methods",
     "get_context",
     "get_start_method",
+    "inherited",
     "memory_report",
     "parent_process",
     "set_executable",
@@ -113,6 +115,7 @@ _HOMES = {
         "RLock",
         "Semaphore",
         "SharedBuffer",
+        "inherited",
     ),
     "_memory": ("memory_report",),
     "_share": ("share",),

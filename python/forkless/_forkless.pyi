@@ -186,6 +186,9 @@ class SharedBuffer(Shared):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
+def inherited(name: str) -> Any:
+    """The object that the Rust program which started this one passed under this name."""
+
 def open_shared(kind: int, arena: int, offset: int, generation: int, extra: Any = None) -> Shared:
     """Unpickles a `Shared`. Raises `forkless.StaleHandle` when the object no longer exists or is not reachable."""
 

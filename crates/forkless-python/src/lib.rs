@@ -45,6 +45,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<child::PyProgram>()?;
     module.add_function(wrap_pyfunction!(child::retire_templates, module)?)?;
     module.add_function(wrap_pyfunction!(child::bury_templates, module)?)?;
+    module.add_function(wrap_pyfunction!(shared::inherited, module)?)?;
     module.add_function(wrap_pyfunction!(child::serve, module)?)?;
     module.add_function(wrap_pyfunction!(child::adopt, module)?)?;
     module.add_function(wrap_pyfunction!(child::open_last_words, module)?)?;

@@ -1,9 +1,10 @@
 //! What all objects in the arena have in common.
 
 use forkless_ipc::{Buffer, Channel, KINDS, Memory};
-use forkless_shm::{Arena, Handle, Lease};
-use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore};
-use pyo3::exceptions::PyTypeError;
+use forkless_process::Inheritance;
+use forkless_shm::{Arena, Error, Handle, Lease};
+use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore, ValueMutex};
+use pyo3::exceptions::{PyLookupError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
@@ -106,13 +107,17 @@ impl Shared {
     }
 }
 
-/// The arena in which this process makes its objects; the first use makes or joins one.
+/// The arena in which this process makes its objects; the first use makes one, or joins that of a Rust program that
+/// started this one.
 pub(crate) fn home(py: Python<'_>) -> PyResult<&'static Arena> {
     if let Some(arena) = Arena::home() {
         return Ok(arena);
     }
     expect_forks(py)?;
-    Arena::create(KINDS).or_raise(py)
+    match Inheritance::get().or_raise(py)? {
+        Some(inheritance) => Ok(inheritance.arena()),
+        None => Arena::create(KINDS).or_raise(py),
+    }
 }
 
 /// Has copies of this process take hold of its objects.
@@ -126,6 +131,31 @@ pub(crate) fn take_leases_after_fork(py: Python<'_>) -> PyResult<()> {
     forkless_shm::arena::take_leases_after_fork().or_raise(py)
 }
 
+/// The object that the Rust program which started this one passed under this name.
+///
+/// A Rust program starts others with the `Command` of the crate `forkless`, which passes them objects by name: locks,
+/// events, semaphores, barriers; `Memory`, which supports the buffer protocol here; buffers and channels.
+///
+/// Args:
+///     name: What the Rust program calls it.
+///
+/// Raises:
+///     LookupError: It has passed no object of that name, or did not start this program.
+///     StaleHandle: It is something that only Rust can open, such as a `Mutex` with a value.
+#[pyfunction]
+pub(crate) fn inherited(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
+    expect_forks(py)?;
+    let Some(passed) = Inheritance::get().or_raise(py)?.and_then(|inheritance| inheritance.find(name)) else {
+        let message = format!("no object named {name:?} was passed to this process by its parent");
+        return Err(PyLookupError::new_err(message));
+    };
+    if passed.kind == Condvar::KIND {
+        return Err(Error::Stale("a condition needs its lock: only Rust programs inherit one by itself")).or_raise(py);
+    }
+    let Handle { arena, offset, generation } = passed.handle;
+    open_shared(py, passed.kind, arena, offset, generation, None)
+}
+
 /// The arena with this id, if need be by joining the tree that the environment names.
 fn arena_of(py: Python<'_>, id: u64) -> PyResult<&'static Arena> {
     if let Some(arena) = Arena::find(id) {
@@ -135,7 +165,7 @@ fn arena_of(py: Python<'_>, id: u64) -> PyResult<&'static Arena> {
     let joined = py.detach(forkless_process::attach_by_environment);
     match joined {
         Ok(Some(arena)) if arena.id() == id => Ok(arena),
-        _ => Err(forkless_shm::Error::Stale(
+        _ => Err(Error::Stale(
             "the object belongs to a process tree that this process is not part of and cannot reach: it has ended, or \
              FORKLESS_TREE does not name it",
         ))
@@ -166,6 +196,10 @@ pub(crate) fn open_shared(
         Condvar::KIND => Condition::wrap(py, Condvar::open(arena, handle).or_raise(py)?, extra),
         Barrier::KIND => PyBarrier::wrap(py, Barrier::open(arena, handle).or_raise(py)?, extra),
         Memory::KIND => SharedBytes::wrap(py, Memory::open(arena, handle).or_raise(py)?),
-        _ => Err(forkless_shm::Error::Stale("the handle is of a kind that this version does not know")).or_raise(py),
+        ValueMutex::KIND => {
+            Err(Error::Stale("a Mutex with a value opens in Rust only: share a Lock and a Memory beside it"))
+                .or_raise(py)
+        }
+        _ => Err(Error::Stale("the handle is of a kind that this version does not know")).or_raise(py),
     }
 }

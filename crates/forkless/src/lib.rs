@@ -113,10 +113,13 @@
 //!
 //! # Together with Python
 //!
-//! The objects are those of the Python package forkless: a [`Lock`](sync::Lock) is its `Lock`, a
-//! [`Channel`](ipc::Channel) is what its `Queue` is made of. A Rust program that was started by a Python one
-//! [joins its tree](join_tree) and opens what it is given handles of. `examples/with_python.py` and
-//! `examples/with_python.rs` count together.
+//! The objects are those of the Python package forkless: a [`Lock`](sync::Lock) is its `Lock`, and so on; see the table in
+//! [`sync`]. It works in both directions:
+//!
+//! - A Rust program that was started by a Python one [joins its tree](join_tree) and opens what it is given handles of.
+//!   `examples/with_python.py` and `examples/with_python.rs` count together.
+//! - A Python program that was started by a [`Command`](process::Command) finds what was passed to it by name, with
+//!   `forkless.inherited(name)`. `examples/start_python.rs` starts two that count with it.
 //!
 //! # What there is not
 //!
