@@ -192,9 +192,13 @@ impl ValueMutex {
         if into.len() != self.size {
             return Err(DAMAGED);
         }
-        for (index, bytes) in into.chunks_mut(8).enumerate() {
-            let word = self.u64(copy + 8 * index)?.load(Ordering::Relaxed);
-            bytes.copy_from_slice(&word.to_ne_bytes()[..bytes.len()]);
+        let (words, tail) = into.as_chunks_mut::<8>();
+        let end = copy + 8 * words.len();
+        for (at, word) in (copy..).step_by(8).zip(words) {
+            *word = self.u64(at)?.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        if !tail.is_empty() {
+            tail.copy_from_slice(&self.u64(end)?.load(Ordering::Relaxed).to_ne_bytes()[..tail.len()]);
         }
         Ok(())
     }
@@ -209,10 +213,15 @@ impl ValueMutex {
         if value.len() != self.size {
             return Err(DAMAGED);
         }
-        for (index, bytes) in value.chunks(8).enumerate() {
+        let (words, tail) = value.as_chunks::<8>();
+        let copy = self.copy(next);
+        for (at, word) in (copy..).step_by(8).zip(words) {
+            self.u64(at)?.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+        if !tail.is_empty() {
             let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            self.u64(self.copy(next) + 8 * index)?.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+            word[..tail.len()].copy_from_slice(tail);
+            self.u64(copy + 8 * words.len())?.store(u64::from_ne_bytes(word), Ordering::Relaxed);
         }
         point("value.written");
         // Release: the copy is there before it counts.

@@ -9,8 +9,9 @@
 //! nobody can tell the difference, except by dying: then the value is what it was before. Copying is made of
 //! atomic operations on words, and what is read can be anything, which is why `T` is [`Plain`].
 //!
-//! The price is a copy on each side of the critical section, about a nanosecond for eight bytes. It is why large data
-//! belongs elsewhere.
+//! The price is a copy on each side of the critical section. To lock and unlock takes about 50 ns with eight bytes and 400 ns
+//! with a kilobyte, where a [`Lock`](super::Lock) takes 20 (release build, on a virtual machine with two cores). It is why
+//! large data belongs elsewhere.
 
 use std::fmt::{Debug, Display, Formatter};
 use std::marker::PhantomData;
