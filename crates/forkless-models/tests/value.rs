@@ -2,12 +2,13 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, keep};
-use forkless_shm::{Acquired, Attempt};
-use forkless_sync::{Deadline, ValueMutex, until};
+use forkless_models::{Process, World, at_every_step, keep};
+use forkless_shm::{Acquired, Arena, Attempt};
+use forkless_sync::{Deadline, ValueMutex, Wait, until};
 
 fn acquire(mutex: &ValueMutex) -> Acquired {
-    let attempt = |bound| match mutex.acquire_within(bound)? {
+    let mut wait = Wait::new();
+    let attempt = |bound| match mutex.acquire_within(&mut wait, bound)? {
         Attempt::Acquired(acquired) => Ok(Some(acquired)),
         _ => Ok(None),
     };
@@ -32,14 +33,14 @@ fn add(mutex: &ValueMutex) -> Acquired {
 }
 
 /// The parent's mutex, and each child's.
-fn set_up<const CHILDREN: usize>() -> (World, &'static ValueMutex, [&'static ValueMutex; CHILDREN]) {
+fn set_up<const CHILDREN: usize>() -> (World, &'static ValueMutex, [(&'static Arena, &'static ValueMutex); CHILDREN]) {
     let mut world = World::new(CHILDREN);
     let mutex = keep(ValueMutex::create(world.arena, "", &[0; 16]).unwrap());
     add(mutex);
     mutex.recover().unwrap();
     world.watch(mutex.lease());
     let handle = mutex.lease().handle().unwrap();
-    let children = std::array::from_fn(|index| keep(ValueMutex::open(world.child(index), handle).unwrap()));
+    let children = world.open(|child| ValueMutex::open(child, handle).unwrap());
     (world, mutex, children)
 }
 
@@ -47,7 +48,7 @@ fn set_up<const CHILDREN: usize>() -> (World, &'static ValueMutex, [&'static Val
 fn every_change_is_seen() {
     let (world, mutex, children) = set_up::<2>();
     world.check(move || {
-        let started = children.map(|child| Process::start(child.lease().arena(), move || add(child)));
+        let started = children.map(|(child, mutex)| Process::start(child, move || add(mutex)));
         assert_eq!(started.map(Process::join), [Some(Acquired::Clean); 2]);
         assert_eq!(read(mutex), 3);
     });
@@ -55,15 +56,14 @@ fn every_change_is_seen() {
 
 #[test]
 fn a_change_of_the_dead_happened_or_it_did_not() {
-    // Its steps: to take the lock, to look for poison, to read three words, to write two and commit, to release, to wake.
-    for dies_before in 0..13 {
+    at_every_step(|doom| {
         let (world, mutex, children) = set_up::<2>();
         let arena = world.arena;
         world.check(move || {
-            let [mine, yours] = children;
-            let owner = mine.lease().arena().me().unwrap();
-            let doomed = Process::start_doomed(mine.lease().arena(), Some(dies_before), move || add(mine));
-            let other = Process::start(yours.lease().arena(), move || add(yours));
+            let [(first, mine), (second, yours)] = children;
+            let owner = first.me().unwrap();
+            let doomed = Process::start_doomed(first, doom, move || add(mine));
+            let other = Process::start(second, move || add(yours));
             let died = doomed.join().is_none();
             let told = other.join().unwrap();
             let acquired = mutex.try_acquire().unwrap().unwrap();
@@ -76,5 +76,5 @@ fn a_change_of_the_dead_happened_or_it_did_not() {
             assert!(mutex.release().unwrap());
             assert!(!arena.is_dead(arena.me().unwrap()));
         });
-    }
+    });
 }

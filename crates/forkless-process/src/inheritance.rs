@@ -10,15 +10,15 @@
 //!
 //! The child takes it up when it first asks. The number of the parent tells it from a program that merely found the
 //! variable in its environment, past the descriptors.
-#![allow(unsafe_code)]
 
 use std::sync::{Mutex, PoisonError};
 
 use forkless_ipc::{KINDS, Parcel};
 use forkless_shm::{Arena, Handle, Lease, Owner};
-use forkless_sys::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd, orphan, process};
+use forkless_sys::{AsFd, AsRawFd, BorrowedFd, orphan, process};
 
 use crate::Error;
+use crate::invitation::{Fields, inherited};
 
 /// The variable that tells a child what it inherits.
 pub const PARENT_VARIABLE: &str = "FORKLESS_PARENT";
@@ -67,15 +67,14 @@ impl Inheritance {
     }
 
     fn take_up(value: &str) -> Result<Option<Self>, Error> {
-        let words: Vec<&str> = value.split(' ').collect();
-        let [pid, arena, lifeline, owner, parcel] = words[..] else { return Err(DAMAGED) };
-        let number = |word: &str| word.parse::<u32>().map_err(|_| DAMAGED);
-        if number(pid)? != process::parent_id() {
+        let mut fields = Fields::in_value(value);
+        if fields.number::<u32>()? != process::parent_id() {
             return Ok(None);
         }
-        let owner = Owner::from_word(number(owner)?).ok_or(DAMAGED)?;
-        let parcel: Handle = parcel.parse()?;
-        let (arena, lifeline) = (inherit(number(arena)?)?, inherit(number(lifeline)?)?);
+        let (arena, lifeline) = (fields.number()?, fields.number()?);
+        let owner = fields.owner()?;
+        let parcel: Handle = fields.text()?.parse()?;
+        let (arena, lifeline) = (inherited(arena)?, inherited(lifeline)?);
         let own = orphan::die_with(lifeline.as_fd()).map_err(Error::system("watch the parent"))?;
         // Open for the rest of this process's life.
         std::mem::forget(own);
@@ -97,13 +96,6 @@ impl Inheritance {
     pub fn find(&self, name: &str) -> Option<&Passed> {
         self.objects.iter().rfind(|object| object.name == name)
     }
-}
-
-fn inherit(number: u32) -> Result<OwnedFd, Error> {
-    let number = RawFd::try_from(number).map_err(|_| DAMAGED)?;
-    // SAFETY: the parent, whose id the variable has, opened it for this process and this use; it is taken up once, since
-    // that happens under the lock of `KNOWN` and is remembered, or has closed what it took and is then EBADF.
-    unsafe { process::inherited(number) }.map_err(Error::system("take up an inherited descriptor"))
 }
 
 /// Packs objects, each with its name and kind, for a child. The parcel keeps the objects alive until the child has it.
@@ -175,11 +167,10 @@ mod tests {
         }
         assert!(unpack(arena, &[0xff]).is_err());
         let parent = process::parent_id();
-        for value in
-            ["", "1 2 3 4", "x 3 4 65537 1-2-3", &format!("{parent} 3 4 0 1-2-3"), &format!("{parent} 3 4 65537 x")]
-        {
-            assert!(Inheritance::take_up(value).is_err(), "{value}");
+        for rest in ["", "3 4", "3 4 65537", "x 4 65537 1-2-3", "3 4 0 1-2-3", "3 4 65537 x"] {
+            assert!(Inheritance::take_up(&format!("{parent} {rest}")).is_err(), "{rest}");
         }
+        assert!(Inheritance::take_up("").is_err());
         assert!(Inheritance::take_up(&format!("{} 3 4 65537 1-2-3", process::id())).unwrap().is_none());
     }
 }

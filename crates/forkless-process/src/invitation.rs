@@ -74,7 +74,7 @@ impl Ticket {
 }
 
 /// The words of a variable, each checked.
-struct Fields {
+pub(crate) struct Fields {
     words: std::vec::IntoIter<String>,
 }
 
@@ -82,28 +82,37 @@ impl Fields {
     fn of(variable: &str) -> Result<Self, Error> {
         let value =
             std::env::var(variable).map_err(|_| Error::Protocol("this program is started by forkless, not by hand"))?;
-        let words: Vec<String> = value.split(' ').map(str::to_owned).collect();
-        Ok(Self { words: words.into_iter() })
+        Ok(Self::in_value(&value))
     }
 
-    fn text(&mut self) -> Result<String, Error> {
+    pub(crate) fn in_value(value: &str) -> Self {
+        let words: Vec<String> = value.split(' ').map(str::to_owned).collect();
+        Self { words: words.into_iter() }
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, Error> {
         self.words.next().ok_or(Error::Protocol("a variable with too few fields"))
     }
 
-    fn number<T: std::str::FromStr>(&mut self) -> Result<T, Error> {
+    pub(crate) fn number<T: std::str::FromStr>(&mut self) -> Result<T, Error> {
         self.text()?.parse().map_err(|_| Error::Protocol("a variable with a damaged number"))
     }
 
-    fn owner(&mut self) -> Result<Owner, Error> {
+    pub(crate) fn owner(&mut self) -> Result<Owner, Error> {
         Owner::from_word(self.number()?).ok_or(Error::Protocol("a variable with a damaged slot"))
     }
 
-    #[allow(unsafe_code)]
     fn descriptor(&mut self) -> Result<OwnedFd, Error> {
-        let number: RawFd = self.number()?;
-        // SAFETY: passed on to this process by whoever set the variable, for this use; nothing here knows it yet.
-        unsafe { process::inherited(number) }.map_err(Error::system("take up an inherited descriptor"))
+        inherited(self.number()?)
     }
+}
+
+/// A descriptor whose number this process found in a variable that its parent set.
+#[allow(unsafe_code)]
+pub(crate) fn inherited(number: RawFd) -> Result<OwnedFd, Error> {
+    // SAFETY: the parent opened it for this process and this use, and named it once; nothing here knows it yet. Taken up
+    // twice, it has been closed in between and is EBADF.
+    unsafe { process::inherited(number) }.map_err(Error::system("take up an inherited descriptor"))
 }
 
 /// The command line of this process.

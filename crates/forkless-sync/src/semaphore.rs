@@ -234,7 +234,7 @@ impl Semaphore {
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn forget_held(&self) -> Result<(), Error> {
         if let Some(hold) = self.hold_at()? {
-            self.words().change_held(hold, |count| (count.saturating_sub(1), Some))?;
+            self.words()?.change_held(hold, |count| (count.saturating_sub(1), Some))?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, robust};
+use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Lease, Owner, Wait, robust};
 use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 
@@ -61,7 +61,7 @@ impl ValueMutex {
         head[SIZE..SIZE + 8].copy_from_slice(&(size as u64).to_ne_bytes());
         let name = &value_type[..value_type.floor_char_boundary(TYPE_SIZE)];
         head[TYPE..TYPE + name.len()].copy_from_slice(name.as_bytes());
-        if !arena.map().write(mutex.at(), &head) {
+        if !arena.map().write(mutex.at()?, &head) {
             return Err(Error::Corrupt("a new mutex"));
         }
         mutex.commit(value)?;
@@ -100,7 +100,7 @@ impl ValueMutex {
     pub fn value_type(&self) -> String {
         let mut bytes = Vec::new();
         // In bounds by the size of the block; a failure would read as an empty text.
-        let _ = self.lease.arena().map().read(self.at() + TYPE, TYPE_SIZE, &mut bytes);
+        let _ = self.at().is_ok_and(|at| self.lease.arena().map().read(at + TYPE, TYPE_SIZE, &mut bytes));
         String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
     }
 
@@ -119,13 +119,22 @@ impl ValueMutex {
         arena.try_acquire(self.u32(WORD)?, arena.me()?).map(|acquired| self.taken(acquired)).transpose()
     }
 
-    /// Tries for it, sleeping at most `bound` (and at most 50 ms).
+    /// As [`Self::try_acquire`], for a caller that waits if it comes to nothing: overtakes nobody who has waited for long.
     ///
     /// # Errors
     /// See [`Self::try_acquire`].
-    pub fn acquire_within(&self, bound: Duration) -> Result<Attempt, Error> {
+    pub fn acquire_free(&self) -> Result<Option<Acquired>, Error> {
         let arena = self.lease.arena();
-        match arena.acquire_within(self.u32(WORD)?, arena.me()?, bound) {
+        arena.acquire_free(self.u32(WORD)?, arena.me()?).map(|acquired| self.taken(acquired)).transpose()
+    }
+
+    /// Tries for it, sleeping at most `bound` (and at most 50 ms); a step of a longer wait.
+    ///
+    /// # Errors
+    /// See [`Self::try_acquire`].
+    pub fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error> {
+        let arena = self.lease.arena();
+        match arena.acquire_within(self.u32(WORD)?, arena.me()?, wait, bound) {
             Attempt::Acquired(acquired) => self.taken(acquired).map(Attempt::Acquired),
             other => Ok(other),
         }
@@ -188,7 +197,7 @@ impl ValueMutex {
     /// [`Error::Corrupt`] if its block is damaged, or `into` has another size.
     pub fn read(&self, into: &mut [u8]) -> Result<(), Error> {
         // Acquire pairs with the release in `commit`: the lock orders nothing if its owner died after that.
-        let copy = self.copy(self.u32(COMMITS)?.load(Ordering::Acquire));
+        let copy = self.copy(self.u32(COMMITS)?.load(Ordering::Acquire))?;
         if into.len() != self.size {
             return Err(DAMAGED);
         }
@@ -214,7 +223,7 @@ impl ValueMutex {
             return Err(DAMAGED);
         }
         let (words, tail) = value.as_chunks::<8>();
-        let copy = self.copy(next);
+        let copy = self.copy(next)?;
         for (at, word) in (copy..).step_by(8).zip(words) {
             self.u64(at)?.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
         }
@@ -231,17 +240,17 @@ impl ValueMutex {
     }
 
     /// Where the copy is that counts after this many commits.
-    fn copy(&self, commits: u32) -> usize {
+    fn copy(&self, commits: u32) -> Result<usize, Error> {
         let skipped = if commits.is_multiple_of(2) { 0 } else { self.size.next_multiple_of(8) };
-        self.at() + COPIES + skipped
+        Ok(self.at()? + COPIES + skipped)
     }
 
-    fn at(&self) -> usize {
-        self.lease.block().payload()
+    fn at(&self) -> Result<usize, Error> {
+        self.lease.payload()
     }
 
     fn u32(&self, field: usize) -> Result<&AtomicU32, Error> {
-        self.lease.arena().map().u32(self.at() + field).ok_or(DAMAGED)
+        self.lease.arena().map().u32(self.at()? + field).ok_or(DAMAGED)
     }
 
     fn u64(&self, at: usize) -> Result<&AtomicU64, Error> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use forkless_shm::{Arena, Error, Owner};
-use forkless_sync::{Acquired, Attempt, Deadline, Mutex, ValueMutex, until};
+use forkless_sync::{Acquired, Attempt, Deadline, Mutex, ValueMutex, Wait, until};
 use forkless_sys::process::ExitStatus;
 use forkless_testing::{Board, Child, PATIENCE, Scene, at_every_pass, handle, roles};
 use proptest::prelude::*;
@@ -16,7 +16,8 @@ const SIZE: usize = 1003;
 const TYPE: &str = "[u8; 1003]";
 
 fn acquire(mutex: &ValueMutex) -> Acquired {
-    let attempt = |bound| match mutex.acquire_within(bound)? {
+    let mut wait = Wait::new();
+    let attempt = |bound| match mutex.acquire_within(&mut wait, bound)? {
         Attempt::Acquired(acquired) => Ok(Some(acquired)),
         _ => Ok(None),
     };
@@ -94,7 +95,7 @@ fn it_is_poisoned_until_somebody_recovers_it() {
     let mutex = ValueMutex::create(arena, TYPE, &[1; SIZE]).unwrap();
     let child = Child::start(arena, "hold", &[&board, &handle(mutex.lease())]);
     board.wait(0, |held| held == 1);
-    assert_eq!(mutex.acquire_within(Duration::ZERO).unwrap(), Attempt::Again);
+    assert_eq!(mutex.acquire_within(&mut Wait::new(), Duration::ZERO).unwrap(), Attempt::Again);
     let dead = child.owner();
     assert_eq!(child.finish_killed(), ExitStatus::Signaled(9));
     for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Attempt};
+use forkless_shm::{Acquired, Attempt, Wait};
 use forkless_sys::time::{Deadline, SLICE};
 
 use crate::{Error, process};
@@ -29,11 +29,12 @@ pub(crate) fn until<T>(
 pub(crate) fn acquire(
     deadline: Deadline,
     at_once: Result<Option<Acquired>, forkless_shm::Error>,
-    within: impl Fn(Duration) -> Result<Attempt, forkless_shm::Error>,
+    within: impl Fn(&mut Wait, Duration) -> Result<Attempt, forkless_shm::Error>,
 ) -> Result<Option<Acquired>, Error> {
+    let mut wait = Wait::new();
     match at_once? {
         Some(acquired) => Ok(Some(acquired)),
-        None => until(deadline, |bound| match within(bound)? {
+        None => until(deadline, |bound| match within(&mut wait, bound)? {
             Attempt::Acquired(acquired) => Ok(Some(acquired)),
             Attempt::Again | Attempt::Interrupted => Ok(None),
         }),

@@ -86,7 +86,8 @@ impl Lock {
         &self,
         deadline: impl Into<Deadline>,
     ) -> Result<Option<LockGuard<'_>>, LockError<LockGuard<'_>>> {
-        let acquired = acquire(deadline.into(), self.inner.try_acquire(), |bound| self.inner.acquire_within(bound))?;
+        let acquired =
+            acquire(deadline.into(), self.inner.acquire_free(), |wait, bound| self.inner.acquire_within(wait, bound))?;
         acquired.map(|acquired| self.guard(acquired)).transpose()
     }
 

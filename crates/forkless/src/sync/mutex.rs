@@ -169,7 +169,8 @@ impl<T: Plain> Mutex<T> {
         &self,
         deadline: impl Into<Deadline>,
     ) -> Result<Option<MutexGuard<'_, T>>, LockError<MutexGuard<'_, T>>> {
-        let acquired = acquire(deadline.into(), self.inner.try_acquire(), |bound| self.inner.acquire_within(bound))?;
+        let acquired =
+            acquire(deadline.into(), self.inner.acquire_free(), |wait, bound| self.inner.acquire_within(wait, bound))?;
         acquired.map(|acquired| self.guard(acquired)).transpose()
     }
 

@@ -77,7 +77,8 @@ impl ReentrantLock {
         &self,
         deadline: impl Into<Deadline>,
     ) -> Result<Option<ReentrantGuard<'_>>, LockError<ReentrantGuard<'_>>> {
-        let acquired = acquire(deadline.into(), self.inner.try_acquire(), |bound| self.inner.acquire_within(bound))?;
+        let acquired =
+            acquire(deadline.into(), self.inner.acquire_free(), |wait, bound| self.inner.acquire_within(wait, bound))?;
         acquired.map(|acquired| self.guard(acquired)).transpose()
     }
 

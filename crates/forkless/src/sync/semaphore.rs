@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forkless_shm::{Arena, Attempt, Handle, Lease};
-use forkless_sync::Released;
+use forkless_sync::{Released, Wait};
 use forkless_sys::time::Deadline;
 
 use crate::shared::named;
@@ -81,7 +81,11 @@ impl Semaphore {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn acquire_deadline(&self, deadline: impl Into<Deadline>) -> Result<Option<SemaphorePermit<'_>>, Error> {
-        until(deadline.into(), |bound| match self.inner.hold_within(bound)? {
+        if self.inner.hold_free()? {
+            return Ok(Some(SemaphorePermit { semaphore: self }));
+        }
+        let mut wait = Wait::new();
+        until(deadline.into(), |bound| match self.inner.hold_within(&mut wait, bound)? {
             Attempt::Acquired(_) => Ok(Some(SemaphorePermit { semaphore: self })),
             Attempt::Again | Attempt::Interrupted => Ok(None),
         })
