@@ -254,6 +254,7 @@ class Program:
     ) -> Self: ...
 
 VERSION: str
+HAS_CRASH_POINTS: bool
 
 def retire_templates() -> None:
     """Has the templates of this process end once their children have: new ones are started when they are needed."""
@@ -311,6 +312,9 @@ def adopt_attributes(attributes: bytes) -> None:
 
 def processes() -> list[tuple[int, str, str]]:
     """(pid, name, role) of every process of the tree; role is "main", "template", "child" or "guest"."""
+
+def census() -> tuple[int, int]:
+    """(blocks, leases) in the arena, counted one by one under its lock; checks that all of it fits together."""
 
 def memory(pid: int) -> tuple[int, int, int, int]:
     """Bytes of (RSS, PSS, USS, private dirty) of one process. ProcessLookupError if it is gone."""

@@ -7,6 +7,7 @@ use forkless_ipc::KINDS;
 use forkless_shm::arena::close_in_forks;
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Owner, Role};
+use forkless_sys::crash::point;
 use forkless_sys::process::{self, Command};
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, liveness, orphan, proc, socket};
 
@@ -186,6 +187,7 @@ impl Client {
         }
         let status = process::reap(self.template_pid).flatten();
         arena.clean(self.owner, status.map_or(End::Unknown, End::Status))?;
+        point("template.buried");
         // Its standbys have nobody to tell how they end.
         while let Some(standby) = arena.claim_standby(self.owner, "dismissed")? {
             kill(arena, standby);
@@ -231,6 +233,7 @@ impl Client {
             }
         };
         arena.record_pid(owner, template.0);
+        point("template.launched");
         let socket = socket::connect(&name).map_err(Error::system("connect to the template"))?;
         Ok(Self::new(Some(program.clone()), template, socket, name, owner))
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use forkless_ipc::Parcel;
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Lease, Owner, Role};
-use forkless_sys::time::SLICE;
+use forkless_sys::crash::point;
+use forkless_sys::time::{Deadline, SLICE};
 use forkless_sys::{AsFd, Errno, futex, process};
 
 use crate::client::kill;
@@ -40,6 +41,8 @@ pub struct Pending {
     job: Option<Parcel>,
     asked: Option<(&'static Client, Owner)>,
     tries: u32,
+    /// Until when a child may take to arrive whose template is gone.
+    arriving: Option<Deadline>,
 }
 
 /// How long a template may take to end that has closed its sockets.
@@ -55,6 +58,7 @@ impl Pending {
     /// [`Error::System`] when the system refuses.
     pub fn ask_for(arena: &'static Arena, program: &Program, order: &Order<'_>) -> Result<Self, Error> {
         let job = Parcel::pack(arena, order.job, order.handles)?;
+        point("start.packed");
         let mut pending = Self {
             arena,
             program: program.clone(),
@@ -64,6 +68,7 @@ impl Pending {
             job: Some(job),
             asked: None,
             tries: 0,
+            arriving: None,
         };
         pending.ask()?;
         Ok(pending)
@@ -80,6 +85,7 @@ impl Pending {
             if let Some(standby) = self.claim_standby(client)? {
                 self.asked = Some((client, standby));
                 self.arena.assign(standby, job)?;
+                point("start.assigned");
                 // Should the template be gone, there is nothing to refill.
                 let _ = client.send(Request::Refill, &[]);
                 return Ok(());
@@ -92,6 +98,7 @@ impl Pending {
             let request = Request::Start { method: self.method, owner, job };
             let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
             if client.send(request, &descriptors).is_ok() {
+                point("start.asked");
                 return Ok(());
             }
             self.give_up();
@@ -131,9 +138,19 @@ impl Pending {
             self.asked = None;
             return Ok(Some(child));
         }
-        if !client.is_alive() {
-            self.give_up();
-            self.ask()?;
+        // Without a template only the child itself writes down its id, before anything else.
+        if !client.is_alive() && pid.load(Ordering::Acquire) == 0 {
+            self.arena.return_slot(owner)?;
+            let arriving = *self.arriving.get_or_insert_with(|| Deadline::after(LAST_BREATH));
+            if self.has_arrived(owner) && arriving.passed() {
+                // It died on its way, unseen.
+                self.arena.clean(owner, End::Unknown)?;
+                self.arena.return_slot(owner)?;
+            }
+            if !self.has_arrived(owner) {
+                self.asked = None;
+                self.ask()?;
+            }
         }
         futex::wait_either((pid, 0), (end, 0), bound.min(SLICE));
         Ok(None)
@@ -141,10 +158,17 @@ impl Pending {
 
     fn give_up(&mut self) {
         let Some((_, owner)) = self.asked.take() else { return };
-        // A slot given back makes a child that comes late turn round; one that is there already is killed.
-        kill(self.arena, owner);
-        let _ = self.arena.disown(owner);
         let _ = self.arena.return_slot(owner);
+        if self.has_arrived(owner) {
+            kill(self.arena, owner);
+            let _ = self.arena.disown(owner);
+        }
+        let _ = self.arena.return_slot(owner);
+    }
+
+    /// After its slot was given back: a child that comes late turns round, one that was there already has it still.
+    fn has_arrived(&self, owner: Owner) -> bool {
+        self.arena.process(owner).is_some()
     }
 }
 

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use forkless_ipc::{KINDS, Parcel};
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Owner, Role};
+use forkless_sys::crash::point;
 use forkless_sys::process::{self, Command, StreamsIdentity};
 use forkless_sys::time::monotonic_ns;
-use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, crash, orphan, proc, socket};
+use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, orphan, proc, socket};
 
 use crate::invitation::{Invitation, Ticket, own_command};
 use crate::protocol::{Method, Request, SIZE};
@@ -177,6 +178,7 @@ pub fn adopt() -> Result<Job, Error> {
     client::set_origin(&ticket.name, ticket.template);
     client::be_of_origin();
     arena.arrive(ticket.owner)?;
+    point("child.arrived");
     Ok(Job { parcel: Parcel::open(arena, ticket.job)?, method: Method::Spawn, has_streams: false })
 }
 
@@ -202,11 +204,13 @@ impl Birth {
         let (job, has_streams) = match self {
             Self::Child(owner, job, has_streams) => {
                 arena.arrive(owner)?;
+                point("child.arrived");
                 (job, has_streams)
             }
             Self::Standby(owner, has_streams) => {
                 arena.arrive(owner)?;
                 runtime.rehearse();
+                point("standby.rehearsed");
                 (Self::wait(arena, template)?, has_streams)
             }
         };
@@ -215,8 +219,10 @@ impl Birth {
 
     fn wait(arena: &'static Arena, (template, origin): (u32, Owner)) -> Result<Handle, Error> {
         let me = arena.offer_standby(origin)?;
+        point("standby.offered");
         loop {
             if let Some(job) = arena.assignment_within(me, TICK)? {
+                point("standby.assigned");
                 return Ok(job);
             }
             // A claimed one has its job in a moment, whoever reaps it afterwards.
@@ -364,6 +370,7 @@ impl Template {
             Ok((Request::Retire, _)) => {
                 self.retired = true;
                 self.dismiss_standbys()?;
+                point("template.retired");
                 self.count_missing();
                 Ok(None)
             }
@@ -397,7 +404,7 @@ impl Template {
         };
         let standard = owned.each_ref().map(AsFd::as_fd);
         let has_streams = self.learned == Some(process::streams_identity(standard));
-        crash::point("template.start");
+        point("start.received");
         let started = match method {
             Method::Forkserver => runtime.fork(),
             Method::Spawn => self.spawn(owner, job, standard).map(Fork::Parent),
@@ -413,8 +420,10 @@ impl Template {
                 Ok(None)
             }
             Ok(Fork::Parent(pid)) => {
+                point("start.forked");
                 self.children.insert(pid, owner);
                 self.arena.record_pid(owner, pid);
+                point("start.recorded");
                 self.keep_streams(owned)?;
                 Ok(None)
             }
@@ -448,6 +457,7 @@ impl Template {
         process::unblock_child_signals();
         process::set_streams(standard).map_err(Error::system("set up standard input and output"))?;
         die_with(self.lifeline.as_fd());
+        point("child.left");
         Ok(())
     }
 
@@ -498,6 +508,7 @@ impl Template {
                 self.missing = 0;
             }
             Ok(Fork::Parent(pid)) => {
+                point("standby.forked");
                 self.children.insert(pid, owner);
                 self.standbys.push(owner);
                 self.arena.record_pid(owner, pid);
@@ -527,6 +538,7 @@ impl Template {
         process::set_streams([stdin, stdout, stderr].map(AsFd::as_fd))
             .map_err(Error::system("restore standard input and output"))?;
         self.learned = Some(identity);
+        point("template.learned");
         Ok(())
     }
 
@@ -547,6 +559,7 @@ impl Template {
     fn reap(&mut self) -> Result<(), Error> {
         while let Some((pid, status)) = process::reap_any() {
             if let Some(owner) = self.children.remove(&pid) {
+                point("template.reaped");
                 self.kill_children_of(owner);
                 self.arena.clean(owner, End::Status(status))?;
             }

@@ -22,14 +22,22 @@ const KILLED: ExitStatus = ExitStatus::Signaled(9);
 /// In a template or a child: plays the interpreter.
 fn stand_in() {
     if std::env::var_os("FORKLESS_SPAWNED").is_some() {
+        arm("child dies at ");
         let played = std::panic::catch_unwind(|| work(&String::from_utf8(adopt().unwrap().bytes().unwrap()).unwrap()));
         exit_now(played.unwrap_or(101));
     }
     if std::env::var_os("FORKLESS_TEMPLATE").is_some() {
-        let dying = std::env::args().find_map(|argument| argument.strip_prefix("die at start ")?.parse().ok());
-        assert!(dying.is_none_or(|pass| crash::arm("template.start", pass)));
+        arm("dies at ");
         let _ = serve(&mut NoInterpreter);
         exit_now(0);
+    }
+}
+
+/// Has this process die where an argument with this prefix says: `POINT PASS`.
+fn arm(prefix: &str) {
+    if let Some(fate) = std::env::args().find_map(|argument| Some(argument.strip_prefix(prefix)?.to_owned())) {
+        let (point, pass) = fate.split_once(' ').unwrap();
+        assert!(crash::arm(point, pass.parse().unwrap()));
     }
 }
 
@@ -191,7 +199,7 @@ fn children_end_with_their_tree() {
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
 fn a_start_survives_the_death_of_the_template() {
-    let tree = Tree::new(&["die at start 2"]);
+    let tree = Tree::new(&["dies at start.received 2"]);
     let ready = Event::create(tree.arena).unwrap();
     let first = tree.spawn(&format!("stay {}", ready.lease().handle().unwrap()));
     assert!(ready.wait(Deadline::after(PATIENCE)).unwrap());
@@ -209,10 +217,20 @@ fn a_start_survives_the_death_of_the_template() {
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
 fn a_template_that_dies_at_every_start_is_an_error() {
-    let tree = Tree::new(&["die at start 1"]);
+    let tree = Tree::new(&["dies at start.received 1"]);
     let error = tree.start(Method::Spawn, "exit 0").unwrap_err();
     assert!(matches!(error, Error::TemplateDied { .. }), "{error}");
     tree.end();
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_spawned_child_that_dies_on_its_way_has_died() {
+    for point in ["slot.entered", "slot.registered", "child.arrived"] {
+        let tree = Tree::new(&[&format!("child dies at {point} 1")]);
+        assert_eq!(wait(&tree.spawn("exit 0")), KILLED, "{point}");
+        tree.end();
+    }
 }
 
 #[test]

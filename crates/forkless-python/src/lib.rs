@@ -42,6 +42,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
     module.add_function(wrap_pyfunction!(shared::take_leases_after_fork, module)?)?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add("HAS_CRASH_POINTS", cfg!(debug_assertions))?;
     module.add_class::<child::PyProgram>()?;
     module.add_function(wrap_pyfunction!(child::retire_templates, module)?)?;
     module.add_function(wrap_pyfunction!(child::bury_templates, module)?)?;
@@ -61,5 +62,6 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
     module.add_function(wrap_pyfunction!(tree::memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::census, module)?)?;
     Ok(())
 }

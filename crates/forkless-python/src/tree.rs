@@ -72,6 +72,14 @@ pub(crate) fn processes() -> Vec<(u32, String, &'static str)> {
     live.map(|process| (process.pid, process.name, process.role.name())).collect()
 }
 
+/// (blocks, leases) in the arena, counted one by one; also checks that all of it fits together.
+#[pyfunction]
+pub(crate) fn census(py: Python<'_>) -> PyResult<(usize, usize)> {
+    let Some(arena) = Arena::home() else { return Ok((0, 0)) };
+    let statistics = py.detach(|| arena.statistics()).or_raise(py)?;
+    Ok((statistics.blocks, statistics.leases))
+}
+
 /// Bytes of (RSS, PSS, USS, private dirty) of one process.
 #[pyfunction]
 pub(crate) fn memory(py: Python<'_>, pid: u32) -> PyResult<(u64, u64, u64, u64)> {

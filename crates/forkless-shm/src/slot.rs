@@ -101,10 +101,12 @@ fn own_identity() -> (u64, u64) {
 const FREE: u64 = 0;
 /// Somebody asked for a process that has not arrived yet.
 const RESERVED: u64 = 1;
+/// Its process is writing itself down.
+const ARRIVING: u64 = 2;
 /// The process is there.
-const LIVE: u64 = 2;
+const LIVE: u64 = 3;
 /// It ended; whoever asked for it may still want to know how.
-const ENDED: u64 = 3;
+const ENDED: u64 = 4;
 
 /// How a process came to its end, as its slot tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,8 +245,11 @@ impl Arena {
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
     pub fn record_refusal(&'static self, owner: Owner, reason: u16, note: &str) -> Result<(), Error> {
-        self.write_name(owner, note)?;
-        self.record_end(owner, End::NotStarted(reason));
+        let _lock = Transaction::begin(self)?;
+        if self.process(owner).is_some() {
+            self.write_name(owner, note)?;
+            self.write_end(owner, End::NotStarted(reason));
+        }
         Ok(())
     }
 
@@ -263,10 +268,14 @@ impl Arena {
         const GIVEN_UP: Error = Error::Stale("the process that asked for this one has given up");
         let state = self.word(owner.field(slot::STATE))?;
         let generation = u64::from(owner.generation()) << 32;
-        // Another process may have the slot by now, and its fields.
-        if state.load(Ordering::Acquire) != generation | RESERVED {
-            return Err(GIVEN_UP);
-        }
+        let change = |from, to| {
+            let changed =
+                state.compare_exchange(generation | from, generation | to, Ordering::AcqRel, Ordering::Relaxed);
+            changed.map_err(|_| GIVEN_UP)
+        };
+        // Another process may have the slot by now, and its fields; from here on it is not given away.
+        change(RESERVED, ARRIVING)?;
+        crash::point("slot.entered");
         let (pid, started) = own_identity();
         self.word(owner.field(slot::PID))?.store(pid, Ordering::Relaxed);
         self.word(owner.field(slot::STARTED))?.store(started, Ordering::Relaxed);
@@ -275,10 +284,8 @@ impl Arena {
             let _ = liveness::register(self.map(), owner.field(slot::LIVE));
         }
         crash::point("slot.registered");
-        // Release: whoever sees LIVE sees the fields above.
-        state
-            .compare_exchange(generation | RESERVED, generation | LIVE, Ordering::Release, Ordering::Relaxed)
-            .map_err(|_| GIVEN_UP)?;
+        // Whoever sees LIVE sees the fields above.
+        change(ARRIVING, LIVE)?;
         Ok(())
     }
 
@@ -293,7 +300,7 @@ impl Arena {
         }
         match state & 0xffff_ffff {
             LIVE => self.is_ended(owner),
-            RESERVED => false,
+            RESERVED | ARRIVING => false,
             _ => true,
         }
     }
@@ -371,9 +378,14 @@ impl Arena {
         self.map().u32(owner.field(slot::PID))
     }
 
-    /// Writes down the id of a process that was just started for a reserved slot, and tells who waits for it.
-    pub fn record_pid(&self, owner: Owner, pid: u32) {
-        if let Some(word) = self.pid_word(owner) {
+    /// Writes down the id of a process that was just started for a reserved slot, and tells who waits for it; not if that
+    /// one has given up meanwhile.
+    pub fn record_pid(&'static self, owner: Owner, pid: u32) {
+        // Until then nobody else gets the slot.
+        let Ok(_lock) = Transaction::begin(self) else { return };
+        if self.process(owner).is_some()
+            && let Some(word) = self.pid_word(owner)
+        {
             word.store(pid, Ordering::Release);
             futex::wake(word, futex::ALL);
         }
@@ -395,8 +407,13 @@ impl Arena {
     pub fn record_end(&'static self, owner: Owner, end: End) {
         // Until then nobody else gets the slot; another cleaner may have freed it already.
         let Ok(_lock) = Transaction::begin(self) else { return };
-        if self.process(owner).is_some()
-            && let Some(word) = self.end_word(owner)
+        if self.process(owner).is_some() {
+            self.write_end(owner, end);
+        }
+    }
+
+    fn write_end(&self, owner: Owner, end: End) {
+        if let Some(word) = self.end_word(owner)
             && word.compare_exchange(0, end.word(), Ordering::Release, Ordering::Relaxed).is_ok()
         {
             futex::wake(word, futex::ALL);
@@ -435,7 +452,7 @@ impl Arena {
         let _lock = Transaction::begin(self)?;
         let state = self.word(owner.field(slot::STATE))?;
         let seen = state.load(Ordering::Acquire);
-        if (seen >> 32) as u32 == owner.generation() && seen & 0xffff_ffff != LIVE {
+        if (seen >> 32) as u32 == owner.generation() && !matches!(seen & 0xffff_ffff, ARRIVING | LIVE) {
             if matches!(self.end(owner), Some(End::Status(ExitStatus::Signaled(_)) | End::Unknown)) {
                 self.forget_last_words(owner);
             }

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use forkless_sys::atomic::Ordering;
+use forkless_sys::crash::point;
 use forkless_sys::futex;
 use forkless_sys::process::StreamsIdentity;
 
@@ -74,6 +75,7 @@ impl Arena {
             if parent.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 continue;
             }
+            point("standby.claimed");
             let _ = entry.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
             if !self.process(standby).is_some_and(|process| process.role == Role::Standby) {
                 // It died, and its slot went to another, between the look and the claim.
@@ -81,6 +83,7 @@ impl Arena {
                 continue;
             }
             self.become_child(standby, name)?;
+            point("standby.adopted");
             return Ok(Some(standby));
         }
         Ok(None)

@@ -252,7 +252,8 @@ fn leave(scene: Scene) {
 fn guests_clean_up_after_guests_however_far_those_came() {
     let arena = Arena::create(&[]).unwrap();
     let kept = arena.statistics().unwrap();
-    for point in ["arena.written", "arena.logged", "arena.applied", "slot.reserved", "slot.registered"] {
+    for point in ["arena.written", "arena.logged", "arena.applied", "slot.reserved", "slot.entered", "slot.registered"]
+    {
         let deaths = forkless_testing::at_every_pass(|pass| {
             let mut guest = Child::start_doomed_guest(arena, "leave", point, pass, &[]);
             let status = guest.wait();
@@ -303,12 +304,46 @@ fn a_slow_cleaner_that_was_overtaken_leaves_the_next_owner_alone() {
 
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_process_that_arrives_keeps_its_slot() {
+    let arena = Arena::create(&[]).unwrap();
+    let board = Board::create(arena, 1);
+    for (arrived, point) in (1..).zip(["slot.entered", "slot.registered"]) {
+        let mut slow = Child::start_halting(arena, "stay", point, 1, &[&board]);
+        slow.wait_until_halted();
+        let slot = slow.owner();
+        arena.return_slot(slot).unwrap();
+        slow.resume();
+        board.wait(0, |value| value == arrived);
+        assert!(arena.process(slot).unwrap().live && !arena.is_dead(slot), "{point}");
+        slow.kill();
+        slow.clean();
+    }
+}
+
+#[test]
+fn nothing_is_written_to_a_slot_that_was_given_back() {
+    let arena = Arena::create(&[]).unwrap();
+    let first = arena.reserve_slot(Role::Child, "first").unwrap();
+    arena.return_slot(first).unwrap();
+    let second = arena.reserve_slot(Role::Child, "second").unwrap();
+    arena.record_pid(first, 1);
+    arena.record_refusal(first, 2, "a note").unwrap();
+    arena.record_end(first, End::Unknown);
+    let process = arena.process(second).unwrap();
+    assert_eq!((process.pid, process.name.as_str(), arena.end(second)), (0, "second", None));
+    assert!(std::ptr::eq(arena.liveness(first).unwrap(), arena.liveness(second).unwrap()), "it is the same slot");
+    assert_eq!(arena.arrive(first).unwrap_err(), GIVEN_UP);
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
 fn a_process_overtaken_on_arrival_gives_up() {
     let arena = Arena::create(&[]).unwrap();
     let board = Board::create(arena, 1);
     let slow = Child::start_halting(arena, "stay", "slot.registered", 1, &[&board]);
     slow.wait_until_halted();
     let late = slow.owner();
+    arena.clean(late, End::Unknown).unwrap();
     arena.return_slot(late).unwrap();
     let other = Child::start(arena, "stay", &[&board]);
     board.wait(0, |arrived| arrived == 1);

@@ -6,6 +6,7 @@
 //!
 //! A process may also be [halted](arm_halt) at a point, so that a test can see to it that others overtake it there.
 
+use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -36,6 +37,10 @@ pub fn point(name: &str) {
         && armed == name
         && left.fetch_sub(1, Ordering::Relaxed) == 1
     {
+        if *signal == Signal::KILL {
+            // So that a test knows: not everything that dies is somebody's child.
+            let _ = writeln!(std::io::stderr(), "process {} dies at {name}", crate::process::id());
+        }
         // A signal to oneself that cannot be blocked is taken before the call returns.
         let _ = kill_process(getpid(), *signal);
     }

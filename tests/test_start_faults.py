@@ -1,0 +1,234 @@
+"""Death at every step of a start: of the process that asks for a child, of its template, of the child, of a standby.
+
+Whoever survives goes on: the next start works, and in the end no process, block or lease is left.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from forkless import _forkless
+from support import Outcome, run_program
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not _forkless.HAS_CRASH_POINTS, reason="crash points are in debug builds only"),
+]
+
+HEAD = """
+import json, os, signal, sys, time
+from collections import Counter
+import forkless
+from forkless import _forkless
+
+def eventually(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+def roles():
+    return Counter(role for _, _, role in _forkless.processes())
+
+def is_calm():
+    return roles() == {"main": 1, "template": 1, "standby": 2}
+
+def leave_a_trace():
+    os.write(1, b"ran\\n")
+
+def run(method="forkserver", *, target=leave_a_trace):
+    process = forkless.get_context(method).Process(target=target)
+    try:
+        process.start()
+    except forkless.ProcessError as error:
+        return type(error).__name__
+    process.join(10)
+    try:
+        return process.exitcode
+    except forkless.ProcessError:
+        return "lost"
+    finally:
+        process.kill()
+
+class Calm:
+    '''Asserts that there is nothing more at the end than there was at the beginning.'''
+
+    def __enter__(self):
+        assert run(target=int) == 0 and eventually(is_calm), roles()
+        # The surroundings of the first start stay.
+        self.census = _forkless.census()
+
+    def __exit__(self, *error):
+        if error == (None, None, None):
+            assert run(target=int) == 0
+            assert eventually(is_calm), roles()
+            assert eventually(lambda: _forkless.census() == self.census), (_forkless.census(), self.census)
+"""
+
+# Loaded into one template, the next one: it, or all that it forks, dies at the point.
+DOOM = """
+import os
+from forkless import _forkless
+try:
+    os.unlink(os.environ["DOOM"])
+except FileNotFoundError:
+    pass
+else:
+    assert _forkless.arm_crash_point(os.environ["POINT"], int(os.environ["PASSES"]))
+"""
+
+
+def deaths(outcome: Outcome) -> Counter[str]:
+    """How many processes have died at which point."""
+    lines = [line.split() for line in outcome.stderr.splitlines()]
+    return Counter(words[-1] for words in lines if words[2:4] == ["dies", "at"])
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """What came of some starts for each fate.
+
+    Attributes:
+        ends: Their exit codes, for each.
+        runs: How many children have run.
+        died: How many processes have died at which point.
+    """
+
+    ends: list[list[object]]
+    runs: int
+    died: Counter[str]
+
+
+def run_doomed(tmp_path: Path, points: list[tuple[str, str, int]], starts: int = 3) -> Doomed:
+    """Starts some children for each (method, point, pass), in a template with that fate."""
+    (tmp_path / "doom.py").write_text(DOOM)
+    source = f"""{HEAD}
+sys.path.insert(0, {str(tmp_path)!r})
+os.environ["DOOM"] = {str(tmp_path / "doom")!r}
+EARLY = {EARLY!r}
+
+def rounds():
+    for method, os.environ["POINT"], passes in {points!r}:
+        os.environ["PASSES"] = str(passes)
+        open(os.environ["DOOM"], "x").close()
+        forkless.set_forkserver_preload(["doom"])
+        ends = [run(method)]
+        # The standbys are next, if they live; those that the fate is for cannot be waited for.
+        if not os.environ["POINT"].startswith(EARLY):
+            assert eventually(lambda: roles()["standby"] == 2 or not roles()["template"])
+        yield ends + [run(method) for _ in range({starts} - 1)]
+        forkless.set_forkserver_preload([])
+        assert eventually(lambda: not roles()["template"])
+
+with Calm():
+    print(json.dumps(list(rounds())))
+"""
+    outcome = run_program(source, timeout=120)
+    *ran, ends = outcome.check().splitlines()
+    assert set(ran) <= {"ran"}
+    return Doomed(json.loads(ends), len(ran), deaths(outcome))
+
+
+KILLED = -signal.SIGKILL
+# Points that standbys pass too, before they wait for a job.
+EARLY = ("child.left", "slot.entered", "slot.registered", "standby.rehearsed", "standby.offered")
+
+
+def test_the_death_of_the_template(tmp_path: Path) -> None:
+    """The next one does what it was asked for; nothing runs twice."""
+    forked = ["start.received", "start.forked", "start.recorded", "standby.forked", "template.learned"]
+    points = [("forkserver", point, 1) for point in [*forked, "template.reaped", "template.retired"]]
+    points += [("forkserver", point, 2) for point in ["standby.forked", "template.reaped"]]
+    points += [("forkserver", point, 1) for point in ["clean.marked", "clean.done"]]
+    points += [("spawn", point, 1) for point in ["start.received", "start.forked", "start.recorded"]]
+    doomed = run_doomed(tmp_path, points)
+    assert doomed.died == Counter(point for _, point, _ in points)
+    for point, ends in zip(points, doomed.ends, strict=True):
+        # A template that has reaped a child and dies is the only one to know how that ended.
+        may_lose = {"lost"} if point[1] in ("template.reaped", "clean.marked", "clean.done") else set()
+        assert set(ends) <= {0} | may_lose, (point, ends)
+    assert doomed.runs == 3 * len(points)
+
+
+def test_the_death_of_the_child(tmp_path: Path) -> None:
+    points = ["child.left", "slot.entered", "slot.registered", "child.arrived"]
+    doomed = run_doomed(tmp_path, [("forkserver", point, 1) for point in points])
+    assert doomed.ends[:3] == [[KILLED] * 3] * 3
+    assert doomed.ends[3][0] == KILLED
+    assert set(doomed.died) == set(points)
+
+
+def test_the_death_of_standbys(tmp_path: Path) -> None:
+    """Before anybody has claimed one it is nobody's loss, and afterwards it is a child."""
+    points = ["standby.rehearsed", "standby.offered", "standby.assigned"]
+    doomed = run_doomed(tmp_path, [("forkserver", point, 1) for point in points], starts=10)
+    assert set(doomed.ends[0]) == {0}
+    assert set(doomed.ends[1]) <= {0, KILLED}, "it may be claimed in the instant before its death"
+    assert doomed.ends[2][0] == 0
+    assert set(doomed.ends[2]) == {0, KILLED}
+    assert set(doomed.died) == set(points)
+
+
+MIDDLE = """
+def start_and_die():
+    assert eventually(lambda: roles()["standby"] == 2)
+    assert _forkless.arm_crash_point(point, passes)
+    run(method)
+    os._exit(66)
+"""
+
+
+def test_the_death_of_the_process_that_asks() -> None:
+    """With it goes what it was about to start."""
+    points = [("forkserver", point, 1) for point in ["standby.claimed", "standby.adopted", "start.assigned"]]
+    points += [("spawn", point, 1) for point in ["slot.reserved", "start.asked"]]
+    points += [("forkserver", "start.packed", 1)]
+    points += [
+        ("forkserver", point, passes) for point in ["arena.logged", "arena.applied"] for passes in (1, 3)
+    ]
+    source = f"""{HEAD}
+method = point = passes = None
+{MIDDLE}
+with Calm():
+    for method, point, passes in {points!r}:
+        assert eventually(is_calm)
+        end = run(target=start_and_die)
+        assert end == -signal.SIGKILL, (point, end)
+"""
+    outcome = run_program(source, timeout=120)
+    assert set(outcome.check().splitlines()) <= {"ran"}
+    assert deaths(outcome) == Counter(point for _, point, _ in points)
+
+
+@pytest.mark.parametrize("point", ["template.launched", "slot.reserved", "start.packed", "start.asked"])
+def test_the_death_of_the_main_process_at_its_first_start(point: str) -> None:
+    source = f"""{HEAD}
+forkless.Lock()
+assert _forkless.arm_crash_point({point!r})
+run()
+"""
+    outcome = run_program(source)
+    assert (outcome.exit_code, outcome.survivors) == (KILLED, ()), outcome
+    assert deaths(outcome) == {point: 1}
+
+
+@pytest.mark.parametrize("point", ["template.buried", "clean.marked", "clean.done"])
+def test_the_death_of_the_main_process_after_that_of_its_template(point: str) -> None:
+    source = f"""{HEAD}
+child = forkless.Process(target=time.sleep, args=(60,))
+child.start()
+os.kill(next(pid for pid, _, role in _forkless.processes() if role == "template"), signal.SIGKILL)
+assert eventually(lambda: not roles()["template"])
+assert _forkless.arm_crash_point({point!r})
+run()
+"""
+    outcome = run_program(source)
+    assert (outcome.exit_code, outcome.survivors) == (KILLED, ()), outcome
+    assert deaths(outcome) == {point: 1}
