@@ -1,4 +1,4 @@
-"""Death at every step of a start: of the process that asks for a child, of its template, of the child, of a standby.
+"""Death at every step of a start: of whoever asks for a child, of its template, of the child, of a standby.
 
 Whoever survives goes on: the next start works, and in the end no process, block or lease is left.
 """

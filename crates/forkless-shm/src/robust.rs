@@ -144,7 +144,9 @@ impl Arena {
         };
         crash::point("lock.waits");
         wait.sleeps(bound);
-        match self.sleep(word, held, bound) {
+        let woken = self.sleep(word, held, bound);
+        crash::point("lock.woken");
+        match woken {
             Woken::Interrupted => Attempt::Interrupted,
             Woken::TimedOut | Woken::Look => {
                 self.take_or_mark(word, me, wait).map_or(Attempt::Again, Attempt::Acquired)

@@ -163,6 +163,55 @@ fn who_dies_having_woken_nobody_keeps_nobody_waiting() {
     assert!(passes >= 3);
 }
 
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_waiter_that_dies_keeps_nobody_waiting() {
+    let arena = Arena::create(&[]).unwrap();
+    let board = Board::create(arena, 3);
+    let mutex = Mutex::create(arena).unwrap();
+    let handle = handle(mutex.lease());
+    for (point, pass) in [("lock.waits", 1), ("lock.woken", 1), ("lock.waits", 2), ("lock.woken", 2)] {
+        (0..3).for_each(|word| board.set(word, 0));
+        assert_eq!(mutex.try_acquire().unwrap(), Some(Acquired::Clean));
+        // From its second pass on it has waited for so long that the next release is to be a hand-over.
+        let doomed = Child::start_doomed(arena, "take", point, pass, &[&board, &handle]);
+        board.wait(0, |waiting| waiting == 1);
+        let waiters: Vec<_> = (0..2).map(|_| Child::start(arena, "take", &[&board, &handle])).collect();
+        assert_eq!(doomed.finish(), KILLED, "{point} {pass}");
+        board.wait(0, |waiting| waiting == 3);
+        assert!(mutex.release().unwrap());
+        let released = Instant::now();
+        assert_eq!(board.wait(1, |clean| clean == 2), 2, "{point} {pass}");
+        assert!(released.elapsed() < SOON, "{point} {pass}: the others had the lock after {:?}", released.elapsed());
+        assert!(waiters.into_iter().all(|waiter| waiter.finish() == ExitStatus::Exited(0)));
+        assert_eq!(acquire(&mutex), Acquired::Clean);
+        assert!(mutex.release().unwrap());
+    }
+}
+
+#[test]
+fn what_is_handed_over_to_the_dead_goes_to_the_next() {
+    let arena = Arena::create(&[]).unwrap();
+    let board = Board::create(arena, 3);
+    let mutex = Mutex::create(arena).unwrap();
+    let handle = handle(mutex.lease());
+    for waited in [5, 20, 60, 120].map(Duration::from_millis) {
+        (0..3).for_each(|word| board.set(word, 0));
+        assert_eq!(mutex.try_acquire().unwrap(), Some(Acquired::Clean));
+        let waiter = Child::start(arena, "take", &[&board, &handle]);
+        board.wait(0, |waiting| waiting == 1);
+        // Whatever it does after that time, asleep for the first time, or for the second, or not there yet.
+        thread::sleep(waited);
+        assert!(mutex.release().unwrap());
+        waiter.kill();
+        let death = Instant::now();
+        acquire(&mutex);
+        assert!(death.elapsed() < SOON, "{waited:?}: the next had the lock after {:?}", death.elapsed());
+        assert!(mutex.release().unwrap());
+        assert!(matches!(waiter.finish(), KILLED | ExitStatus::Exited(0)));
+    }
+}
+
 fn set_event(mut scene: Scene) {
     let board = scene.board();
     let event = event(&mut scene);

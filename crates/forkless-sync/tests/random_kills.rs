@@ -64,7 +64,7 @@ fn nobody_hangs_and_the_count_is_right() {
     let mut workers: Vec<_> = (0..WORKERS).map(start).collect();
     let before = arena.statistics().unwrap().blocks;
     let mut deaths = 0;
-    for _ in 0..rounds(200) {
+    for _ in 0..rounds(1000) {
         // Not for synchronisation: a random moment.
         thread::sleep(Duration::from_micros(random.below(4000)));
         // Sometimes several at once.
