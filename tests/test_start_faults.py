@@ -6,6 +6,8 @@ Whoever survives goes on: the next start works, and in the end no process, block
 from __future__ import annotations
 
 import json
+import os
+import random
 import signal
 from collections import Counter
 from dataclasses import dataclass
@@ -232,3 +234,55 @@ run()
     outcome = run_program(source)
     assert (outcome.exit_code, outcome.survivors) == (KILLED, ()), outcome
     assert deaths(outcome) == {point: 1}
+
+
+def test_random_kills() -> None:
+    """Whoever is killed, and when: of four children at a time, each has run at most once, and once if nobody killed it."""
+    seed = int(os.environ.get("FORKLESS_TEST_SEED") or random.randrange(2**32))
+    rounds = int(os.environ.get("FORKLESS_TEST_ROUNDS", 150))
+    print(f"FORKLESS_TEST_SEED={seed}")
+    source = f"""{HEAD}
+import random, threading
+random = random.Random({seed})
+
+def kill(role):
+    pids = [pid for pid, _, its in _forkless.processes() if its == role]
+    if pids:
+        os.kill(random.choice(pids), signal.SIGKILL)
+
+def leave(counter):
+    with counter.get_lock():
+        counter.value += 1
+
+counters = [forkless.Value("i", 0, lock=forkless.RLock(recover=lambda info: None)) for _ in range(4)]
+with Calm():
+    for round in range({rounds}):
+        for counter in counters:
+            counter.value = 0
+        victim = random.choice(["template"] + 5 * ["standby", "child", "nobody"])
+        delay = random.random() * 0.004
+        def strike():
+            time.sleep(delay)
+            kill(victim)
+        striker = threading.Thread(target=strike)
+        striker.start()
+        method = random.choice(["forkserver", "forkserver", "spawn"])
+        children = []
+        for counter in counters:
+            child = forkless.get_context(method).Process(target=leave, args=(counter,))
+            child.start()
+            children.append(child)
+        striker.join()
+        for child, counter in zip(children, counters):
+            child.join(10)
+            try:
+                code = child.exitcode
+            except forkless.ProcessError:
+                code = "lost" if victim == "template" else "unexpected"
+            allowed = [0, -9] if victim in ("standby", "child") else [0, "lost"]
+            assert code in allowed, (round, victim, code)
+            assert counter.value in ([0, 1] if code else [1]), (round, victim, code, counter.value)
+            child.close()
+"""
+    outcome = run_program(source, timeout=150)
+    assert outcome.check() == "", outcome
