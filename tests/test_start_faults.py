@@ -237,7 +237,7 @@ run()
 
 
 def test_random_kills() -> None:
-    """Whoever is killed, and when: of four children at a time, each has run at most once, and once if nobody killed it."""
+    """Of four children at a time, each runs at most once, and once if nobody killed it."""
     seed = int(os.environ.get("FORKLESS_TEST_SEED") or random.randrange(2**32))
     rounds = int(os.environ.get("FORKLESS_TEST_ROUNDS", 150))
     print(f"FORKLESS_TEST_SEED={seed}")

@@ -387,42 +387,147 @@ def test_every_wait_is_interruptible() -> None:
 
 
 REENTRANT = """
-import forkless, gc, signal
+import forkless, gc, signal, sys, weakref
 condition, semaphore, lock = forkless.Condition(), forkless.Semaphore(1000), forkless.RLock()
-count = 0
+value, event, queue = forkless.Value("i"), forkless.Event(), forkless.Queue()
+inside = 0
 
 def use(*args):
-    global count
+    global inside
+    if inside > 20:
+        return  # a hook that meets itself in all it does
+    inside += 1
     with lock, semaphore:
         semaphore.acquire(False)
         semaphore.release()
         with condition:
             condition.wait(0)
             condition.notify_all()
-    count += 1
+        with value.get_lock():
+            value.value += 1
+        event.set()
+        queue.put("item")
+        queue.get()
+    inside -= 1
+
+def trace(frame, what, argument):
+    use()
+    return trace
 
 class Finalised:
     def __init__(self):
         self.me = self
     def __del__(self):
         use()
+"""
 
+# What interrupts, and what is done meanwhile.
+HOOKS = {
+    "signal": """
 signal.signal(signal.SIGALRM, use)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-for _ in range(2000):
+for _ in range(500):
+    use()
+signal.setitimer(signal.ITIMER_REAL, 0)
+""",
+    "finalizer": """
+gc.set_threshold(10)
+for _ in range(500):
     Finalised()
     use()
-    if count > 10000:
-        break
-signal.setitimer(signal.ITIMER_REAL, 0)
 gc.collect()
+""",
+    "weak reference": """
+class Plain:
+    pass
+references = []
+for _ in range(500):
+    plain = Plain()
+    references.append(weakref.ref(plain, use))
+    del plain
+    use()
+""",
+    "trace function": """
+sys.settrace(trace)
+for _ in range(20):
+    use()
+sys.settrace(None)
+""",
+    "profile function": """
+sys.setprofile(trace)
+for _ in range(200):
+    use()
+sys.setprofile(None)
+""",
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_everything_is_reentrant(hook: str) -> None:
+    source = f"""{REENTRANT}{HOOKS[hook]}
+before, inside = value.value, 0
+assert before >= 500, before
 assert semaphore.get_value() == 1000
+use()
+assert value.value == before + 1
 print("done")
+"""
+    assert run_program(source, timeout=50).check() == "done\n"
+
+
+# Daemon threads are in the middle of something when the interpreter goes.
+KILLED_AT_EXIT = """
+import forkless, random, sys, threading, time
+lock, rlock = forkless.Lock(), forkless.RLock()
+semaphore, condition = forkless.Semaphore(2), forkless.Condition()
+value, event, queue = forkless.Value("i"), forkless.Event(), forkless.Queue()
+shared = lock, rlock, semaphore, condition, value, event, queue
+
+def use(lock, rlock, semaphore, condition, value, event, queue):
+    with lock, semaphore:
+        pass
+    with rlock, rlock, condition:
+        condition.wait(0.0001)
+        condition.notify_all()
+    with value.get_lock():
+        value.value += 1
+    event.set()
+    event.clear()
+    event.wait(0.0001)
+    queue.put(bytes(200))
+    queue.get(timeout=5)
+
+def use_for_ever(*shared):
+    while True:
+        use(*shared)
+
+def leave_threads(delay, *shared):
+    for _ in range(4):
+        threading.Thread(target=use_for_ever, args=shared, daemon=True).start()
+    time.sleep(delay)
+
+for _ in range(30):
+    child = forkless.Process(target=leave_threads, args=(random.random() / 50, *shared))
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0, child
+    for attempt in range(10):
+        try:
+            use(*shared)
+            break
+        except forkless.OwnerDied:
+            pass
+    else:
+        sys.exit("more owners died than there are locks")
+# And the same here.
+leave_threads(0.01, *shared)
+print("done", flush=True)
 """
 
 
-def test_everything_is_reentrant() -> None:
-    assert run_program(REENTRANT, timeout=50).check() == "done\n"
+def test_threads_that_the_end_of_the_interpreter_kills_keep_nothing() -> None:
+    outcome = run_program(KILLED_AT_EXIT, timeout=50)
+    assert (outcome.check(), outcome.stderr) == ("done\n", ""), outcome
 
 
 # --- owners that die ---
