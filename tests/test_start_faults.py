@@ -108,8 +108,8 @@ class Doomed:
     died: Counter[str]
 
 
-def run_doomed(tmp_path: Path, points: list[tuple[str, str, int]], starts: int = 3) -> Doomed:
-    """Starts some children for each (method, point, pass), in a template with that fate."""
+def run_doomed(tmp_path: Path, points: list[tuple[str, str, int]], until_death: bool = False) -> Doomed:
+    """Starts three children for each (method, point, pass), or more, in a template with that fate."""
     (tmp_path / "doom.py").write_text(DOOM)
     source = f"""{HEAD}
 sys.path.insert(0, {str(tmp_path)!r})
@@ -125,7 +125,10 @@ def rounds():
         # The standbys are next, if they live; those that the fate is for cannot be waited for.
         if not os.environ["POINT"].startswith(EARLY):
             assert eventually(lambda: roles()["standby"] == 2 or not roles()["template"])
-        yield ends + [run(method) for _ in range({starts} - 1)]
+        ends += [run(method) for _ in range(2)]
+        if {until_death}:
+            assert eventually(lambda: ends.append(run(method)) or ends[-1])
+        yield ends
         forkless.set_forkserver_preload([])
         assert eventually(lambda: not roles()["template"])
 
@@ -169,13 +172,14 @@ def test_the_death_of_the_child(tmp_path: Path) -> None:
 
 def test_the_death_of_standbys(tmp_path: Path) -> None:
     """Before anybody has claimed one it is nobody's loss, and afterwards it is a child."""
-    points = ["standby.rehearsed", "standby.offered", "standby.assigned"]
-    doomed = run_doomed(tmp_path, [("forkserver", point, 1) for point in points], starts=10)
+    points = ["standby.rehearsed", "standby.offered"]
+    doomed = run_doomed(tmp_path, [("forkserver", point, 1) for point in points])
     assert set(doomed.ends[0]) == {0}
     assert set(doomed.ends[1]) <= {0, KILLED}, "it may be claimed in the instant before its death"
-    assert doomed.ends[2][0] == 0
-    assert set(doomed.ends[2]) == {0, KILLED}
     assert set(doomed.died) == set(points)
+    doomed = run_doomed(tmp_path, [("forkserver", "standby.assigned", 1)], until_death=True)
+    assert set(doomed.ends[0]) == {0, KILLED}
+    assert set(doomed.died) == {"standby.assigned"}
 
 
 MIDDLE = """

@@ -10,6 +10,7 @@ from .exceptions import OwnerDied
 
 _T = TypeVar("_T")
 
+@disjoint_base
 class Shared:
     """An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
 

@@ -402,9 +402,18 @@ impl Template {
             self.refuse(owner, Errno::INVAL.raw_os_error() as u16);
             return Ok(None);
         };
+        point("start.received");
+        if self.streams.is_none() && method == Method::Forkserver {
+            // Now rather than later: what a template writes to is no longer shared with children it has.
+            let [Ok(stdin), Ok(stdout), Ok(stderr)] = owned.each_ref().map(OwnedFd::try_clone) else {
+                self.refuse(owner, Errno::MFILE.raw_os_error() as u16);
+                return Ok(None);
+            };
+            self.keep_streams([stdin, stdout, stderr])?;
+            self.learn(runtime)?;
+        }
         let standard = owned.each_ref().map(AsFd::as_fd);
         let has_streams = self.learned == Some(process::streams_identity(standard));
-        point("start.received");
         let started = match method {
             Method::Forkserver => runtime.fork(),
             Method::Spawn => self.spawn(owner, job, standard).map(Fork::Parent),

@@ -39,7 +39,9 @@ pub fn point(name: &str) {
     {
         if *signal == Signal::KILL {
             // So that a test knows: not everything that dies is somebody's child.
-            let _ = writeln!(std::io::stderr(), "process {} dies at {name}", crate::process::id());
+            let line = format!("process {} dies at {name}\n", crate::process::id());
+            // In one piece, as others die at the same time.
+            let _ = std::io::stderr().write_all(line.as_bytes());
         }
         // A signal to oneself that cannot be blocked is taken before the call returns.
         let _ = kill_process(getpid(), *signal);
