@@ -2,7 +2,7 @@
 //!
 //! What runs here is the code that is shipped, with loom's atomics behind `forkless_sys::atomic` and a model of shared
 //! memory, futexes and death behind the rest (`forkless_sys::model`). Each model in `tests/` is two or three processes
-//! and one suspicion; loom runs it in every order of steps and with every value that a load may give, up to two
+//! and one suspicion; loom runs it in every order of steps and with every value that a load may give, up to three
 //! preemptions. Empty unless built with `--cfg loom`:
 //!
 //! ```text
@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 
 use forkless_shm::slot::End;
-use forkless_shm::{Arena, Lease, Owner, Role};
+use forkless_shm::{Arena, Error, Handle, Lease, Owner, Role};
 use forkless_sys::atomic::{AtomicU64, Ordering};
 use forkless_sys::{liveness, model};
 
@@ -55,22 +55,26 @@ impl World {
             view
         };
         let children = (0..children).map(child).collect();
-        Self { arena, children, watched: Vec::new(), preemptions: 2 }
+        Self { arena, children, watched: Vec::new(), preemptions: 3 }
     }
 
-    /// How often, at most, a process that could go on is overtaken: 2 if nothing is said.
+    /// How often, at most, a process that could go on is overtaken: three times if nothing is said.
     pub fn preemptions(mut self, most: usize) -> Self {
         self.preemptions = most;
         self
     }
 
-    /// The children, each with its view of the arena and what it opens with that.
-    pub fn open<T: 'static, const CHILDREN: usize>(
+    /// Shares an object: the parent's, and each child's view of the arena with what it opens by the object's handle.
+    pub fn share<T: 'static, const CHILDREN: usize>(
         &self,
-        open: impl Fn(&'static Arena) -> T,
-    ) -> [(&'static Arena, &'static T); CHILDREN] {
+        object: T,
+        lease: impl Fn(&T) -> &Lease,
+        open: impl Fn(&'static Arena, Handle) -> Result<T, Error>,
+    ) -> (&'static T, [(&'static Arena, &'static T); CHILDREN]) {
         assert_eq!(self.children.len(), CHILDREN);
-        std::array::from_fn(|index| (self.children[index], keep(open(self.children[index]))))
+        let handle = lease(&object).handle().unwrap();
+        let view = |child| (child, keep(open(child, handle).unwrap()));
+        (keep(object), std::array::from_fn(|index| view(self.children[index])))
     }
 
     /// A word of the processes' own, zero, which is explored. In what order they see it is up to the protocol.
@@ -161,7 +165,7 @@ pub fn let_others_go_first() {
 }
 
 /// Has an object outlive the model, also one that fails.
-pub fn keep<T>(object: T) -> &'static T {
+fn keep<T>(object: T) -> &'static T {
     Box::leak(Box::new(object))
 }
 

@@ -3,7 +3,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, keep};
+use forkless_models::{Process, World, at_every_step};
 use forkless_shm::Arena;
 use forkless_sync::{Deadline, Event, Ticket};
 use forkless_sys::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,11 @@ use forkless_sys::time::SLICE;
 fn set_up<const CHILDREN: usize>()
 -> (World, &'static Event, [(&'static Arena, &'static Event); CHILDREN], &'static AtomicU64) {
     let mut world = World::new(CHILDREN);
-    let event = keep(Event::create(world.arena).unwrap());
+    let event = Event::create(world.arena).unwrap();
     assert!(!event.is_set().unwrap());
     world.watch(event.lease());
     let word = world.word();
-    let handle = event.lease().handle().unwrap();
-    let children = world.open(|child| Event::open(child, handle).unwrap());
+    let (event, children) = world.share(event, Event::lease, Event::open);
     (world, event, children, word)
 }
 
@@ -57,7 +56,7 @@ fn no_wait_sleeps_through_a_set() {
 #[test]
 fn a_set_that_is_cleared_at_once_ends_the_waits_begun_before() {
     let (world, event, children, word) = set_up::<3>();
-    world.check(move || {
+    world.preemptions(2).check(move || {
         let ticket = event.ticket().unwrap();
         let [(setter, its), waiters @ ..] = children;
         let setter = Process::start(setter, move || {

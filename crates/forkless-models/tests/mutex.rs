@@ -2,7 +2,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, count, keep, let_others_go_first};
+use forkless_models::{Process, World, at_every_step, count, let_others_go_first};
 use forkless_shm::{Acquired, Arena};
 use forkless_sync::{Deadline, Mutex};
 use forkless_sys::atomic::{AtomicU64, Ordering};
@@ -11,13 +11,12 @@ use forkless_sys::atomic::{AtomicU64, Ordering};
 fn set_up<const CHILDREN: usize>()
 -> (World, &'static Mutex, [(&'static Arena, &'static Mutex); CHILDREN], &'static AtomicU64) {
     let mut world = World::new(CHILDREN);
-    let mutex = keep(Mutex::create(world.arena).unwrap());
+    let mutex = Mutex::create(world.arena).unwrap();
     mutex.acquire(Deadline::NEVER).unwrap();
     mutex.release().unwrap();
     world.watch(mutex.lease());
     let word = world.word();
-    let handle = mutex.lease().handle().unwrap();
-    let children = world.open(|child| Mutex::open(child, handle).unwrap());
+    let (mutex, children) = world.share(mutex, Mutex::lease, Mutex::open);
     (world, mutex, children, word)
 }
 
@@ -42,7 +41,7 @@ fn one_at_a_time_and_nobody_sleeps_for_good() {
 #[test]
 fn who_is_woken_and_overtaken_leaves_nobody_asleep() {
     let (world, mutex, children, word) = set_up::<2>();
-    world.check(move || {
+    world.preemptions(2).check(move || {
         mutex.acquire(Deadline::NEVER).unwrap();
         let waiters = children.map(|(child, mutex)| Process::start(child, move || count_under(mutex, word)));
         let_others_go_first();
@@ -67,6 +66,22 @@ fn whoever_waits_for_the_dead_succeeds_them() {
             let left = mutex.try_acquire().unwrap();
             assert!(left == Some(Acquired::Clean) || died && left.is_some(), "held by {:?}", mutex.holder());
             assert!((1..=2).contains(&word.load(Ordering::Relaxed)));
+        });
+    });
+}
+
+#[test]
+fn all_who_wait_for_the_dead_learn_of_it() {
+    at_every_step(|doom| {
+        let (world, _, children, word) = set_up::<3>();
+        let [(first, its), waiters @ ..] = children;
+        its.acquire(Deadline::NEVER).unwrap();
+        world.preemptions(2).check(move || {
+            let doomed = Process::start_doomed(first, doom, move || its.release().unwrap());
+            let waiters = waiters.map(|(child, mutex)| Process::start(child, move || count_under(mutex, word)));
+            doomed.join();
+            let _ = waiters.map(Process::join);
+            assert_eq!(word.load(Ordering::Relaxed), 2);
         });
     });
 }

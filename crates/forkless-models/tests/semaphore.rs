@@ -2,7 +2,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, clean, count, keep, let_others_go_first};
+use forkless_models::{Process, World, at_every_step, clean, count, let_others_go_first};
 use forkless_shm::Arena;
 use forkless_shm::slot::End;
 use forkless_sync::{Attempt, Deadline, Released, Semaphore, Wait};
@@ -19,11 +19,10 @@ type Child = (&'static Arena, &'static Semaphore);
 /// nothing.
 fn set_up<const CHILDREN: usize>(tokens: u32) -> (World, &'static Semaphore, [Child; CHILDREN], &'static AtomicU64) {
     let mut world = World::new(CHILDREN);
-    let semaphore = keep(Semaphore::create(world.arena, tokens + 1, 9).unwrap());
+    let semaphore = Semaphore::create(world.arena, tokens + 1, 9).unwrap();
     world.watch(semaphore.lease());
     let word = world.word();
-    let handle = semaphore.lease().handle().unwrap();
-    let children = world.open(|child| Semaphore::open(child, handle).unwrap());
+    let (semaphore, children) = world.share(semaphore, Semaphore::lease, Semaphore::open);
     for (child, semaphore) in children {
         world.watch_next(child, HOLD);
         assert!(semaphore.try_hold().unwrap());
@@ -69,7 +68,7 @@ fn give_back(cleaner: &'static Arena, dead: &'static Arena) {
 #[test]
 fn one_token_is_one_processs_at_a_time_and_nobody_sleeps_for_good() {
     let (world, semaphore, children, word) = set_up::<3>(1);
-    world.check(move || {
+    world.preemptions(2).check(move || {
         let _ = children
             .map(|(child, semaphore)| Process::start(child, move || count_with_a_token(semaphore, word)))
             .map(Process::join);
@@ -103,7 +102,7 @@ fn who_is_woken_and_overtaken_leaves_nobody_asleep() {
 #[test]
 fn as_many_as_there_are_releases_go_on() {
     let (world, semaphore, children, _) = set_up::<3>(0);
-    world.check(move || {
+    world.preemptions(2).check(move || {
         let [(giver, its), takers @ ..] = children;
         let takers = takers.map(|(taker, semaphore)| Process::start(taker, move || acquire(semaphore)));
         let giver = Process::start(giver, move || (0..2).for_each(|_| release(its)));
@@ -116,7 +115,7 @@ fn as_many_as_there_are_releases_go_on() {
 #[test]
 fn a_held_token_is_one_processs_at_a_time_and_nobody_sleeps_for_good() {
     let (world, semaphore, children, word) = set_up::<2>(1);
-    world.preemptions(4).check(move || {
+    world.check(move || {
         let _ = children
             .map(|(child, semaphore)| Process::start(child, move || count_holding_a_token(semaphore, word)))
             .map(Process::join);
@@ -128,7 +127,7 @@ fn a_held_token_is_one_processs_at_a_time_and_nobody_sleeps_for_good() {
 #[test]
 fn held_and_plain_tokens_are_counted_together() {
     let (world, semaphore, children, word) = set_up::<2>(1);
-    world.preemptions(4).check(move || {
+    world.check(move || {
         let [(first, mine), (second, yours)] = children;
         let holder = Process::start(first, move || count_holding_a_token(mine, word));
         let plain = Process::start(second, move || count_with_a_token(yours, word));
@@ -144,7 +143,7 @@ fn what_the_dead_held_comes_back_once() {
     at_every_step(|doom| {
         let (world, semaphore, children, word) = set_up::<2>(1);
         let arena = world.arena;
-        world.check(move || {
+        world.preemptions(2).check(move || {
             let [(first, mine), (second, yours)] = children;
             model::bounded();
             let doomed = Process::start_doomed(first, doom, move || count_holding_a_token(mine, word));
@@ -165,7 +164,7 @@ fn a_cleaner_that_dies_leaves_the_rest_to_the_next() {
         let arena = world.arena;
         let [(first, mine), (second, _), (third, yours)] = children;
         hold(mine);
-        world.check(move || {
+        world.preemptions(2).check(move || {
             model::bounded();
             let doomed = Process::start_doomed(second, doom, move || give_back(second, first));
             let other = Process::start(third, move || {

@@ -5,7 +5,7 @@
 //! give any value that the memory model allows. All other words are plain and keep to one order, so that a model has to
 //! explore only what it is about.
 //!
-//! A process [dies](live) before the n-th of its steps: changes of watched words, wake-ups sent and got. From then on what
+//! A process [dies](live) before the n-th of its steps: changes of watched words, wake-ups sent and got, sleeps. From then on what
 //! its destructors do has no effect, its liveness word is marked and a sleeper there is woken, as the kernel does it.
 //! With n from 0 up to its survival, a model has it die at every moment that others can tell apart.
 //!
@@ -611,6 +611,8 @@ fn sleep(words: &[(&AtomicU32, u32)], timeout: Duration) -> Woken {
         loom::thread::yield_now();
         return if changed() { Woken::Look } else { Woken::TimedOut };
     }
+    // It may die in its sleep.
+    step();
     let (woken, timed_out) = Default::default();
     let sleeper = Arc::new(Sleeper { thread: loom::thread::current(), woken, timed_out });
     let queues: Vec<_> = words.iter().map(|(word, _)| word.0.queue()).collect();
