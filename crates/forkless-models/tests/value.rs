@@ -2,7 +2,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, keep};
+use forkless_models::{Process, World, at_every_step};
 use forkless_shm::{Acquired, Arena, Attempt};
 use forkless_sync::{Deadline, ValueMutex, Wait, until};
 
@@ -35,12 +35,11 @@ fn add(mutex: &ValueMutex) -> Acquired {
 /// The parent's mutex, and each child's.
 fn set_up<const CHILDREN: usize>() -> (World, &'static ValueMutex, [(&'static Arena, &'static ValueMutex); CHILDREN]) {
     let mut world = World::new(CHILDREN);
-    let mutex = keep(ValueMutex::create(world.arena, "", &[0; 16]).unwrap());
-    add(mutex);
+    let mutex = ValueMutex::create(world.arena, "", &[0; 16]).unwrap();
+    add(&mutex);
     mutex.recover().unwrap();
     world.watch(mutex.lease());
-    let handle = mutex.lease().handle().unwrap();
-    let children = world.open(|child| ValueMutex::open(child, handle).unwrap());
+    let (mutex, children) = world.share(mutex, ValueMutex::lease, ValueMutex::open);
     (world, mutex, children)
 }
 
