@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -32,7 +33,10 @@ for group in GROUPS:
 def measure(name: str, subject: str) -> float:
     """One benchmark of one subject in a fresh interpreter, in its unit."""
     command = [sys.executable, __file__, "--one", name, subject]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    environ = dict(os.environ)
+    # Otherwise every child of a start method that imports compiles the module with the jobs anew.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
     if done.returncode != 0:
         raise SystemExit(f"{name} under {subject} failed:\n{done.stderr}")
     return float(json.loads(done.stdout))
