@@ -12,7 +12,6 @@ METHODS = ("forkserver", "spawn")
 
 # --- names ---------------------------------------------------------------------------------------------
 
-_PROCESSES = "not there yet (issue 4)"
 _MESSAGES = "not there yet (issue 5)"
 _POOL = "not there yet (issue 6)"
 _DROP_IN = "not there yet (issue 9)"
