@@ -19,25 +19,32 @@ def ballast(size: int) -> bytearray:
 
 
 @benchmark(at_most=0.7)
-def start_and_join(mp: Any, count: int = 50) -> float:
-    """Per process started and joined, one after the other."""
-    mp.Process(target=nothing).start()
+def start_and_join(mp: Any, count: int = 50, target: Any = nothing) -> float:
+    """Per process started and joined, one after the other; its function is in a module."""
+    mp.Process(target=target).start()
     begin = time.perf_counter()
     for _ in range(count):
-        process = mp.Process(target=nothing)
+        process = mp.Process(target=target)
         process.start()
         process.join()
         assert process.exitcode == 0
     return (time.perf_counter() - begin) / count
 
 
+@benchmark(at_most=0.7)
+def start_and_join_by_value(mp: Any) -> float:
+    """The same with a function of the script."""
+    script: dict[str, Any] = {"__name__": "__main__"}
+    exec("def nothing(): pass", script)
+    return start_and_join(mp, target=script["nothing"])
+
+
 @benchmark(limit=150e-6)
 def start(mp: Any) -> float:
-    """The median call of `start`, with time to breathe between two."""
+    """The median call of `start`, one process after the other."""
     mp.Process(target=nothing).start()
     calls = []
-    for _ in range(20):
-        time.sleep(0.05)
+    for _ in range(100):
         process = mp.Process(target=nothing)
         begin = time.perf_counter()
         process.start()
