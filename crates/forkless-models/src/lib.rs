@@ -17,12 +17,15 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 
 use forkless_shm::slot::End;
-use forkless_shm::{Arena, Error, Handle, Lease, Owner, Role};
+use forkless_shm::{Arena, Block, Error, Handle, Lease, Owner, Role};
 use forkless_sys::atomic::{AtomicU64, Ordering};
 use forkless_sys::{liveness, model};
 
 /// The kind of blocks that belong to the models.
 const KIND: u8 = 200;
+
+/// Where the lock of all that transactions change is.
+const ARENA_LOCK: usize = 32;
 
 /// As a thread that is registered has it in its liveness word.
 const REGISTERED: u32 = 0x8000_0001;
@@ -58,6 +61,11 @@ impl World {
         Self { arena, children, watched: Vec::new(), preemptions: 3 }
     }
 
+    /// Explores who changes the arena, by the lock that they do it under: each change is a step then.
+    pub fn watch_transactions(&mut self) {
+        self.watch_range(ARENA_LOCK, 4);
+    }
+
     /// How often, at most, a process that could go on is overtaken: three times if nothing is said.
     pub fn preemptions(mut self, most: usize) -> Self {
         self.preemptions = most;
@@ -87,13 +95,6 @@ impl World {
     /// Explores what happens to the words of a block. All of them that are narrow have been accessed by now.
     pub fn watch(&mut self, lease: &Lease) {
         self.watched.push((lease.block().payload(), lease.block().capacity()));
-    }
-
-    /// As [`watch`](Self::watch), for the block of this size that the child allocates next: the way to a block that its
-    /// object keeps to itself. What was freed last is given out first.
-    pub fn watch_next(&mut self, child: &'static Arena, size: usize) {
-        let lease = child.allocate(size, KIND).unwrap();
-        self.watch(&lease);
     }
 
     /// As [`watch`](Self::watch), for bytes anywhere.
@@ -164,6 +165,12 @@ pub fn let_others_go_first() {
     loom::thread::yield_now();
 }
 
+/// The block of this size that a process with this view allocates next: the way to one that its object keeps to itself.
+/// What was freed last is given out first.
+pub fn next_block(view: &'static Arena, size: usize) -> Block {
+    view.allocate(size, KIND).unwrap().block()
+}
+
 /// Has an object outlive the model, also one that fails.
 fn keep<T>(object: T) -> &'static T {
     Box::leak(Box::new(object))
@@ -203,8 +210,12 @@ impl<T: Send + 'static> Process<T> {
     }
 }
 
+/// Does something of the parent's that needs more stack than its thread has.
+pub fn with_stack<T: Send + 'static>(play: impl FnOnce() -> T + Send + 'static) -> T {
+    model::start(play).join()
+}
+
 /// Has a process with this view give back what dead children held, one after the other.
 pub fn clean<const DEAD: usize>(view: &'static Arena, dead: [&'static Arena; DEAD]) {
-    let clean = move || dead.iter().try_for_each(|dead| view.clean(dead.me()?, End::Unknown));
-    model::start(clean).join().unwrap();
+    with_stack(move || dead.iter().try_for_each(|dead| view.clean(dead.me()?, End::Unknown))).unwrap();
 }

@@ -2,7 +2,7 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, clean, count, let_others_go_first};
+use forkless_models::{Process, World, at_every_step, clean, count, let_others_go_first, next_block};
 use forkless_shm::Arena;
 use forkless_shm::slot::End;
 use forkless_sync::{Attempt, Deadline, Released, Semaphore, Wait};
@@ -24,7 +24,7 @@ fn set_up<const CHILDREN: usize>(tokens: u32) -> (World, &'static Semaphore, [Ch
     let word = world.word();
     let (semaphore, children) = world.share(semaphore, Semaphore::lease, Semaphore::open);
     for (child, semaphore) in children {
-        world.watch_next(child, HOLD);
+        world.watch_range(next_block(child, HOLD).payload(), HOLD);
         assert!(semaphore.try_hold().unwrap());
         release_held(semaphore);
     }

@@ -164,21 +164,22 @@ pub fn live<T>(live: &'static AtomicU32, dies_before: Option<u32>, play: impl Fn
     }
 }
 
-/// Whether the calling process has died; then it is on its way out and must not give loom a chance to switch.
+/// Whether the calling process has died, or the whole model has failed; then it is on its way out and must not give loom
+/// a chance to switch.
 fn is_dead() -> bool {
-    RUNNING.get() && LIFE.with(|life| life.borrow().dead)
+    std::thread::panicking() || RUNNING.get() && LIFE.with(|life| life.borrow().dead)
 }
 
 /// What others may see from here on is one step more. `false`: it must have no effect.
 fn step() -> bool {
+    if is_dead() {
+        return false;
+    }
     if !RUNNING.get() {
         return true;
     }
     let dying = LIFE.with(|life| {
         let mut life = life.borrow_mut();
-        if life.dead {
-            return None;
-        }
         match life.steps_left {
             Some(0) => life.live,
             left => {
@@ -194,7 +195,7 @@ fn step() -> bool {
         LIFE.with(|life| life.borrow_mut().dead = true);
         resume_unwind(Box::new(Death));
     }
-    !is_dead()
+    true
 }
 
 /// What is each thread's own: in an execution, each process's; before it, the real thread's.
@@ -383,7 +384,8 @@ impl Place {
 
     fn load(self, order: Ordering) -> u64 {
         if is_dead() {
-            return self.last();
+            // So that what its destructors take apart step by step has an end.
+            return 0;
         }
         match self.backing() {
             Backing::Plain => self.last(),
@@ -417,7 +419,7 @@ impl Place {
         let backing = self.backing();
         let effective = matches!(backing, Backing::Plain) && !is_dead() || step();
         if !effective {
-            return self.last();
+            return 0;
         }
         let before = match (backing, change) {
             (Backing::Plain, _) => self.last(),

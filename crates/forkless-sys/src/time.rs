@@ -20,19 +20,19 @@ impl Deadline {
     /// `timeout` from now; a timeout too long for the clock means never.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
-        Self(Instant::now().checked_add(timeout))
+        Self(now().checked_add(timeout))
     }
 
     /// Whether the moment has come.
     #[must_use]
     pub fn passed(self) -> bool {
-        self.0.is_some_and(|at| Instant::now() >= at)
+        self.0.is_some_and(|at| now() >= at)
     }
 
     /// What is left, at most `bound`; zero when the moment has passed.
     #[must_use]
     pub fn remaining(self, bound: Duration) -> Duration {
-        self.0.map_or(bound, |at| at.saturating_duration_since(Instant::now()).min(bound))
+        self.0.map_or(bound, |at| at.saturating_duration_since(now()).min(bound))
     }
 }
 
@@ -40,6 +40,18 @@ impl From<Instant> for Deadline {
     fn from(at: Instant) -> Self {
         Self(Some(at))
     }
+}
+
+#[cfg(not(loom))]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// The clock of a model stands still: an order of steps comes to the same each time it is gone through.
+#[cfg(loom)]
+fn now() -> Instant {
+    static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *NOW.get_or_init(Instant::now)
 }
 
 /// Nanoseconds of the monotonic clock, the same in every process of the machine.
