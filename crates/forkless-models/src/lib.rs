@@ -51,14 +51,20 @@ impl World {
     pub fn new(children: usize) -> Self {
         let arena = Arena::create(forkless_ipc::KINDS).unwrap();
         register(arena, arena.me().unwrap());
-        let child = |_| {
-            let owner = arena.reserve_slot(Role::Child, "child").unwrap();
-            let view = arena.view(owner).unwrap();
-            register(arena, owner);
-            view
-        };
-        let children = (0..children).map(child).collect();
-        Self { arena, children, watched: Vec::new(), preemptions: 3 }
+        let mut world = Self { arena, children: Vec::new(), watched: Vec::new(), preemptions: 3 };
+        for _ in 0..children {
+            world.add(Role::Child);
+        }
+        world
+    }
+
+    /// One process more, and its view of the arena.
+    pub fn add(&mut self, role: Role) -> &'static Arena {
+        let owner = self.arena.reserve_slot(role, role.name()).unwrap();
+        let view = self.arena.view(owner).unwrap();
+        register(self.arena, owner);
+        self.children.push(view);
+        view
     }
 
     /// Explores who changes the arena, by the lock that they do it under: each change is a step then.

@@ -5,17 +5,18 @@
 //! give any value that the memory model allows. All other words are plain and keep to one order, so that a model has to
 //! explore only what it is about.
 //!
-//! A process [dies](live) before the n-th of its steps: changes of watched words, wake-ups sent and got, sleeps. From then on what
-//! its destructors do has no effect, its liveness word is marked and a sleeper there is woken, as the kernel does it.
-//! With n from 0 up to its survival, a model has it die at every moment that others can tell apart.
+//! A process [dies](live) before the n-th of its steps: changes of watched words, sleeps, wake-ups sent and got. From
+//! then on what its destructors do has no effect, its liveness word is marked and a sleeper there is woken, as the kernel
+//! does it. With n from 0 up to its survival, a model has it die at every moment that others can tell apart.
 //!
-//! A [sleep](crate::futex) has no end but a wake-up, so that a lost one is a deadlock, which loom reports. What the 50 ms are
-//! there for is modelled in one of two ways. In a [bounded] execution they are over once all sleep, so that whoever was
-//! not woken goes on then. To [impatient] processes they are over at once: every sleep times out, which is more
-//! orders than there are for all but the smallest models.
+//! A [sleep](crate::futex) has no end but a wake-up, so that a lost one is a deadlock, which loom reports. What the 50 ms
+//! are there for is modelled in one of two ways. In a [bounded] execution they are over once all sleep, so that whoever
+//! was not woken goes on then. To [impatient] processes they are over at once: every sleep times out, which is more orders
+//! than can be gone through for all but the smallest models.
 //!
 //! Not modelled: spurious wake-ups, the order in which sleepers of different priority are woken, words that two
-//! processes access in different widths (half a double word can be slept on and loaded, no more).
+//! processes access in different widths (half a double word can be slept on and loaded, two words can be loaded and
+//! stored as one double word, but not at once).
 //!
 //! [loom]: https://docs.rs/loom
 
@@ -252,8 +253,8 @@ struct Contents {
     plain: HashMap<usize, u64>,
     kept: HashMap<usize, u64>,
     watched: HashMap<usize, Watched>,
-    /// Which words were accessed in which width.
-    touched: HashSet<(usize, Width)>,
+    /// Which words were accessed as such, and not as halves of double words.
+    narrow: HashSet<usize>,
     queues: HashMap<usize, Arc<Queue>>,
     /// The references that were given out: the words of one memory are the same in all executions.
     words: HashMap<usize, &'static AtomicU32>,
@@ -318,14 +319,12 @@ impl Memory {
     }
 
     /// Explores what processes do to these bytes. Done at the start of an execution, before there are others. A word that
-    /// is to be accessed in four bytes has been by now; those never accessed are taken to be eight wide.
+    /// is to be accessed in four bytes has been before the first execution; all others are taken to be eight wide.
     pub fn watch(&self, offset: usize, length: usize) {
         let mut contents = self.contents();
         for at in (offset / 8 * 8..offset + length).step_by(8) {
             let value = contents.plain.get(&at).copied().unwrap_or(0);
-            let touched = |at, width| contents.touched.contains(&(at, width));
-            let narrow = touched(at, Width::Four) || touched(at + 4, Width::Four);
-            let watched = if narrow && !touched(at, Width::Eight) {
+            let watched = if contents.narrow.contains(&at) || contents.narrow.contains(&(at + 4)) {
                 Watched::Words(Arc::new(Word::new(value as u32)), Arc::new(Word::new((value >> 32) as u32)))
             } else {
                 Watched::Double(Arc::new(Double::new(value)))
@@ -341,15 +340,16 @@ struct Place {
     memory: &'static Memory,
     at: usize,
     width: Width,
-    /// Whether it is part of a range that is copied, which says nothing about the width of words.
-    copied: bool,
+    /// Whether it is copied with others or slept on, which says nothing about its width.
+    any_width: bool,
 }
 
 impl Place {
     fn backing(self) -> Backing {
         let mut contents = self.memory.contents();
-        if !self.copied {
-            contents.touched.insert((self.at, self.width));
+        // The same in each execution: what is done in one decides nothing for the next.
+        if self.width == Width::Four && !self.any_width && !RUNNING.get() {
+            contents.narrow.insert(self.at);
         }
         match (contents.watched.get(&(self.at / 8 * 8)), self.width) {
             (None, _) => Backing::Plain,
@@ -475,7 +475,7 @@ macro_rules! atomic {
         #[allow(missing_docs)]
         impl $name {
             fn at(memory: &'static Memory, at: usize) -> Self {
-                Self(Place { memory, at, width: $width, copied: false })
+                Self(Place { memory, at, width: $width, any_width: false })
             }
 
             /// Where it is in memory.
@@ -608,10 +608,12 @@ fn sleep(words: &[(&AtomicU32, u32)], timeout: Duration) -> Woken {
     if is_dead() {
         return Woken::Look;
     }
-    let changed = || words.iter().any(|(word, expected)| word.load(Ordering::Relaxed) != *expected);
+    let holds =
+        |word: &AtomicU32, expected| Place { any_width: true, ..word.0 }.load(Ordering::Relaxed) == u64::from(expected);
     if timeout.is_zero() || CLOCK.get() == Clock::AtOnce {
         loom::thread::yield_now();
-        return if changed() { Woken::Look } else { Woken::TimedOut };
+        let all_hold = words.iter().all(|(word, expected)| holds(word, *expected));
+        return if all_hold { Woken::TimedOut } else { Woken::Look };
     }
     // It may die in its sleep.
     step();
@@ -620,7 +622,7 @@ fn sleep(words: &[(&AtomicU32, u32)], timeout: Duration) -> Woken {
     let queues: Vec<_> = words.iter().map(|(word, _)| word.0.queue()).collect();
     let asleep = queues.iter().zip(words).all(|(queue, (word, expected))| {
         let _lock = queue.lock.lock().expect("nobody panics in the kernel");
-        let sleeps = word.load(Ordering::Relaxed) == *expected;
+        let sleeps = holds(word, *expected);
         if sleeps {
             queue.sleepers().push_back(sleeper.clone());
         }
@@ -713,7 +715,7 @@ impl Mapping {
     fn doubles(&self, offset: usize, length: usize) -> impl Iterator<Item = (Place, Range<usize>)> {
         let (memory, end) = (self.memory, offset + length);
         (offset / 8 * 8..end).step_by(8).map(move |at| {
-            let place = Place { memory, at, width: Width::Eight, copied: true };
+            let place = Place { memory, at, width: Width::Eight, any_width: true };
             (place, offset.saturating_sub(at)..(end - at).min(8))
         })
     }
