@@ -1,8 +1,8 @@
-//! Standbys: each is claimed once or withdrawn, and gets its job whole.
+//! Standbys: each is claimed once or withdrawn, gets its job whole, and is nobody's once its slot is another's.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
-use forkless_models::{Process, World, at_every_step, with_stack};
+use forkless_models::{Process, World, at_every_step, clean, with_stack};
 use forkless_shm::{Arena, Handle, Owner, Role};
 use forkless_sys::atomic::Ordering;
 use forkless_sys::time::SLICE;
@@ -111,5 +111,24 @@ fn a_client_that_dies_has_claimed_it_or_not() {
             let got = with_stack(move || start(arena));
             assert_eq!(parent, (!got).then_some(me(client)));
         });
+    });
+}
+
+#[test]
+fn a_dead_one_is_a_child_that_ended_or_nobodys() {
+    let (world, standby, [client]) = set_up::<1>();
+    let arena = world.arena;
+    world.check(move || {
+        let claimer = Process::start(client, move || client.claim_standby("child").unwrap());
+        let new = with_stack(move || {
+            clean(arena, [standby]);
+            arena.reserve_slot(Role::Standby, "new").unwrap()
+        });
+        match claimer.join().unwrap() {
+            Some(_) => assert!(arena.process(me(standby)).is_some() && arena.end(me(standby)).is_some()),
+            None => assert_eq!(arena.process(me(standby)), None),
+        }
+        let new = arena.process(new).unwrap();
+        assert_eq!((new.role, new.parent, new.name.as_str()), (Role::Standby, None, "new"));
     });
 }

@@ -75,8 +75,7 @@ impl Arena {
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
     pub fn clean(&'static self, dead: Owner, end: End) -> Result<(), Error> {
-        let Some(process) = self.process(dead) else { return Ok(()) };
-        if !self.mark_ended(dead)? {
+        if self.process(dead).is_none() || !self.mark_ended(dead)? {
             return Ok(());
         }
         crash::point("clean.marked");
@@ -90,11 +89,28 @@ impl Arena {
             }
         }
         crash::point("clean.done");
+        let nobodys = self.is_nobodys(dead)?;
         self.record_end(dead, end);
-        if process.parent.is_none_or(|parent| self.is_dead(parent)) {
+        if nobodys {
             self.free_slot(dead)?;
         }
         Ok(())
+    }
+
+    /// Whether nobody asked for a process that was marked as ended, or nobody who lives.
+    fn is_nobodys(&'static self, dead: Owner) -> Result<bool, Error> {
+        let _lock = Transaction::begin(self)?;
+        if !self.is_marked_ended(dead)? {
+            // Another cleaner was faster.
+            return Ok(false);
+        }
+        // A standby may be claimed while it dies, by who has seen it alive. This comes before the claim, which fails then,
+        // or after it, and whoever claimed it is told how it ended.
+        if self.withdraw_standby(dead)? {
+            return Ok(true);
+        }
+        let parent = self.process(dead).and_then(|process| process.parent);
+        Ok(parent.is_none_or(|parent| self.is_dead(parent)))
     }
 
     /// Guests come and go without anybody who reaps them: each cleans up after those before it, and so may others.
