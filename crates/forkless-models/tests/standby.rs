@@ -7,10 +7,10 @@ use forkless_shm::{Arena, Handle, Owner, Role};
 use forkless_sys::atomic::Ordering;
 use forkless_sys::time::SLICE;
 
-/// Where the list of standbys is; of a slot: the words between its state and its leases, and its job.
+/// Where the list of standbys begins; of a slot: the words between its state and its leases, and its job and template.
 const LIST: (usize, usize) = (1024, 16);
 const FIELDS: (usize, usize) = (64, 48);
-const JOB: (usize, usize) = (208, 20);
+const JOB: (usize, usize) = (208, 24);
 
 const THE_JOB: Handle = Handle { arena: 3, offset: 64, generation: 7 };
 
@@ -19,7 +19,7 @@ fn set_up<const CHILDREN: usize>() -> (World, &'static Arena, [&'static Arena; C
     let mut world = World::new(0);
     let children = [(); CHILDREN].map(|()| world.add(Role::Child));
     let standby = add_standby(&mut world);
-    standby.offer_standby().unwrap();
+    standby.offer_standby(template()).unwrap();
     world.watch_range(LIST.0, LIST.1);
     (world, standby, children)
 }
@@ -32,8 +32,15 @@ fn add_standby(world: &mut World) -> &'static Arena {
     }
     // These are words, not double words.
     standby.end_word(me(standby)).unwrap().load(Ordering::Relaxed);
-    standby.map().u32(slot + JOB.0 + 16).unwrap().load(Ordering::Relaxed);
+    for at in [16, 20] {
+        standby.map().u32(slot + JOB.0 + at).unwrap().load(Ordering::Relaxed);
+    }
     standby
+}
+
+/// Whose standbys they are. Nobody asks whether it lives.
+fn template() -> Owner {
+    Owner::from_word(0x1_0001).unwrap()
 }
 
 fn me(view: &'static Arena) -> Owner {
@@ -42,7 +49,7 @@ fn me(view: &'static Arena) -> Owner {
 
 /// What a client does; whether it got the standby.
 fn start(client: &'static Arena) -> bool {
-    let standby = client.claim_standby("child").unwrap();
+    let standby = client.claim_standby(template(), "child").unwrap();
     standby.inspect(|standby| client.assign(*standby, THE_JOB).unwrap()).is_some()
 }
 
@@ -93,7 +100,7 @@ fn two_are_on_the_list_and_each_is_claimed() {
     let arena = world.arena;
     world.check(move || {
         let _ = standbys
-            .map(|standby| Process::start(standby, move || standby.offer_standby().unwrap()))
+            .map(|standby| Process::start(standby, move || standby.offer_standby(template()).unwrap()))
             .map(Process::join);
         with_stack(move || assert!(start(arena) && start(arena) && !start(arena)));
         standbys.into_iter().for_each(wait_for_job);
@@ -119,7 +126,7 @@ fn a_dead_one_is_a_child_that_ended_or_nobodys() {
     let (world, standby, [client]) = set_up::<1>();
     let arena = world.arena;
     world.check(move || {
-        let claimer = Process::start(client, move || client.claim_standby("child").unwrap());
+        let claimer = Process::start(client, move || client.claim_standby(template(), "child").unwrap());
         let new = with_stack(move || {
             clean(arena, [standby]);
             arena.reserve_slot(Role::Standby, "new").unwrap()
