@@ -18,47 +18,36 @@
 //! commit a sender looks whether somebody sleeps; before its sleep a receiver says so and looks at the count again
 //! (Dekker's pattern, with sequentially consistent fences).
 
+mod account;
+mod core;
+
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
-use forkless_shm::{Acquired, Arena, Attempt, Error, Handle, Kind, Lease, Wait};
-use forkless_sys::atomic::{AtomicU32, Ordering, fence};
+use forkless_shm::{Arena, Attempt, Error, Handle, Kind, Lease};
+use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::crash;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::{Deadline, SLICE};
 
+pub use self::account::Loss;
+use self::account::{Account, CHANNEL_SIZE};
+use self::core::{Core, HOLDER_PATIENCE, Place, RECEIVE, SEND, Unlock, field};
 use crate::Parcel;
 
 /// How channels are taken apart: by receiving what is left.
-pub(crate) const KIND: Kind = Kind { id: Channel::KIND, drain: Some(drain), private: false };
-
-/// A side of the channel: its lock, its count, whether its holder sleeps, and its two places. The block's payload begins
-/// 16 bytes into a cache line; each side has a line of its own.
-#[derive(Clone, Copy)]
-struct Side(usize);
-
-const SEND: Side = Side(48);
-const RECEIVE: Side = Side(112);
-const SIZE: usize = 176;
-
-impl Side {
-    const LOCK: usize = 0;
-    const COUNT: usize = 4;
-    const SLEEPS: usize = 8;
-    /// Two pairs (chunk, offset in the arena), for even and odd counts.
-    const PLACES: usize = 16;
-}
-
-/// The most messages that may wait; on the senders' line.
-const MAX_SIZE: usize = 48 + 12;
+pub(crate) const KIND: Kind = Kind { id: Channel::KIND, drain: Some(drain), settle: None, private: false };
+/// The accounts of those who receive.
+pub(crate) const ACCOUNT: Kind = account::KIND;
 
 /// The size of a chunk's block. Two of them fit the second-level cache with room to spare.
 const CHUNK: usize = 1 << 16;
 /// From here on a message travels as a parcel, so that no large copy is made under a lock.
 const INLINE_LIMIT: usize = 16 << 10;
 
-/// How long an attempt that does not wait for messages or room waits for the holder of a lock, who needs microseconds.
-const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
+/// The most messages that are moved before the lock is given back: others wait for it.
+const MOST_AT_ONCE: usize = 256;
 
 /// A record begins with a word (kind << 32 | length) and the tag; the bytes follow, padded to eight.
 mod record {
@@ -72,6 +61,7 @@ mod record {
 #[derive(Debug)]
 pub struct Channel {
     lease: Lease,
+    account: OnceLock<Account>,
 }
 
 /// A message that was received.
@@ -128,12 +118,14 @@ impl Message {
 /// What an attempt to send came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// The message is in shared memory.
+    /// The messages are in shared memory.
     Sent,
-    /// No room yet.
+    /// No room yet, for one of them at least.
     Full,
     /// A signal handler ran.
     Interrupted,
+    /// The channel was closed: nothing is sent any more.
+    Closed,
 }
 
 /// What an attempt to receive came to.
@@ -145,6 +137,8 @@ pub enum Received {
     Empty,
     /// A signal handler ran.
     Interrupted,
+    /// The channel was closed, and no message is left.
+    Closed,
 }
 
 /// Whether the receiver writes down what it takes before it takes it.
@@ -152,14 +146,53 @@ pub enum Received {
 pub enum Claim {
     /// The message's tag goes into the receiver's slot: if it dies, everyone can see what it had.
     Tag,
+    /// It is counted in the receiver's account until [`Channel::finished`] or [`Channel::task_done`] says that it is done
+    /// with: if it dies before that, the message is among the [lost](Statistics::lost).
+    Owed,
     /// Nothing is written.
     Nothing,
 }
 
-/// What is about to be sent: packed before any lock is taken.
-enum Outgoing<'a> {
-    Inline(&'a [u8]),
-    Parcel(Lease),
+/// How a channel is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// What was sent can still be received.
+    Graceful,
+    /// What was sent is thrown away.
+    Immediate,
+}
+
+impl Closing {
+    const GRACEFUL: u32 = 1;
+    const IMMEDIATE: u32 = 2;
+}
+
+/// What [`Channel::join_within`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// All tasks are done.
+    Done,
+    /// Not yet.
+    Waiting,
+    /// A signal handler ran.
+    Interrupted,
+    /// The tasks that are not done died with those who had taken them, so many. They count as done from now on.
+    Lost(u32),
+}
+
+/// What has passed through a channel, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received, those lost included.
+    pub received: u64,
+    /// Bytes in the messages that wait.
+    pub bytes_waiting: u64,
+    /// Messages that processes had taken and not done with when they died.
+    pub lost: u64,
+    /// The last of those processes, latest first; eight at most.
+    pub lost_by: Vec<Loss>,
 }
 
 impl Channel {
@@ -171,19 +204,27 @@ impl Channel {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, max_size: u32) -> Result<Self, Error> {
-        let lease = arena.allocate(SIZE, PLAIN)?;
-        let at = lease.block().payload();
-        if !arena.map().write(at, &[0; SIZE]) {
+        Self::create_limited(arena, max_size, 0)
+    }
+
+    /// As [`Self::create`]; at most `max_bytes` bytes of messages wait in it, 0 for no limit.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn create_limited(arena: &'static Arena, max_size: u32, max_bytes: u64) -> Result<Self, Error> {
+        let lease = arena.allocate(CHANNEL_SIZE, PLAIN)?;
+        let core = Core { arena, at: lease.block().payload() };
+        if !arena.map().write(core.at, &[0; CHANNEL_SIZE]) {
             return Err(Error::Corrupt("a new channel"));
         }
-        let channel = Self { lease };
-        channel.word(MAX_SIZE)?.store(max_size, Ordering::Relaxed);
+        core.word(field::MAX_SIZE)?.store(max_size, Ordering::Relaxed);
+        core.double(field::MAX_BYTES)?.store(max_bytes, Ordering::Relaxed);
         let chunk = arena.allocate(CHUNK - 64, PLAIN)?;
-        let place = (chunk.block().offset(), chunk.block().payload());
-        channel.set_place(SEND, 0, place)?;
-        channel.set_place(RECEIVE, 0, place)?;
-        chunk.give_to(&channel.lease, Self::KIND)?;
-        Ok(channel)
+        let place = Place { chunk: chunk.block().offset(), at: chunk.block().payload(), messages: 0, bytes: 0 };
+        core.set_place(SEND, 0, place)?;
+        core.set_place(RECEIVE, 0, place)?;
+        chunk.give_to(&lease, Self::KIND)?;
+        Ok(Self { lease, account: OnceLock::new() })
     }
 
     /// The channel that a handle names.
@@ -191,7 +232,12 @@ impl Channel {
     /// # Errors
     /// See [`Arena::open`].
     pub fn open(arena: &'static Arena, handle: Handle) -> Result<Self, Error> {
-        Ok(Self { lease: arena.open(handle, Self::KIND)? })
+        let channel = Self { lease: arena.open(handle, Self::KIND)?, account: OnceLock::new() };
+        let shared = channel.core()?.word(field::SHARED)?;
+        if shared.load(Ordering::Relaxed) == 0 {
+            shared.store(1, Ordering::Relaxed);
+        }
+        Ok(channel)
     }
 
     /// What keeps it alive.
@@ -204,23 +250,12 @@ impl Channel {
         Ok(Core { arena: self.lease.arena(), at: self.lease.payload()? })
     }
 
-    fn word(&self, field: usize) -> Result<&'static AtomicU32, Error> {
-        self.core()?.word(field)
-    }
-
-    fn set_place(&self, side: Side, count: u32, place: (usize, usize)) -> Result<(), Error> {
-        self.core()?.set_place(side, count, place)
-    }
-
     /// Messages waiting, exact at one moment.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn len(&self) -> Result<u32, Error> {
-        let core = self.core()?;
-        // The receivers' count first: it never overtakes the senders'.
-        let received = core.count(RECEIVE)?.load(Ordering::Acquire);
-        Ok(core.count(SEND)?.load(Ordering::Acquire).wrapping_sub(received))
+        self.core()?.waiting()
     }
 
     /// Whether no message waits.
@@ -236,40 +271,84 @@ impl Channel {
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn max_size(&self) -> Result<u32, Error> {
-        Ok(self.word(MAX_SIZE)?.load(Ordering::Relaxed))
+        Ok(self.core()?.word(field::MAX_SIZE)?.load(Ordering::Relaxed))
+    }
+
+    /// The most bytes of messages that may wait, 0 for no limit.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn max_bytes(&self) -> Result<u64, Error> {
+        Ok(self.core()?.double(field::MAX_BYTES)?.load(Ordering::Relaxed))
+    }
+
+    /// What has passed through it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        let core = self.core()?;
+        // The receivers' place first: it never overtakes the senders'.
+        let received = core.settled_place(RECEIVE)?;
+        let sent = core.settled_place(SEND)?;
+        Ok(Statistics {
+            sent: sent.messages,
+            received: received.messages,
+            bytes_waiting: sent.bytes.wrapping_sub(received.bytes),
+            lost: core.double(field::LOST)?.load(Ordering::Acquire),
+            lost_by: account::losses(core)?,
+        })
     }
 
     /// Packs a message, to be sent by [`Outbox::send_within`]. Large ones are copied into the arena here, before any
     /// lock is taken.
     ///
     /// # Errors
-    /// See [`Arena::allocate`].
+    /// [`Error::TooLarge`] if it can never have room; see [`Arena::allocate`].
     pub fn pack<'a>(&'a self, tag: u64, bytes: &'a [u8], handles: &[&Lease]) -> Result<Outbox<'a>, Error> {
-        let outgoing = if bytes.len() > INLINE_LIMIT || !handles.is_empty() {
-            Outgoing::Parcel(Parcel::pack(self.lease.arena(), bytes, handles)?.into_lease())
-        } else {
-            Outgoing::Inline(bytes)
-        };
-        Ok(Outbox { channel: self, tag, outgoing: Some(outgoing) })
+        Ok(Outbox { channel: self, packed: [self.packed(tag, bytes, handles)?], sent: 0 })
     }
 
-    /// Sends a message, waiting for room until the deadline; `false` if there was none.
+    /// As [`Self::pack`], for several messages that are sent under one lock. Each is committed by itself.
     ///
     /// # Errors
-    /// See [`Arena::allocate`].
+    /// As [`Self::pack`].
+    pub fn pack_many<'a>(&'a self, messages: &'a [Outgoing<'a>]) -> Result<Outbox<'a, Vec<Packed<'a>>>, Error> {
+        let pack = |message: &'a Outgoing<'a>| self.packed(message.tag, message.bytes, &message.handles);
+        let packed = messages.iter().map(pack).collect::<Result<_, _>>()?;
+        Ok(Outbox { channel: self, packed, sent: 0 })
+    }
+
+    fn packed<'a>(&self, tag: u64, bytes: &'a [u8], handles: &[&Lease]) -> Result<Packed<'a>, Error> {
+        let (length, limit) = (bytes.len() as u64, self.max_bytes()?);
+        if limit != 0 && length > limit {
+            return Err(Error::TooLarge { bytes: length, limit });
+        }
+        let body = if bytes.len() > INLINE_LIMIT || !handles.is_empty() {
+            PackedBody::Parcel(Parcel::pack(self.lease.arena(), bytes, handles)?.into_lease())
+        } else {
+            PackedBody::Inline(bytes)
+        };
+        Ok(Packed { tag, length, body: Some(body) })
+    }
+
+    /// Sends a message, waiting for room until the deadline; `false` if there was none, or the channel was closed.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
     pub fn send(&self, tag: u64, bytes: &[u8], handles: &[&Lease], deadline: Deadline) -> Result<bool, Error> {
         let mut outbox = self.pack(tag, bytes, handles)?;
         loop {
-            if outbox.send_within(deadline.remaining(SLICE))? == Sent::Sent {
-                return Ok(true);
-            }
-            if deadline.passed() {
-                return Ok(false);
+            match outbox.send_within(deadline.remaining(SLICE))? {
+                Sent::Sent => return Ok(true),
+                Sent::Closed => return Ok(false),
+                Sent::Full | Sent::Interrupted if deadline.passed() => return Ok(false),
+                Sent::Full | Sent::Interrupted => {}
             }
         }
     }
 
-    /// Receives the next message, waiting until the deadline.
+    /// Receives the next message, waiting until the deadline; `None` if there was none, or the channel was closed.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if what the channel holds is damaged.
@@ -277,6 +356,7 @@ impl Channel {
         loop {
             match self.receive_within(deadline.remaining(SLICE), Claim::Nothing, None)? {
                 Received::Message(message) => return Ok(Some(message)),
+                Received::Closed => return Ok(None),
                 Received::Empty | Received::Interrupted if deadline.passed() => return Ok(None),
                 Received::Empty | Received::Interrupted => {}
             }
@@ -288,312 +368,470 @@ impl Channel {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if what the channel holds is damaged.
+    #[inline]
     pub fn receive_within(
         &self,
         bound: Duration,
         claim: Claim,
         beside: Option<(&AtomicU32, u32)>,
     ) -> Result<Received, Error> {
+        let mut received = None;
+        let end = self.receive_each(1, bound, claim, beside, |message| received = Some(message))?;
+        Ok(received.map_or(end, Received::Message))
+    }
+
+    /// As [`Self::receive_within`], for as many messages as there are, `most` at most, all under one lock; they are added
+    /// to `into`. `Empty` means that nothing more is to be had just now, some messages or none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if what the channel holds is damaged.
+    pub fn receive_many_within(
+        &self,
+        most: usize,
+        bound: Duration,
+        claim: Claim,
+        into: &mut Vec<Message>,
+    ) -> Result<Received, Error> {
+        self.receive_each(most.min(MOST_AT_ONCE), bound, claim, None, |message| into.push(message))
+    }
+
+    fn receive_each(
+        &self,
+        most: usize,
+        bound: Duration,
+        claim: Claim,
+        beside: Option<(&AtomicU32, u32)>,
+        mut receive: impl FnMut(Message),
+    ) -> Result<Received, Error> {
         let core = self.core()?;
+        let account = if claim == Claim::Owed { self.account()? } else { None };
+        let mut take = || {
+            let mut taken = 0;
+            while taken < most {
+                match take(core, claim, account) {
+                    Ok(Some(message)) => receive(message),
+                    // What was taken before the damage is not lost by it.
+                    Err(error) if taken == 0 => return Err(error),
+                    Ok(None) | Err(_) => break,
+                }
+                taken += 1;
+            }
+            Ok(taken > 0)
+        };
         let until = Deadline::after(bound);
-        match core.lock(RECEIVE, bound)? {
-            Attempt::Acquired(_) => {}
-            Attempt::Again => return Ok(Received::Empty),
-            Attempt::Interrupted => return Ok(Received::Interrupted),
+        let _unlock = match core.lock(RECEIVE, bound)? {
+            Ok(unlock) => unlock,
+            Err(Attempt::Interrupted) => return Ok(Received::Interrupted),
+            Err(_) => return Ok(Received::Empty),
+        };
+        let before = core.count(RECEIVE)?.load(Ordering::Relaxed);
+        let mut woken = Woken::Look;
+        for sleeps in [true, false] {
+            let closed = core.closed()?;
+            if closed == Closing::IMMEDIATE {
+                return discard(core).map(|()| Received::Closed);
+            }
+            if take()? {
+                return Ok(Received::Empty);
+            }
+            if closed != 0 {
+                return end(core);
+            }
+            if sleeps && !bound.is_zero() {
+                woken = core.sleep(RECEIVE, before, until, beside)?;
+            }
         }
-        let _unlock = Unlock { core, side: RECEIVE };
-        if let Some(message) = core.take(claim)? {
-            return Ok(Received::Message(message));
+        Ok(if woken == Woken::Interrupted { Received::Interrupted } else { Received::Empty })
+    }
+
+    /// This process's account, opened when first needed. `None` in a copy of this process that user code made: what
+    /// that receives by this object is not counted.
+    fn account(&self) -> Result<Option<&Account>, Error> {
+        if self.account.get().is_none() {
+            // Of two threads that get here, one drops its account, which owes nothing yet.
+            let _ = self.account.set(Account::open(&self.lease)?);
         }
-        if bound.is_zero() {
-            return Ok(Received::Empty);
+        Ok(self.account.get().filter(|account| account.is_mine(self.lease.arena())))
+    }
+
+    /// So many messages that this process received with [`Claim::Owed`] are in good hands.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its account is damaged.
+    #[inline]
+    pub fn finished(&self, count: u32) -> Result<(), Error> {
+        match self.account.get().filter(|account| account.is_mine(self.lease.arena())) {
+            Some(account) => account.finished(self.lease.arena(), count),
+            None => Ok(()),
         }
-        let woken = core.sleep(RECEIVE, core.count(RECEIVE)?.load(Ordering::Relaxed), until, beside)?;
-        match core.take(claim)? {
-            Some(message) => Ok(Received::Message(message)),
-            None if woken == Woken::Interrupted => Ok(Received::Interrupted),
-            None => Ok(Received::Empty),
+    }
+
+    /// Messages sent of which nobody has said that they are [done](Self::task_done).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn unfinished(&self) -> Result<u32, Error> {
+        let core = self.core()?;
+        let done = core.double(field::DONE)?.load(Ordering::Acquire) as u32;
+        Ok(core.count(SEND)?.load(Ordering::Acquire).wrapping_sub(done))
+    }
+
+    /// One message that somebody received is done with; `false` if all were already.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn task_done(&self) -> Result<bool, Error> {
+        let core = self.core()?;
+        let counted = core.count_done(1)?;
+        crash::point("channel.task.done");
+        if counted {
+            // Death before this leaves it among the lost, although it is done: reported, not waited for.
+            self.finished(1)?;
         }
+        Ok(counted)
+    }
+
+    /// Waits until all messages that were sent are done with, at most `bound` (and at most 50 ms).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn join_within(&self, bound: Duration) -> Result<Joined, Error> {
+        let core = self.core()?;
+        let joiners = core.word(field::JOINERS)?;
+        joiners.store(1, Ordering::SeqCst);
+        let done = core.double(field::DONE)?.load(Ordering::SeqCst);
+        let open = core.count(SEND)?.load(Ordering::SeqCst).wrapping_sub(done as u32);
+        if open == 0 {
+            return Ok(Joined::Done);
+        }
+        let lost = (core.double(field::LOST)?.load(Ordering::Acquire) as u32).wrapping_sub((done >> 32) as u32);
+        if open <= lost {
+            return core.forgive(done, open);
+        }
+        let word = core.word(field::DONE)?;
+        Ok(match futex::wait(word, done as u32, bound.min(SLICE)) {
+            Woken::Interrupted => Joined::Interrupted,
+            Woken::Look | Woken::TimedOut => Joined::Waiting,
+        })
+    }
+
+    /// Lets nobody send any more, and those that wait know. After that, receivers come to an end: with [`Closing::Graceful`]
+    /// once all messages have been received, with [`Closing::Immediate`] at once; what waits is thrown away, and
+    /// counts as [done](Self::task_done).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn close(&self, closing: Closing) -> Result<(), Error> {
+        let core = self.core()?;
+        let how = if closing == Closing::Immediate { Closing::IMMEDIATE } else { Closing::GRACEFUL };
+        core.word(field::CLOSED)?.fetch_max(how, Ordering::AcqRel);
+        crash::point("channel.closed");
+        core.wake_all()?;
+        if closing == Closing::Immediate {
+            match lock_patiently(core) {
+                Ok(_unlock) => discard(core)?,
+                // A receiver that was stopped: whoever receives next does it.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it was closed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn is_closed(&self) -> Result<bool, Error> {
+        Ok(self.core()?.closed()? != 0)
+    }
+
+    /// Whether others had this channel and nobody but this process holds it any more, nor is it on its way to anybody: what
+    /// comes now comes from this process.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn is_left_alone(&self) -> Result<bool, Error> {
+        if self.core()?.word(field::SHARED)?.load(Ordering::Relaxed) == 0 {
+            return Ok(false);
+        }
+        let (mine, all) = self.lease.arena().leases_on(&self.lease)?;
+        Ok(all == mine + u64::from(self.account()?.is_some()))
+    }
+
+    /// Has the bell of that number rung whenever there may be a message for this process, until [`Self::take_down`] undoes
+    /// it. `false`: too many bells hang there already.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn ring_for_messages(&self, bell: u64) -> Result<bool, Error> {
+        self.core()?.hang(RECEIVE, bell)
+    }
+
+    /// As [`Self::ring_for_messages`], whenever there may be room for one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn ring_for_room(&self, bell: u64) -> Result<bool, Error> {
+        self.core()?.hang(SEND, bell)
+    }
+
+    /// Has the bell rung no more.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is damaged.
+    pub fn take_down(&self, bell: u64) -> Result<(), Error> {
+        let core = self.core()?;
+        core.take_down(RECEIVE, bell)?;
+        core.take_down(SEND, bell)
     }
 }
 
-/// A packed message on its way into a channel.
-pub struct Outbox<'a> {
-    channel: &'a Channel,
-    tag: u64,
-    outgoing: Option<Outgoing<'a>>,
+/// What is to be sent with [`Channel::pack_many`].
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// What the message is.
+    pub tag: u64,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// What it refers to.
+    pub handles: Vec<&'a Lease>,
 }
 
-impl Outbox<'_> {
-    /// Tries to send, sleeping at most `bound` (and at most 50 ms). Once sent, further calls do nothing.
+/// A packed message.
+#[derive(Debug)]
+pub struct Packed<'a> {
+    tag: u64,
+    length: u64,
+    /// `None` once it was sent.
+    body: Option<PackedBody<'a>>,
+}
+
+#[derive(Debug)]
+enum PackedBody<'a> {
+    Inline(&'a [u8]),
+    Parcel(Lease),
+}
+
+/// Packed messages on their way into a channel, in order.
+#[derive(Debug)]
+pub struct Outbox<'a, M: AsMut<[Packed<'a>]> = [Packed<'a>; 1]> {
+    channel: &'a Channel,
+    packed: M,
+    sent: usize,
+}
+
+impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
+    /// How many of them have been sent.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Tries to send what has not been sent, sleeping at most `bound` (and at most 50 ms).
     ///
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn send_within(&mut self, bound: Duration) -> Result<Sent, Error> {
-        if self.outgoing.is_none() {
-            return Ok(Sent::Sent);
-        }
         let core = self.channel.core()?;
         let until = Deadline::after(bound);
-        match core.lock(SEND, bound)? {
-            Attempt::Acquired(_) => {}
-            Attempt::Again => return Ok(Sent::Full),
-            Attempt::Interrupted => return Ok(Sent::Interrupted),
+        let mut bound = bound;
+        loop {
+            match self.send_some(core, bound, until)? {
+                Sent::Sent if self.sent < self.packed.as_mut().len() => bound = Duration::ZERO,
+                other => return Ok(other),
+            }
         }
-        let _unlock = Unlock { core, side: SEND };
-        if !core.has_room()? {
+    }
+
+    /// As much as may be moved under one lock.
+    fn send_some(&mut self, core: Core, bound: Duration, until: Deadline) -> Result<Sent, Error> {
+        let Some(first) = self.packed.as_mut().get(self.sent) else { return Ok(Sent::Sent) };
+        let length = first.length;
+        if core.closed()? != 0 {
+            return Ok(Sent::Closed);
+        }
+        let _unlock = match core.lock(SEND, bound)? {
+            Ok(unlock) => unlock,
+            Err(Attempt::Interrupted) => return Ok(Sent::Interrupted),
+            Err(_) => return Ok(Sent::Full),
+        };
+        if !core.has_room(length, true)? {
             if bound.is_zero() {
                 return Ok(Sent::Full);
             }
-            let full_at = core.count(SEND)?.load(Ordering::Relaxed).wrapping_sub(self.channel.max_size()?);
-            let woken = core.sleep(SEND, full_at, until, None)?;
-            if !core.has_room()? {
+            let received = core.count(RECEIVE)?.load(Ordering::Acquire);
+            // What was received up to here made no room: looked at before it was noted, and so once more.
+            let woken =
+                if core.has_room(length, true)? { Woken::Look } else { core.sleep(SEND, received, until, None)? };
+            if !core.has_room(length, true)? {
                 return Ok(if woken == Woken::Interrupted { Sent::Interrupted } else { Sent::Full });
             }
         }
-        // Still packed should it fail, so that the caller may try again.
-        let fresh = match &self.outgoing {
-            Some(Outgoing::Inline(bytes)) => core.append(self.tag, record::INLINE, bytes, None)?,
-            Some(Outgoing::Parcel(lease)) => {
-                core.append(self.tag, record::PARCEL, &lease.block().offset().to_ne_bytes(), Some(lease))?
+        let mut outcome = Sent::Sent;
+        let before = self.sent;
+        for packed in self.packed.as_mut()[before..].iter_mut().take(MOST_AT_ONCE) {
+            // Under the lock, so that a receiver who finds the channel closed and empty has missed nothing.
+            if core.closed()? != 0 {
+                outcome = Sent::Closed;
+                break;
             }
-            None => return Ok(Sent::Sent),
-        };
-        let parcel = match self.outgoing.take() {
-            Some(Outgoing::Parcel(lease)) => Some(lease),
-            _ => None,
-        };
-        [fresh, parcel].into_iter().flatten().try_for_each(Lease::given)?;
-        core.wake(SEND)?;
-        Ok(Sent::Sent)
+            if self.sent > before && !core.has_room(packed.length, true)? {
+                outcome = Sent::Full;
+                break;
+            }
+            send(core, packed)?;
+            self.sent += 1;
+        }
+        if self.sent > before {
+            core.wake(SEND)?;
+        }
+        Ok(outcome)
     }
 }
 
-/// A channel's words, for whoever keeps its block alive.
-#[derive(Clone, Copy)]
-struct Core {
-    arena: &'static Arena,
-    at: usize,
+/// Writes a record and commits it. Holds the senders' lock. Still packed should it fail, so that the caller may try again.
+fn send(core: Core, packed: &mut Packed<'_>) -> Result<(), Error> {
+    let fresh = match &packed.body {
+        Some(PackedBody::Inline(bytes)) => append(core, packed.tag, packed.length, record::INLINE, bytes, None)?,
+        Some(PackedBody::Parcel(lease)) => {
+            let mut body = [0; 16];
+            body[..8].copy_from_slice(&lease.block().offset().to_le_bytes());
+            body[8..].copy_from_slice(&packed.length.to_le_bytes());
+            append(core, packed.tag, packed.length, record::PARCEL, &body, Some(lease))?
+        }
+        None => return Ok(()),
+    };
+    let parcel = match packed.body.take() {
+        Some(PackedBody::Parcel(lease)) => Some(lease),
+        _ => None,
+    };
+    [fresh, parcel].into_iter().flatten().try_for_each(Lease::given)
 }
 
-/// Gives a side's lock back.
-struct Unlock {
+/// Returns the chunk that had to be added, if any: it and the parcel belong to the channel now, which is to be noted
+/// before the lock is given back.
+fn append(
     core: Core,
-    side: Side,
+    tag: u64,
+    length: u64,
+    kind: u32,
+    bytes: &[u8],
+    parcel: Option<&Lease>,
+) -> Result<Option<Lease>, Error> {
+    let count = core.count(SEND)?;
+    let sequence = count.load(Ordering::Relaxed);
+    let mut place = core.place(SEND, sequence)?;
+    let size = record::HEAD + bytes.len().next_multiple_of(8);
+    let mut fresh = None;
+    if size + record::HEAD > core.left(place)? {
+        let lease = core.arena.allocate(CHUNK - 64, PLAIN)?;
+        lease.give(core.count_at(SEND), sequence)?;
+        write_head(core, place.at, record::LINK, 0, lease.block().offset() as u64)?;
+        place = Place { chunk: lease.block().offset(), at: lease.block().payload(), ..place };
+        fresh = Some(lease);
+    }
+    write_head(core, place.at, kind, bytes.len(), tag)?;
+    if !core.arena.map().write(place.at + record::HEAD, bytes) {
+        return Err(Error::Corrupt("the place to send to"));
+    }
+    if let Some(parcel) = parcel {
+        parcel.give(core.count_at(SEND), sequence)?;
+    }
+    let next = Place {
+        at: place.at + size,
+        messages: place.messages.wrapping_add(1),
+        bytes: place.bytes.wrapping_add(length),
+        ..place
+    };
+    core.set_place(SEND, sequence.wrapping_add(1), next)?;
+    crash::point("channel.send.written");
+    // The commit. Release: whoever sees the count sees the record.
+    count.store(sequence.wrapping_add(1), Ordering::Release);
+    crash::point("channel.send.committed");
+    Ok(fresh)
 }
 
-impl Drop for Unlock {
-    fn drop(&mut self) {
-        if let Ok(lock) = self.core.word(self.side.0 + Side::LOCK) {
-            self.core.arena.release(lock);
-        }
-    }
+fn write_head(core: Core, at: usize, kind: u32, length: usize, tag: u64) -> Result<(), Error> {
+    core.set(at, u64::from(kind) << 32 | length as u64)?;
+    core.set(at + 8, tag)
 }
 
-impl Core {
-    fn word(self, field: usize) -> Result<&'static AtomicU32, Error> {
-        self.arena.map().u32(self.at + field).ok_or(Error::Corrupt("a channel"))
-    }
+fn read_head(core: Core, at: usize) -> Result<(u32, usize, u64), Error> {
+    let head = core.get(at)?;
+    Ok(((head >> 32) as u32, (head & 0xffff_ffff) as usize, core.get(at + 8)?))
+}
 
-    fn count(self, side: Side) -> Result<&'static AtomicU32, Error> {
-        self.word(side.0 + Side::COUNT)
+/// Reads the next record and commits having read it. Holds the receivers' lock.
+fn take(core: Core, claim: Claim, account: Option<&Account>) -> Result<Option<Message>, Error> {
+    let count = core.count(RECEIVE)?;
+    let sequence = count.load(Ordering::Relaxed);
+    if !core.has_message(sequence)? {
+        return Ok(None);
     }
-
-    fn count_at(self, side: Side) -> usize {
-        self.at + side.0 + Side::COUNT
+    let mut place = core.place(RECEIVE, sequence)?;
+    let (mut kind, mut length, mut tag) = read_head(core, place.at)?;
+    let mut taking = Taking::default();
+    if kind == record::LINK {
+        taking.spent = Some(take_block(core, place.chunk, sequence)?);
+        let chunk = core.arena.block(tag as usize)?;
+        place = Place { chunk: chunk.offset(), at: chunk.payload(), ..place };
+        (kind, length, tag) = read_head(core, place.at)?;
     }
-
-    fn get(self, at: usize) -> Result<usize, Error> {
-        let word = self.arena.map().u64(at).ok_or(Error::Corrupt("a channel"))?;
-        Ok(word.load(Ordering::Acquire) as usize)
+    if record::HEAD + length > core.left(place)? {
+        return Err(Error::Corrupt("the length of a message"));
     }
-
-    fn set(self, at: usize, value: usize) -> Result<(), Error> {
-        let word = self.arena.map().u64(at).ok_or(Error::Corrupt("a channel"))?;
-        word.store(value as u64, Ordering::Release);
-        Ok(())
-    }
-
-    fn place(self, side: Side, count: u32) -> Result<(usize, usize), Error> {
-        let at = self.at + side.0 + Side::PLACES + 16 * (count & 1) as usize;
-        Ok((self.get(at)?, self.get(at + 8)?))
-    }
-
-    fn set_place(self, side: Side, count: u32, place: (usize, usize)) -> Result<(), Error> {
-        let at = self.at + side.0 + Side::PLACES + 16 * (count & 1) as usize;
-        self.set(at, place.0)?;
-        self.set(at + 8, place.1)
-    }
-
-    /// Takes a side's lock. From a dead owner: first what it was moving is settled, while the counts still tell.
-    fn lock(self, side: Side, bound: Duration) -> Result<Attempt, Error> {
-        let word = self.word(side.0 + Side::LOCK)?;
-        let me = self.arena.me()?;
-        let mut wait = Wait::new();
-        let mut attempt = match self.arena.acquire_free(word, me) {
-            Some(acquired) => Attempt::Acquired(acquired),
-            // Not waiting for messages does not mean not waiting for a holder who is about to be done.
-            None => self.arena.acquire_within(word, me, &mut wait, bound.max(Duration::from_millis(1))),
-        };
-        if bound.is_zero() {
-            // A holder asleep on an empty channel keeps the lock; then there is nothing to be had anyway. A holder that
-            // was stopped, by a debugger or a terminal, must not keep those who do not want to wait.
-            let patience = Deadline::after(HOLDER_PATIENCE);
-            while attempt == Attempt::Again && self.worth_waiting(side)? && !patience.passed() {
-                attempt = self.arena.acquire_within(word, me, &mut wait, SLICE);
+    let mut bytes = Vec::new();
+    let total = match kind {
+        record::INLINE => {
+            if !core.arena.map().read(place.at + record::HEAD, length, &mut bytes) {
+                return Err(Error::Corrupt("the place to receive from"));
             }
+            length as u64
         }
-        if let Attempt::Acquired(Acquired::FromTheDead(_)) = attempt {
-            let unlock = Unlock { core: self, side };
-            crash::point("channel.inherited");
-            self.arena.settle()?;
-            std::mem::forget(unlock);
+        record::PARCEL => {
+            let parcel = core.get(place.at + record::HEAD)? as usize;
+            taking.parcel = Some(take_block(core, parcel, sequence)?);
+            core.get(place.at + record::HEAD + 8)?
         }
-        Ok(attempt)
+        _ => return Err(Error::Corrupt("the kind of a message")),
+    };
+    if claim == Claim::Tag {
+        core.arena.claim(core.count_at(RECEIVE), sequence, tag)?;
     }
+    let next = Place {
+        at: place.at + record::HEAD + length.next_multiple_of(8),
+        messages: place.messages.wrapping_add(1),
+        bytes: place.bytes.wrapping_add(total),
+        ..place
+    };
+    core.set_place(RECEIVE, sequence.wrapping_add(1), next)?;
+    account.map_or(Ok(()), |account| account.takes(core.arena, sequence))?;
+    crash::point("channel.receive.read");
+    // The commit: from here on the message is this process's.
+    count.store(sequence.wrapping_add(1), Ordering::Release);
+    crash::point("channel.receive.committed");
+    account.map_or(Ok(()), |account| account.took(core.arena))?;
+    let (spent, parcel) = (taking.spent.take(), taking.parcel.take());
+    [&spent, &parcel].into_iter().flatten().try_for_each(Lease::taken)?;
+    core.wake(RECEIVE)?;
+    let body = parcel.map_or(Body::Inline(bytes), |parcel| Body::Parcel(Parcel::from_lease(parcel)));
+    Ok(Some(Message { tag, body }))
+}
 
-    fn worth_waiting(self, side: Side) -> Result<bool, Error> {
-        if side.0 == SEND.0 {
-            return self.has_room();
-        }
-        let received = self.count(RECEIVE)?.load(Ordering::Acquire);
-        Ok(self.count(SEND)?.load(Ordering::Acquire) != received)
-    }
+/// A lease on a block of the channel that is this process's once message `sequence` has been received.
+fn take_block(core: Core, offset: usize, sequence: u32) -> Result<Lease, Error> {
+    Lease::take(core.arena, core.arena.block(offset)?, core.count_at(RECEIVE), sequence)
+}
 
-    fn has_room(self) -> Result<bool, Error> {
-        let max_size = self.word(MAX_SIZE)?.load(Ordering::Relaxed);
-        let received = self.count(RECEIVE)?.load(Ordering::Acquire);
-        let waiting = self.count(SEND)?.load(Ordering::Acquire).wrapping_sub(received);
-        Ok(max_size == 0 || waiting < max_size)
+/// What a receiver who holds the lock of a channel that is closed and was empty is told. A sender may have been about to
+/// commit: with the senders' lock taken once, everybody knows.
+fn end(core: Core) -> Result<Received, Error> {
+    match core.lock(SEND, SLICE)? {
+        Ok(unlock) => drop(unlock),
+        Err(Attempt::Interrupted) => return Ok(Received::Interrupted),
+        Err(_) => return Ok(Received::Empty),
     }
-
-    /// Sleeps while the other side's count is `seen`. Holds this side's lock.
-    fn sleep(self, side: Side, seen: u32, until: Deadline, beside: Option<(&AtomicU32, u32)>) -> Result<Woken, Error> {
-        let other = if side.0 == SEND.0 { RECEIVE } else { SEND };
-        let word = self.count(other)?;
-        let sleeps = self.word(side.0 + Side::SLEEPS)?;
-        sleeps.store(1, Ordering::Relaxed);
-        // Pairs with the fence in `wake`: either the other side sees us asleep, or we see its count.
-        fence(Ordering::SeqCst);
-        let bound = until.remaining(SLICE);
-        let woken = match beside {
-            Some(beside) => futex::wait_either((word, seen), beside, bound),
-            None => futex::wait(word, seen, bound),
-        };
-        sleeps.store(0, Ordering::Relaxed);
-        Ok(woken)
-    }
-
-    /// Wakes the other side's sleeper, if there is one, after this side's count has moved.
-    fn wake(self, side: Side) -> Result<(), Error> {
-        let other = if side.0 == SEND.0 { RECEIVE } else { SEND };
-        fence(Ordering::SeqCst);
-        if self.word(other.0 + Side::SLEEPS)?.load(Ordering::Relaxed) != 0 {
-            futex::wake(self.count(side)?, 1);
-        }
-        Ok(())
-    }
-
-    /// Bytes from a place in a chunk to its end.
-    fn left(self, (chunk, at): (usize, usize)) -> Result<usize, Error> {
-        let block = self.arena.block(chunk)?;
-        let end = block.payload() + block.capacity();
-        if at < block.payload() {
-            return Err(Error::Corrupt("a place in a channel"));
-        }
-        end.checked_sub(at).ok_or(Error::Corrupt("a place in a channel"))
-    }
-
-    /// Writes a record and commits it. Holds the senders' lock. Returns the chunk that had to be added, if any: it and the
-    /// parcel belong to the channel now, which is to be noted before the lock is given back.
-    fn append(self, tag: u64, kind: u32, bytes: &[u8], parcel: Option<&Lease>) -> Result<Option<Lease>, Error> {
-        let count = self.count(SEND)?;
-        let sequence = count.load(Ordering::Relaxed);
-        let (mut chunk, mut at) = self.place(SEND, sequence)?;
-        let size = record::HEAD + bytes.len().next_multiple_of(8);
-        let mut fresh = None;
-        if size + record::HEAD > self.left((chunk, at))? {
-            let lease = self.arena.allocate(CHUNK - 64, PLAIN)?;
-            lease.give(self.count_at(SEND), sequence)?;
-            self.write_head(at, record::LINK, 0, lease.block().offset() as u64)?;
-            (chunk, at) = (lease.block().offset(), lease.block().payload());
-            fresh = Some(lease);
-        }
-        self.write_head(at, kind, bytes.len(), tag)?;
-        if !self.arena.map().write(at + record::HEAD, bytes) {
-            return Err(Error::Corrupt("the place to send to"));
-        }
-        if let Some(parcel) = parcel {
-            parcel.give(self.count_at(SEND), sequence)?;
-        }
-        self.set_place(SEND, sequence.wrapping_add(1), (chunk, at + size))?;
-        crash::point("channel.send.written");
-        // The commit. Release: whoever sees the count sees the record.
-        count.store(sequence.wrapping_add(1), Ordering::Release);
-        crash::point("channel.send.committed");
-        Ok(fresh)
-    }
-
-    fn write_head(self, at: usize, kind: u32, length: usize, tag: u64) -> Result<(), Error> {
-        self.set(at, (kind as usize) << 32 | length)?;
-        self.set(at + 8, tag as usize)
-    }
-
-    fn read_head(self, at: usize) -> Result<(u32, usize, u64), Error> {
-        let head = self.get(at)?;
-        Ok(((head >> 32) as u32, head & 0xffff_ffff, self.get(at + 8)? as u64))
-    }
-
-    /// Reads the next record and commits having read it. Holds the receivers' lock.
-    fn take(self, claim: Claim) -> Result<Option<Message>, Error> {
-        let count = self.count(RECEIVE)?;
-        let sequence = count.load(Ordering::Relaxed);
-        // Acquire pairs with the commit of `append`.
-        if self.count(SEND)?.load(Ordering::Acquire) == sequence {
-            return Ok(None);
-        }
-        let (mut chunk, mut at) = self.place(RECEIVE, sequence)?;
-        let (mut kind, mut length, mut tag) = self.read_head(at)?;
-        let mut taking = Taking::default();
-        if kind == record::LINK {
-            taking.spent = Some(self.take_block(chunk, sequence)?);
-            chunk = tag as usize;
-            at = self.arena.block(chunk)?.payload();
-            (kind, length, tag) = self.read_head(at)?;
-        }
-        if record::HEAD + length > self.left((chunk, at))? {
-            return Err(Error::Corrupt("the length of a message"));
-        }
-        let mut bytes = Vec::new();
-        match kind {
-            record::INLINE => {
-                if !self.arena.map().read(at + record::HEAD, length, &mut bytes) {
-                    return Err(Error::Corrupt("the place to receive from"));
-                }
-            }
-            record::PARCEL => taking.parcel = Some(self.take_block(self.get(at + record::HEAD)?, sequence)?),
-            _ => return Err(Error::Corrupt("the kind of a message")),
-        }
-        if claim == Claim::Tag {
-            self.arena.claim(self.count_at(RECEIVE), sequence, tag)?;
-        }
-        let next = at + record::HEAD + length.next_multiple_of(8);
-        self.set_place(RECEIVE, sequence.wrapping_add(1), (chunk, next))?;
-        crash::point("channel.receive.read");
-        // The commit: from here on the message is this process's.
-        count.store(sequence.wrapping_add(1), Ordering::Release);
-        crash::point("channel.receive.committed");
-        let (spent, parcel) = (taking.spent.take(), taking.parcel.take());
-        [&spent, &parcel].into_iter().flatten().try_for_each(Lease::taken)?;
-        self.wake(RECEIVE)?;
-        let body = parcel.map_or(Body::Inline(bytes), |parcel| Body::Parcel(Parcel::from_lease(parcel)));
-        Ok(Some(Message { tag, body }))
-    }
-
-    /// A lease on a block of the channel that is this process's once message `sequence` has been received.
-    fn take_block(self, offset: usize, sequence: u32) -> Result<Lease, Error> {
-        Lease::take(self.arena, self.arena.block(offset)?, self.count_at(RECEIVE), sequence)
-    }
+    Ok(if core.waiting()? == 0 { Received::Closed } else { Received::Empty })
 }
 
 /// What comes along with a message: the channel's still, if receiving it fails.
@@ -611,18 +849,73 @@ impl Drop for Taking {
     }
 }
 
+impl Core {
+    /// So many tasks more are done; `false`, and nothing done, if they were all.
+    fn count_done(self, count: u32) -> Result<bool, Error> {
+        let word = self.double(field::DONE)?;
+        let mut done = word.load(Ordering::Acquire);
+        loop {
+            let open = self.count(SEND)?.load(Ordering::Acquire).wrapping_sub(done as u32);
+            if open < count {
+                return Ok(false);
+            }
+            let next = done >> 32 << 32 | u64::from((done as u32).wrapping_add(count));
+            match word.compare_exchange(done, next, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) if open == count => return self.wake_joiners().map(|()| true),
+                Ok(_) => return Ok(true),
+                Err(now) => done = now,
+            }
+        }
+    }
+
+    /// What is open died with who had taken it: reported once, then done.
+    fn forgive(self, done: u64, open: u32) -> Result<Joined, Error> {
+        let forgiven = ((done >> 32) as u32).wrapping_add(open);
+        let next = u64::from(forgiven) << 32 | u64::from((done as u32).wrapping_add(open));
+        let word = self.double(field::DONE)?;
+        if word.compare_exchange(done, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return Ok(Joined::Waiting);
+        }
+        self.wake_joiners()?;
+        Ok(Joined::Lost(open))
+    }
+
+    fn wake_joiners(self) -> Result<(), Error> {
+        if self.word(field::JOINERS)?.swap(0, Ordering::SeqCst) != 0 {
+            futex::wake(self.word(field::DONE)?, futex::ALL);
+        }
+        Ok(())
+    }
+}
+
+/// Throws away what waits. Holds the receivers' lock.
+fn discard(core: Core) -> Result<(), Error> {
+    while take(core, Claim::Nothing, None)?.is_some() {
+        core.count_done(1)?;
+    }
+    Ok(())
+}
+
+/// The receivers' lock, which nobody is to hold for long.
+fn lock_patiently(core: Core) -> Result<Unlock, Error> {
+    let patience = Deadline::after(HOLDER_PATIENCE);
+    loop {
+        match core.lock(RECEIVE, SLICE)? {
+            Ok(unlock) => return Ok(unlock),
+            Err(_) if patience.passed() => {
+                return Err(Error::Corrupt("a channel that nobody receives from, and somebody locked"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 /// Takes a channel apart that nobody else holds: receives what is left; its last chunk goes with it.
 fn drain(arena: &'static Arena, block: Block) -> Result<usize, Error> {
     let core = Core { arena, at: block.payload() };
     // Its holder, if there is one, died with it.
-    let patience = Deadline::after(HOLDER_PATIENCE);
-    while let Attempt::Again | Attempt::Interrupted = core.lock(RECEIVE, SLICE)? {
-        if patience.passed() {
-            return Err(Error::Corrupt("a channel that nobody has, and somebody locked"));
-        }
-    }
-    let _unlock = Unlock { core, side: RECEIVE };
-    while core.take(Claim::Nothing)?.is_some() {}
+    let _unlock = lock_patiently(core)?;
+    while take(core, Claim::Nothing, None)?.is_some() {}
     let sequence = core.count(RECEIVE)?.load(Ordering::Relaxed);
-    Ok(core.place(RECEIVE, sequence)?.0)
+    Ok(core.place(RECEIVE, sequence)?.chunk)
 }

@@ -10,10 +10,13 @@ mod memory;
 mod parcel;
 
 pub use buffer::Buffer;
-pub use channel::{Channel, Claim, Message, Received, Sent};
+pub use channel::{
+    Channel, Claim, Closing, Joined, Loss, Message, Outbox, Outgoing, Packed, Received, Sent, Statistics,
+};
 pub use forkless_shm::{Handle, Kind, Lease};
 pub use memory::Memory;
 pub use parcel::Parcel;
 
 /// Every kind of block that needs taking apart; what to make and join arenas with.
-pub static KINDS: &[Kind] = &[channel::KIND, parcel::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];
+pub static KINDS: &[Kind] =
+    &[channel::KIND, channel::ACCOUNT, parcel::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];

@@ -9,7 +9,7 @@ use forkless_shm::block::{Block, PLAIN};
 use forkless_shm::{Arena, Error, Handle, Kind, Lease};
 
 /// How parcels are taken apart: they let go what they hold, one by one.
-pub(crate) const KIND: Kind = Kind { id: Parcel::KIND, drain: Some(drain), private: false };
+pub(crate) const KIND: Kind = Kind { id: Parcel::KIND, drain: Some(drain), settle: None, private: false };
 
 const HELD: usize = 0;
 const ROOM: usize = 8;

@@ -173,7 +173,7 @@ fn the_counts_wrap() {
     let channel = Channel::create(arena, 20).unwrap();
     // As after four billion messages: see the layout of the block.
     let near_the_end = u32::MAX - 7;
-    for count in [52, 116] {
+    for count in [52, 116, 176, 240] {
         arena.map().u32(channel.lease().block().payload() + count).unwrap().store(near_the_end, Ordering::SeqCst);
     }
     for _ in 0..3 {

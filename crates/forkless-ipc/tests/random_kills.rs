@@ -73,7 +73,7 @@ fn consume(mut scene: Scene) {
                 scene.arena.unclaim().unwrap();
             }
             Received::Empty if board.get(STOP) != 0 => return,
-            Received::Empty | Received::Interrupted => {}
+            Received::Empty | Received::Interrupted | Received::Closed => {}
         }
     }
 }

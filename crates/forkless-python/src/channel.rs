@@ -136,6 +136,7 @@ impl Channel {
         let message = wait::until(py, deadline, |bound| {
             Ok::<_, forkless_shm::Error>(match self.channel.receive_within(bound, claim, beside)? {
                 Received::Message(message) => Some(Some(message)),
+                Received::Closed => Some(None),
                 Received::Empty | Received::Interrupted => changed().then_some(None),
             })
         })?;

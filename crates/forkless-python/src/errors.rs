@@ -26,6 +26,7 @@ pub(crate) fn arena(py: Python<'_>, error: &forkless_shm::Error) -> PyErr {
     match error {
         Error::Stale(_) => raise(py, "StaleHandle", message),
         Error::Full { .. } => PyMemoryError::new_err(message),
+        Error::TooLarge { .. } => PyValueError::new_err(message),
         Error::System { errno, .. } => PyOSError::new_err((errno.raw_os_error(), message)),
         Error::NoSlot | Error::Corrupt(_) => raise(py, "ProcessError", message),
     }

@@ -27,6 +27,10 @@ pub struct Kind {
     /// Releases what the block owns, step by step, each safe against death; returns one more block, 0 for none, to
     /// be freed together with this one. Called by its last holder; may be called again after a holder's death.
     pub drain: Option<Drain>,
+    /// Decides, while the counts that tell have not moved on, what of a dead holder's half-done step has happened. Called
+    /// under the allocator's lock, for each block that the dead hold; changes words of the block only, and may be
+    /// called again.
+    pub settle: Option<Settle>,
     /// Whether it is an account of one process, in which a copy of that process by user code has no share.
     pub private: bool,
 }
@@ -70,6 +74,8 @@ const FOR_LEASES: usize = 1 << 20;
 
 /// See [`Kind::drain`].
 pub type Drain = fn(&'static Arena, Block) -> Result<usize, Error>;
+/// See [`Kind::settle`].
+pub type Settle = fn(&'static Arena, Block) -> Result<(), Error>;
 
 /// A block that somebody keeps alive: its offset into its arena, and beside that, in the bits that are zero in it, its
 /// size class, counted from the smallest.

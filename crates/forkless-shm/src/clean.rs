@@ -43,6 +43,8 @@ impl Arena {
             // Before the record may go.
             next = transaction.record_after(&record)?;
             if record.count_at == 0 {
+                let kind = self.kind(transaction.kind_of(record.target)?);
+                kind.and_then(|kind| kind.settle).map_or(Ok(()), |settle| settle(self, record.target))?;
                 continue;
             }
             let moved = passed(&transaction, record.count_at, record.sequence)?;

@@ -297,6 +297,43 @@ impl Lease {
     }
 }
 
+impl Arena {
+    /// A further lease on a block of that kind which this process holds, the first that is `wanted`.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn find_held(&'static self, kind: u8, wanted: impl Fn(Block) -> bool) -> Result<Option<Lease>, Error> {
+        let me = self.me()?;
+        let mut transaction = Transaction::begin(self)?;
+        let mut next = transaction.first_record(me)?;
+        while let Some(record) = next {
+            if transaction.kind_of(record.target)? == kind && wanted(record.target) {
+                let lease = transaction.lease(me, record.target)?;
+                transaction.commit()?;
+                return Ok(Some(lease));
+            }
+            next = transaction.record_after(&record)?;
+        }
+        Ok(None)
+    }
+
+    /// How many leases this process has on a block, and how many there are.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a record is outside the arena.
+    pub fn leases_on(&'static self, lease: &Lease) -> Result<(u64, u64), Error> {
+        let me = self.me()?;
+        let transaction = Transaction::begin(self)?;
+        let mut mine = 0;
+        let mut next = transaction.first_record(me)?;
+        while let Some(record) = next {
+            mine += u64::from(record.target == lease.target);
+            next = transaction.record_after(&record)?;
+        }
+        Ok((mine, transaction.get(lease.target.offset() + 8)?))
+    }
+}
+
 forkless_sys::thread_local! {
     /// Leases to release once the release under way in this thread is done; `None` while there is none.
     static LATER: Cell<Option<Vec<ManuallyDrop<Lease>>>> = const { Cell::new(None) };

@@ -51,6 +51,14 @@ pub enum Error {
         /// Bytes the arena has in all.
         size: usize,
     },
+    /// The message can never have room where it is to wait.
+    #[error("a message of {bytes} bytes can never fit into a queue of at most {limit} (max_bytes)")]
+    TooLarge {
+        /// Bytes of the message.
+        bytes: u64,
+        /// The most that may wait.
+        limit: u64,
+    },
     /// Every process slot is taken.
     #[error("the process tree is full: all {} slots are taken", layout::SLOTS)]
     NoSlot,

@@ -111,6 +111,26 @@ impl Transaction {
     }
 }
 
+impl Arena {
+    /// Changes words of blocks that the caller keeps alive, all or none, whenever it dies. `change` is given a way to read
+    /// words and says which are to have what value; no other change of this kind comes in between.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for offsets outside the arena, [`Error::NoSlot`] if this process cannot get a place.
+    pub fn amend(
+        &'static self,
+        change: impl FnOnce(Read<'_>) -> Result<Vec<(usize, u64)>, Error>,
+    ) -> Result<(), Error> {
+        let mut transaction = Transaction::begin(self)?;
+        let changes = change(&|offset| transaction.get(offset))?;
+        changes.into_iter().try_for_each(|(offset, value)| transaction.set(offset, value))?;
+        transaction.commit()
+    }
+}
+
+/// How [`Arena::amend`] reads a word.
+pub type Read<'a> = &'a dyn Fn(usize) -> Result<u64, Error>;
+
 impl Drop for Transaction {
     /// What was not flushed never happens.
     fn drop(&mut self) {

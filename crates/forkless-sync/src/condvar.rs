@@ -51,7 +51,7 @@ const WAITING: u32 = 1;
 const NOTIFIED: u32 = 2;
 
 /// How condition variables are taken apart: they let go their further tables.
-pub(crate) const KIND: Kind = Kind { id: Condvar::KIND, drain: Some(drain), private: false };
+pub(crate) const KIND: Kind = Kind { id: Condvar::KIND, drain: Some(drain), settle: None, private: false };
 
 /// Lets processes that hold a lock wait until another one tells them that something has changed.
 #[derive(Debug)]

@@ -65,7 +65,7 @@ mod hold {
 }
 
 /// How holds are taken apart: they give back what they count.
-pub(crate) const HOLD: Kind = Kind { id: hold::KIND, drain: Some(drain), private: true };
+pub(crate) const HOLD: Kind = Kind { id: hold::KIND, drain: Some(drain), settle: None, private: true };
 
 /// Counts tokens in shared memory: acquiring takes one and waits for it, releasing adds one.
 #[derive(Debug)]

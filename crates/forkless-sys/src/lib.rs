@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`atomic`] | the atomics of shared words |
 //! | [`attributes`] | what a fork would have copied: masks, niceness, limits |
+//! | [`bell`] | a descriptor that other processes make readable |
 //! | [`crash`] | points where fault tests kill |
 //! | [`futex`] | sleeping on one or two shared words |
 //! | [`memory`] | sealed memory files, mappings, shared words |
@@ -23,6 +24,7 @@ compile_error!("forkless runs on 64-bit Linux for now: a port is a new version o
 
 pub mod atomic;
 pub mod attributes;
+pub mod bell;
 pub mod crash;
 pub mod futex;
 pub mod liveness;

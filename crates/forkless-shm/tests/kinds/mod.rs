@@ -13,8 +13,10 @@ pub const WRAPPER: u8 = 1;
 pub const PRIVATE: u8 = 2;
 
 /// What the arenas of these tests are made with.
-pub static KINDS: &[Kind] =
-    &[Kind { id: WRAPPER, drain: Some(unwrap), private: false }, Kind { id: PRIVATE, drain: None, private: true }];
+pub static KINDS: &[Kind] = &[
+    Kind { id: WRAPPER, drain: Some(unwrap), settle: None, private: false },
+    Kind { id: PRIVATE, drain: None, settle: None, private: true },
+];
 
 /// A new block that keeps what `content` keeps alive.
 pub fn wrap(arena: &'static Arena, content: Lease) -> Lease {
