@@ -33,7 +33,7 @@ use forkless_sys::time::{Deadline, SLICE};
 
 pub use self::account::Loss;
 use self::account::{Account, CHANNEL_SIZE};
-use self::core::{Core, HOLDER_PATIENCE, Place, RECEIVE, SEND, Unlock, field};
+use self::core::{Core, HOLDER_PATIENCE, Place, RECEIVE, SEND, Side, Unlock, field};
 use crate::Parcel;
 
 /// How channels are taken apart: by receiving what is left.
@@ -98,6 +98,15 @@ impl Message {
         match &self.body {
             Body::Inline(bytes) => Ok(bytes.len()),
             Body::Parcel(parcel) => parcel.length(),
+        }
+    }
+
+    /// Its bytes, if it is a small one.
+    #[must_use]
+    pub fn inline(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Inline(bytes) => Some(bytes),
+            Body::Parcel(_) => None,
         }
     }
 
@@ -524,14 +533,16 @@ impl Channel {
     pub fn close(&self, closing: Closing) -> Result<(), Error> {
         let core = self.core()?;
         let how = if closing == Closing::Immediate { Closing::IMMEDIATE } else { Closing::GRACEFUL };
-        core.word(field::CLOSED)?.fetch_max(how, Ordering::AcqRel);
+        let closed = core.word(field::CLOSED)?;
+        if closed.compare_exchange(0, how, Ordering::AcqRel, Ordering::Acquire).is_err() && closing == Closing::Immediate {
+            closed.store(how, Ordering::Release);
+        }
         crash::point("channel.closed");
         core.wake_all()?;
         if closing == Closing::Immediate {
-            match lock_patiently(core) {
-                Ok(_unlock) => discard(core)?,
-                // A receiver that was stopped: whoever receives next does it.
-                Err(_) => {}
+            // Or, if a receiver was stopped in the middle, whoever receives next does it.
+            if let Ok(_unlock) = lock_patiently(core) {
+                discard(core)?;
             }
         }
         Ok(())
@@ -558,31 +569,39 @@ impl Channel {
         Ok(all == mine + u64::from(self.account()?.is_some()))
     }
 
-    /// Has the bell of that number rung whenever there may be a message for this process, until [`Self::take_down`] undoes
-    /// it. `false`: too many bells hang there already.
+    /// Has the bell of that number rung whenever there may be what is waited for, until [`Self::take_down`] undoes it; look
+    /// once more after this. `false`: too many bells hang there already.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
-    pub fn ring_for_messages(&self, bell: u64) -> Result<bool, Error> {
-        self.core()?.hang(RECEIVE, bell)
-    }
-
-    /// As [`Self::ring_for_messages`], whenever there may be room for one.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if its block is damaged.
-    pub fn ring_for_room(&self, bell: u64) -> Result<bool, Error> {
-        self.core()?.hang(SEND, bell)
+    pub fn hang(&self, awaited: Awaited, bell: u64) -> Result<bool, Error> {
+        self.core()?.hang(awaited.side(), bell)
     }
 
     /// Has the bell rung no more.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
-    pub fn take_down(&self, bell: u64) -> Result<(), Error> {
-        let core = self.core()?;
-        core.take_down(RECEIVE, bell)?;
-        core.take_down(SEND, bell)
+    pub fn take_down(&self, awaited: Awaited, bell: u64) -> Result<(), Error> {
+        self.core()?.take_down(awaited.side(), bell)
+    }
+}
+
+/// What an event loop waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// A message.
+    Message,
+    /// Room for one.
+    Room,
+}
+
+impl Awaited {
+    fn side(self) -> Side {
+        match self {
+            Self::Message => RECEIVE,
+            Self::Room => SEND,
+        }
     }
 }
 
