@@ -30,9 +30,7 @@ async def put(queue: BaseQueue[Any], obj: object, timeout: float | None) -> None
     await _until(queue, True, timeout, lambda: queue.put(obj, False))
 
 
-async def _until(
-    queue: BaseQueue[Any], room: bool, timeout: float | None, attempt: Callable[[], Any]
-) -> Any:
+async def _until(queue: BaseQueue[Any], room: bool, timeout: float | None, attempt: Callable[[], Any]) -> Any:
     """Repeats an attempt that raises `Empty` or `Full`, whenever the queue rings and until the time is over."""
     from queue import Empty, Full
 

@@ -6,7 +6,7 @@ queue may itself be sent anywhere, and may be used from `__del__`, weakref callb
 the same thread is using it.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 

@@ -575,9 +575,7 @@ impl BaseQueue {
             Ok::<_, Error>(match channel.join_within(bound.min(SLICE))? {
                 Joined::Done => Some(Ok(0)),
                 Joined::Lost(count) => Some(Ok(count)),
-                Joined::Waiting | Joined::Interrupted => {
-                    patience.is_over(channel)?.then_some(Err(Vain::LeftAlone))
-                }
+                Joined::Waiting | Joined::Interrupted => patience.is_over(channel)?.then_some(Err(Vain::LeftAlone)),
             })
         })?;
         joined.transpose().map_err(|why| vain(py, &why))
