@@ -133,7 +133,22 @@ class Message:
     @property
     def tag(self) -> int: ...
     @property
-    def payload(self) -> bytes: ...
+    def payload(self) -> bytes | memoryview:
+        """Its bytes: a copy of them if they are few, otherwise a read-only memoryview of them where they arrived."""
+    def buffers(self, writable: bool = False) -> list[memoryview]:
+        """Its buffers, where they arrived. They keep the message's memory, and nobody else has it."""
+
+@final
+class Parcel:
+    """A message packed now, to be sent later: it is in shared memory already."""
+
+    def __new__(
+        cls,
+        payload: Buffer | list[Buffer],
+        handles: Sequence[Shared] = ...,
+        *,
+        buffers: Sequence[Buffer] = ...,
+    ) -> Self: ...
 
 @final
 class Channel(Shared):
@@ -142,14 +157,19 @@ class Channel(Shared):
     def __new__(cls, maxsize: int = 0) -> Self: ...
     def send(
         self,
-        payload: Buffer,
+        payload: Buffer | list[Buffer] | Parcel,
         handles: Sequence[Shared] = ...,
         *,
+        buffers: Sequence[Buffer] = ...,
         tag: int = 0,
         block: bool = True,
         timeout: float | None = None,
     ) -> bool:
-        """False when full (after `timeout` seconds). True: the message is in shared memory and survives the sender."""
+        """False when full (after `timeout` seconds). True: the message is in shared memory and survives the sender.
+
+        A payload may come in pieces, which are not joined before they are there, or as a `Parcel`. `buffers` travel
+        beside it and are used where they arrive.
+        """
     def receive(
         self,
         *,
@@ -203,9 +223,10 @@ class Child:
     def start(
         program: Program,
         method: str,
-        payload: bytes,
+        payload: Buffer | list[Buffer],
         handles: Sequence[Shared],
         *,
+        buffers: Sequence[Buffer] = ...,
         name: str,
         surroundings: SharedBytes,
     ) -> Child:
@@ -271,7 +292,8 @@ class Job:
     """What a new child has to do."""
 
     @property
-    def payload(self) -> bytes: ...
+    def payload(self) -> memoryview: ...
+    def buffers(self) -> list[memoryview]: ...
     @property
     def has_streams(self) -> bool:
         """Whether the standard streams are those that the template had when it learned the surroundings."""

@@ -47,18 +47,22 @@ class Queue(Generic[T]):
             ValueError: the queue was closed by this process.
         """
         self._check_closed()
-        payload, handles = _pickling.dumps(obj)
-        if not self._channel.send(payload, handles, block=block, timeout=_clamp(timeout)):
+        payload, handles, buffers = _pickling.pack(obj)
+        if not self._channel.send(payload, handles, buffers=buffers, block=block, timeout=_clamp(timeout)):
             from queue import Full
 
             raise Full
 
-    def get(self, block: bool = True, timeout: float | None = None) -> T:
+    def get(self, block: bool = True, timeout: float | None = None, *, writable: bool = True) -> T:
         """Takes the oldest item.
+
+        Large arrays, tables and tensors in it are not copied: they are where the sender has put them, in
+        shared memory that nobody else has any more, and that is given back when they are dropped.
 
         Args:
             block: wait while the queue is empty.
             timeout: how long to wait, in seconds; None waits for ever, and less than zero counts as zero.
+            writable: whether such arrays can be written to, as all others can.
 
         Raises:
             queue.Empty: there was nothing in time.
@@ -70,7 +74,7 @@ class Queue(Generic[T]):
             from queue import Empty
 
             raise Empty
-        obj: T = _pickling.loads(message.payload)
+        obj: T = _pickling.loads(message, writable)
         return obj
 
     def put_nowait(self, obj: T) -> None:

@@ -18,6 +18,8 @@
 //! commit a sender looks whether somebody sleeps; before its sleep a receiver says so and looks at the count again
 //! (Dekker's pattern, with sequentially consistent fences).
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
@@ -27,7 +29,7 @@ use forkless_sys::crash;
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::{Deadline, SLICE};
 
-use crate::Parcel;
+use crate::{Content, Parcel};
 
 /// How channels are taken apart: by receiving what is left.
 pub(crate) const KIND: Kind = Kind { id: Channel::KIND, drain: Some(drain), private: false };
@@ -55,7 +57,7 @@ const MAX_SIZE: usize = 48 + 12;
 /// The size of a chunk's block. Two of them fit the second-level cache with room to spare.
 const CHUNK: usize = 1 << 16;
 /// From here on a message travels as a parcel, so that no large copy is made under a lock.
-const INLINE_LIMIT: usize = 16 << 10;
+const INLINE_LIMIT: usize = Channel::INLINE_LIMIT;
 
 /// How long an attempt that does not wait for messages or room waits for the holder of a lock, who needs microseconds.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
@@ -85,10 +87,20 @@ pub struct Message {
 #[derive(Debug)]
 enum Body {
     Inline(Vec<u8>),
-    Parcel(Parcel),
+    Parcel(Arc<Parcel>),
 }
 
 impl Message {
+    /// The parcel that it came in, whose extents can be used in place for as long as somebody has it; `None` for a message
+    /// that has nothing but a few bytes.
+    #[must_use]
+    pub fn parcel(&self) -> Option<&Arc<Parcel>> {
+        match &self.body {
+            Body::Inline(_) => None,
+            Body::Parcel(parcel) => Some(parcel),
+        }
+    }
+
     /// Copies its bytes out.
     ///
     /// # Errors
@@ -158,13 +170,15 @@ pub enum Claim {
 
 /// What is about to be sent: packed before any lock is taken.
 enum Outgoing<'a> {
-    Inline(&'a [u8]),
+    Inline(Cow<'a, [u8]>),
     Parcel(Lease),
 }
 
 impl Channel {
     /// The kind of its block.
     pub const KIND: u8 = 3;
+    /// Bytes of the largest message that needs no block of its own.
+    pub const INLINE_LIMIT: usize = 16 << 10;
 
     /// A new channel; at most `max_size` messages wait in it, 0 for no limit.
     ///
@@ -244,13 +258,25 @@ impl Channel {
     ///
     /// # Errors
     /// See [`Arena::allocate`].
-    pub fn pack<'a>(&'a self, tag: u64, bytes: &'a [u8], handles: &[&Lease]) -> Result<Outbox<'a>, Error> {
-        let outgoing = if bytes.len() > INLINE_LIMIT || !handles.is_empty() {
-            Outgoing::Parcel(Parcel::pack(self.lease.arena(), bytes, handles)?.into_lease())
-        } else {
-            Outgoing::Inline(bytes)
+    pub fn pack<'a>(&'a self, tag: u64, content: &Content<'a>) -> Result<Outbox<'a>, Error> {
+        let is_small = content.length().is_some_and(|length| length <= INLINE_LIMIT);
+        let outgoing = match content {
+            Content { parts: [bytes], extents: [], handles: [] } if is_small => Outgoing::Inline(Cow::Borrowed(*bytes)),
+            Content { parts, extents: [], handles: [] } if is_small => Outgoing::Inline(Cow::Owned(parts.concat())),
+            _ => Outgoing::Parcel(Parcel::pack(self.lease.arena(), content)?.into_lease()),
         };
         Ok(Outbox { channel: self, tag, outgoing: Some(outgoing) })
+    }
+
+    /// A message packed before, to be sent by [`Outbox::send_within`].
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if it is in another arena.
+    pub fn forward(&self, tag: u64, parcel: Parcel) -> Result<Outbox<'_>, Error> {
+        if parcel.lease().arena().id() != self.lease.arena().id() {
+            return Err(Error::Stale("an object cannot travel to another process tree"));
+        }
+        Ok(Outbox { channel: self, tag, outgoing: Some(Outgoing::Parcel(parcel.into_lease())) })
     }
 
     /// Sends a message, waiting for room until the deadline; `false` if there was none.
@@ -258,7 +284,8 @@ impl Channel {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn send(&self, tag: u64, bytes: &[u8], handles: &[&Lease], deadline: Deadline) -> Result<bool, Error> {
-        let mut outbox = self.pack(tag, bytes, handles)?;
+        let parts = [bytes];
+        let mut outbox = self.pack(tag, &Content { parts: &parts, handles, ..Content::default() })?;
         loop {
             if outbox.send_within(deadline.remaining(SLICE))? == Sent::Sent {
                 return Ok(true);
@@ -325,6 +352,15 @@ pub struct Outbox<'a> {
 }
 
 impl Outbox<'_> {
+    /// The parcel that was not sent, to be kept for another time.
+    #[must_use]
+    pub fn into_parcel(self) -> Option<Parcel> {
+        match self.outgoing {
+            Some(Outgoing::Parcel(lease)) => Some(Parcel::from_lease(lease)),
+            _ => None,
+        }
+    }
+
     /// Tries to send, sleeping at most `bound` (and at most 50 ms). Once sent, further calls do nothing.
     ///
     /// # Errors
@@ -586,7 +622,7 @@ impl Core {
         let (spent, parcel) = (taking.spent.take(), taking.parcel.take());
         [&spent, &parcel].into_iter().flatten().try_for_each(Lease::taken)?;
         self.wake(RECEIVE)?;
-        let body = parcel.map_or(Body::Inline(bytes), |parcel| Body::Parcel(Parcel::from_lease(parcel)));
+        let body = parcel.map_or(Body::Inline(bytes), |parcel| Body::Parcel(Arc::new(Parcel::from_lease(parcel))));
         Ok(Some(Message { tag, body }))
     }
 

@@ -10,10 +10,10 @@ mod memory;
 mod parcel;
 
 pub use buffer::Buffer;
-pub use channel::{Channel, Claim, Message, Received, Sent};
+pub use channel::{Channel, Claim, Message, Outbox, Received, Sent};
 pub use forkless_shm::{Handle, Kind, Lease};
 pub use memory::Memory;
-pub use parcel::Parcel;
+pub use parcel::{Content, Parcel};
 
 /// Every kind of block that needs taking apart; what to make and join arenas with.
 pub static KINDS: &[Kind] = &[channel::KIND, parcel::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];
