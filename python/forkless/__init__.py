@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SharedBuffer,
         inherited,
     )
-    from ._memory import memory_report
+    from ._memory import memory_report, set_warm_memory, trim_memory
     from ._methods import (
         freeze_support,
         get_all_start_methods,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         OwnerDied,
         ProcessError,
         RemoteError,
+        SharedMemoryFull,
         StaleHandle,
         TimeoutError,
         WorkerDied,
@@ -82,6 +83,7 @@ __all__ = [
     "RemoteError",
     "Semaphore",
     "SharedBuffer",
+    "SharedMemoryFull",
     "StaleHandle",
     "TimeoutError",
     "Value",
@@ -101,7 +103,9 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
     "set_terminate_grace",
+    "set_warm_memory",
     "share",
+    "trim_memory",
 ]
 
 _HOMES = {
@@ -117,7 +121,7 @@ _HOMES = {
         "SharedBuffer",
         "inherited",
     ),
-    "_memory": ("memory_report",),
+    "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_share": ("share",),
     "_methods": (
         "freeze_support",
@@ -134,6 +138,7 @@ _HOMES = {
         "OwnerDied",
         "ProcessError",
         "RemoteError",
+        "SharedMemoryFull",
         "StaleHandle",
         "TimeoutError",
         "WorkerDied",

@@ -19,6 +19,7 @@ __all__ = [
     "ProcessError",
     "RemoteError",
     "RemoteTraceback",
+    "SharedMemoryFull",
     "StaleHandle",
     "TimeoutError",
     "WorkerDied",
@@ -59,6 +60,14 @@ class OwnerDied(ProcessError):
         self.exitcode = exitcode
         self.held_since = held_since
         self.made_at = made_at
+
+
+class SharedMemoryFull(ProcessError, MemoryError):
+    """Something is too large for shared memory; the message says how large, and how much there is.
+
+    Either the machine or the control group has no more memory, or the arena has no more room, which a limit
+    of address space (`RLIMIT_AS`) makes small. Nothing has been sent or made.
+    """
 
 
 class StaleHandle(ProcessError):
