@@ -83,21 +83,20 @@ impl Arena {
 
     /// Sees to it that a block has pages up to `end`, of which it has `touched` bytes. Better an error here than SIGBUS, or
     /// the memory killer, in the middle of a copy.
-    pub(crate) fn warm_up(&self, block: Block, touched: u64, end: u64) -> Result<(), Error> {
+    pub(crate) fn warm_up(&'static self, block: Block, touched: u64, end: u64) -> Result<(), Error> {
         if cfg!(loom) {
             return Ok(()); // a model's memory is in no file
         }
         self.warm_limit()?;
         let Some(missing) = end.checked_sub(touched).filter(|missing| *missing > 0) else { return Ok(()) };
-        let no_memory = |available| Error::NoMemory { bytes: missing, available };
-        if missing >= WORTH_ASKING
-            && let Some(capacity) = proc::memory_capacity().filter(|capacity| capacity.available < missing)
-        {
-            return Err(no_memory(capacity.available));
+        let available = || proc::memory_capacity().map_or(u64::MAX, |capacity| capacity.available);
+        // What is kept for later is not worth an error now.
+        if missing >= WORTH_ASKING && available() < missing && (self.trim(0)? == 0 || available() < missing) {
+            return Err(Error::NoMemory { bytes: missing, available: available() });
         }
         let reserved = self.memory().reserve(block.offset() + touched as usize, missing as usize);
         reserved.map_err(|errno| match errno {
-            Errno::NOMEM | Errno::NOSPC => no_memory(proc::memory_capacity().map_or(0, |capacity| capacity.available)),
+            Errno::NOMEM | Errno::NOSPC => Error::NoMemory { bytes: missing, available: available() },
             errno => Error::system("allocate shared memory")(errno),
         })?;
         // Not before: whoever has the block next relies on it.
