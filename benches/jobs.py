@@ -44,7 +44,7 @@ def note_wakes(event: Any, ready: Any, times: Any, count: int) -> None:
         event.clear()
 
 
-def fill(queue: Any, count: int, payload: bytes) -> None:
+def fill(queue: Any, count: int, payload: Any) -> None:
     """Puts many messages."""
     for _ in range(count):
         queue.put(payload)
