@@ -6,14 +6,17 @@
 
 mod buffer;
 mod channel;
+mod deposit;
 mod memory;
 mod parcel;
 
 pub use buffer::Buffer;
 pub use channel::{Channel, Claim, Message, Received, Sent};
+pub use deposit::{Deposit, State};
 pub use forkless_shm::{Handle, Kind, Lease};
 pub use memory::Memory;
 pub use parcel::Parcel;
 
 /// Every kind of block that needs taking apart; what to make and join arenas with.
-pub static KINDS: &[Kind] = &[channel::KIND, parcel::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];
+pub static KINDS: &[Kind] =
+    &[channel::KIND, parcel::KIND, deposit::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];

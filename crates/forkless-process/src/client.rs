@@ -146,6 +146,21 @@ impl Client {
         }
     }
 
+    /// The connection to the template that is to keep descriptors for this process: the one that started it, which
+    /// outlives it, else one with this program.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn keeper(arena: &'static Arena, program: &Program) -> Result<&'static Self, Error> {
+        let own = program.own && OF_ORIGIN.load(Ordering::Acquire) != process::id();
+        let client = Self::get(arena, &Program { own, ..program.clone() })?;
+        if client.is_alive() {
+            return Ok(client);
+        }
+        client.retired.store(true, Ordering::Release);
+        Self::get(arena, &Program { own, ..program.clone() })
+    }
+
     fn find(program: &Program) -> Option<&'static Self> {
         let user = process::user();
         clients().find(|client| {
@@ -270,6 +285,10 @@ impl Client {
     /// The template's place in the tree.
     pub(crate) fn owner(&self) -> Owner {
         self.owner
+    }
+
+    pub(crate) fn template_pid(&self) -> u32 {
+        self.template_pid
     }
 
     pub(crate) fn last_pid() -> u32 {

@@ -42,6 +42,23 @@ pub fn connect(name: &str) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// As [`connect`], without waiting for a listener that has as many connections to accept as it may: `None` then. What
+/// is sent over the connection does not wait either.
+///
+/// # Errors
+/// As [`connect`].
+pub fn try_connect(name: &str) -> Result<Option<OwnedFd>, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .and_then(crate::above_standard)?;
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+    match retry(|| rustix::net::connect(&socket, &address)) {
+        Err(Errno::AGAIN) => Ok(None),
+        Err(errno) => Err(errno),
+        Ok(()) => check_peer(&socket).map(|()| Some(socket)),
+    }
+}
+
 /// Takes the next connection, or `None` if it came from another user or was given up.
 ///
 /// # Errors
