@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from ._programs import set_executable, set_forkserver_preload
     from ._share import share
+    from .connection import Pipe
     from .context import get_context
     from .exceptions import (
         AuthenticationError,
@@ -72,6 +73,7 @@ __all__ = [
     "Executor",
     "Lock",
     "OwnerDied",
+    "Pipe",
     "Pool",
     "Process",
     "ProcessError",
@@ -126,6 +128,7 @@ _HOMES = {
         "set_start_method",
     ),
     "_programs": ("set_executable", "set_forkserver_preload"),
+    "connection": ("Pipe",),
     "context": ("get_context",),
     "exceptions": (
         "AuthenticationError",

@@ -9,6 +9,7 @@ mod buffer;
 mod channel;
 mod child;
 mod condition;
+mod deposit;
 mod errors;
 mod event;
 mod lock;
@@ -37,6 +38,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<channel::Channel>()?;
     module.add_class::<channel::Message>()?;
     module.add_class::<buffer::SharedBuffer>()?;
+    module.add_class::<deposit::Deposit>()?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
