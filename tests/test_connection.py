@@ -415,6 +415,37 @@ def test_a_connection_that_nobody_takes_is_closed() -> None:
             here.recv()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_connection_that_a_function_of_main_uses(method: str) -> None:
+    source = f"""
+import forkless
+forkless.set_start_method({method!r})
+here, there = forkless.Pipe()
+class Holder:
+    end = there
+def by_global(): there.send("global")
+def by_class(): Holder.end.send("class")
+def make(end): return lambda: end.send("closure")
+for target in (by_global, by_class, make(there), by_global):
+    process = forkless.Process(target=target)
+    process.start()
+    print(here.recv())
+    process.join()
+there.close()
+try:
+    here.recv(timeout=20)
+except EOFError:
+    print("closed everywhere")
+"""
+    assert run_program(source).check().split("\n")[:-1] == [
+        "global",
+        "class",
+        "closure",
+        "global",
+        "closed everywhere",
+    ]
+
+
 @pytest.mark.parametrize("when", ["at once", "running"])
 def test_the_end_of_a_killed_process_is_seen(context: Any, when: str) -> None:
     here, there = context.Pipe()
@@ -463,11 +494,16 @@ if (pid := os.fork()) == 0:
     queue.put(there)
     there.close()
     queue.get().send(("copy", forkless.Event()))
+    one, two = forkless.Pipe()
+    queue.put((one, two))
     os._exit(0)
 print(here.recv()[0])
 os.waitpid(pid, 0)
+one, two = queue.get()
+one.send("outlives the copy")
+print(two.recv())
 """
-    assert run_program(source).check() == "child grandchild\ncopy\n"
+    assert run_program(source).check() == "child grandchild\ncopy\noutlives the copy\n"
 
 
 def test_a_template_that_is_retired_still_gives_what_it_keeps() -> None:

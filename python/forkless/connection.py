@@ -56,6 +56,10 @@ _LONG = 0x7FFFFFFF  # a longer message has its length in eight bytes
 _HANDSHAKE = 20.0  # seconds that the other side may take to show that it has the key
 _PREFIX = "\0forkless-"  # of the addresses made here
 
+# Messages taken out of a box before their turn, by box and tag.
+_early: "dict[tuple[int, int, int], dict[int, Message]]" = {}
+_MOST_EARLY = 64  # of one box
+
 _NOTHING: tuple[int | None, list[bytes]] = (None, [])
 
 
@@ -202,14 +206,13 @@ class Connection(_standard.Connection):
         """Closes it; what was sent can still be received at the other end."""
         super().close()
 
-    def _close(self) -> None:
-        """Called once, by `close` or when nobody refers to this object any more."""
+    # Called once, by `close` or by `__del__`, which may run when this module is taken apart.
+    def _close(self, _early: Any = _early, _close: Any = os.close) -> None:
         if self._inbox is not None:
             _early.pop(self._inbox.handle, None)
         self._outbox = self._inbox = None
-        self._arrived = _NOTHING
-        if self._handle is not None:
-            os.close(self._handle)
+        self._arrived = (None, [])
+        _close(self._handle)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reduce(leased=False)
@@ -407,11 +410,6 @@ def _plain(obj: object) -> bytes:
     import pickle
 
     return pickle.dumps(obj, protocol=5)
-
-
-# Messages taken out of a box before their turn, by box and tag.
-_early: "dict[tuple[int, int, int], dict[int, Message]]" = {}
-_MOST_EARLY = 64  # of one box
 
 
 def _collect(box: Channel, tag: int) -> Any:
