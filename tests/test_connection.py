@@ -841,6 +841,19 @@ def test_listeners(tmp_path: Path) -> None:
         connection.address_type(5)
 
 
+def test_a_client_waits_for_its_place() -> None:
+    with Listener(backlog=1) as listener, contextlib.ExitStack() as clients:
+        # As many as have a place, which is one more than was asked for.
+        for _ in range(2):
+            clients.enter_context(Client(listener.address))
+        with pytest.raises(forkless.TimeoutError, match="no connection to"):
+            Client(listener.address, timeout=0.05)
+        with in_thread(Client, listener.address, None, None, 20) as found, listener.accept():
+            pass
+        with found[0]:
+            pass
+
+
 def test_a_connection_of_a_listener_carries_connections() -> None:
     with Listener() as listener, Client(listener.address) as client, listener.accept() as server:
         one, two = Pipe()

@@ -606,18 +606,28 @@ def Client(  # noqa: N802
     if authkey is not None and not isinstance(authkey, bytes):
         raise TypeError(f"authkey must be bytes, not {type(authkey).__name__}")
     with socket.socket(getattr(socket, family)) as sock:
-        sock.settimeout(None if deadline is None else max(1e-6, deadline - time.monotonic()))
-        try:
-            sock.connect(address)
-        except (BlockingIOError, TimeoutError) as error:
-            raise exceptions.TimeoutError(f"no connection to {address!r} in time") from error
-        sock.setblocking(True)
+        _connect(sock, address, deadline)
         if _is_ours(address) and not _same_user(sock):
             raise AuthenticationError(f"a process of another user listens at {address!r}")
         connection = Connection(sock.detach())
     if authkey is not None:
         _handshake(connection, authkey, deadline, first=False)
     return connection
+
+
+def _connect(sock: socket.socket, address: Any, deadline: float | None) -> None:
+    while True:
+        sock.settimeout(None if deadline is None else max(1e-6, deadline - time.monotonic()))
+        try:
+            sock.connect(address)
+        except (BlockingIOError, TimeoutError) as error:
+            # A local socket with a time limit does not wait for a place in the listener's queue.
+            if deadline is not None and isinstance(error, BlockingIOError) and time.monotonic() < deadline:
+                time.sleep(0.001)
+                continue
+            raise exceptions.TimeoutError(f"no connection to {address!r} in time") from error
+        sock.setblocking(True)
+        return
 
 
 def _handshake(connection: Connection, key: bytes, deadline: float | None, *, first: bool) -> None:

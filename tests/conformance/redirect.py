@@ -148,7 +148,11 @@ def _multiprocessing() -> Facade:
             "multiprocessing.connection",
             ["forkless.connection", "forkless.exceptions"],
             # What the tests of authentication call by its private name.
-            {"_create_response": _authentication.respond, "_verify_challenge": _authentication.verify},
+            {
+                "_CHALLENGE": _authentication.CHALLENGE,
+                "_create_response": _authentication.respond,
+                "_verify_challenge": _authentication.verify,
+            },
         ),
         "context": Facade("multiprocessing.context", ["forkless.context", "forkless.process", "forkless"]),
         "forkserver": SimpleNamespace(_forkserver=_Template()),

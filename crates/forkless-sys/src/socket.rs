@@ -171,7 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn a_full_queue_keeps_nobody_waiting_who_only_tries() {
+        let name = name();
+        let listener = listen(&name).unwrap();
+        let mut clients = Vec::new();
+        while let Some(client) = try_connect(&name).unwrap() {
+            clients.push(client);
+            assert!(clients.len() < 1000);
+        }
+        accept(listener.as_fd()).unwrap().unwrap();
+        assert!(try_connect(&name).unwrap().is_some());
+    }
+
+    #[test]
     fn a_name_nobody_listens_to_refuses() {
         assert_eq!(connect(&name()).unwrap_err(), Errno::CONNREFUSED);
+        assert_eq!(try_connect(&name()).unwrap_err(), Errno::CONNREFUSED);
     }
 }
