@@ -415,3 +415,29 @@ fn a_depositor_that_dies_leaves_nothing() {
         tree.end();
     }
 }
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_receiver_that_dies_takes_nothing_from_the_next() {
+    let tree = Tree::new(&["child dies at deposit.claimed 1"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let deposit = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    let job = format!("write {}", deposit.lease().handle().unwrap());
+    assert_eq!(wait(&tree.start_with(Method::Spawn, &job, &[]).unwrap()), KILLED);
+    drop(redeem(&deposit).unwrap());
+    drop(deposit);
+    assert!(ends(&reader));
+    tree.end();
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn what_a_keeper_gave_before_it_died_has_arrived() {
+    let tree = Tree::new(&["dies at keeper.given 1"]);
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let deposit = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    File::from(redeem(&deposit).unwrap()).write_all(b"arrived").unwrap();
+    assert!(matches!(redeem(&deposit), Err(Error::KeeperDied { .. })));
+    drop(deposit);
+    tree.end();
+}
