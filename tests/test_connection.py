@@ -867,6 +867,19 @@ def test_a_connection_of_a_listener_carries_connections() -> None:
                 one.recv(timeout=20)
 
 
+def test_a_connection_that_could_not_be_sent_is_not_kept() -> None:
+    with Listener() as listener, Client(listener.address) as client:
+        listener.accept().close()
+        one, two = Pipe()
+        with one:
+            with pytest.raises(BrokenPipeError):
+                client.send(two)
+            two.close()
+            assert one.poll(20)
+            with pytest.raises(EOFError):
+                one.recv()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_nobody_else_gets_in_by_an_address_that_was_made_up() -> None:
     with Listener() as listener:

@@ -103,9 +103,15 @@ class Connection(_standard.Connection):
         deadline = _deadline(timeout)
         self._check(writing=True)
         payload, handles = _pickling.dumps(obj, leased=self._outbox is not None)
-        if handles:
-            payload = self._entrust(payload, handles)
-        self._send_bytes(payload, deadline)
+        if not handles:
+            self._send_bytes(payload, deadline)
+        elif self._outbox is not None:
+            # Where the messages of two senders cross, each is still found by its number.
+            tag = int.from_bytes(os.urandom(8), "little")
+            self._outbox.send(payload, handles, tag=tag)
+            self._send_bytes(_plain(_Entrusted(self._outbox, tag)), deadline)
+        else:
+            self._send_held(payload, handles, deadline)
 
     def recv(self, timeout: float | None = None) -> Any:
         """Receives an object.
@@ -349,14 +355,9 @@ class Connection(_standard.Connection):
         if not _poll([(self.fileno(), event)], deadline):
             raise exceptions.TimeoutError(f"the message was not {what} in time by {self!r}")
 
-    def _entrust(self, payload: bytes, handles: "Sequence[Shared]") -> bytes:
-        """Sees to it that what a message refers to lives until it was received; what to send in its place."""
-        if self._outbox is not None:
-            # Where the messages of two senders cross, each is still found by its number.
-            tag = int.from_bytes(os.urandom(8), "little")
-            self._outbox.send(payload, handles, tag=tag)
-            return _plain(_Entrusted(self._outbox, tag))
-        from .reduction import hold
+    def _send_held(self, payload: bytes, handles: "Sequence[Shared]", deadline: float | None) -> None:
+        """Sends a message with descriptors, which this process holds until they are taken."""
+        from .reduction import hold, let_go
 
         deposits = [handle for handle in handles if isinstance(handle, Deposit)]
         for handle in handles:
@@ -367,7 +368,12 @@ class Connection(_standard.Connection):
                 )
         for deposit in deposits:
             hold(deposit)
-        return payload
+        try:
+            self._send_bytes(payload, deadline)
+        except BaseException:
+            # Nobody has all of it.
+            let_go(deposits)
+            raise
 
     if TYPE_CHECKING:
 

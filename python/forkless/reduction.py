@@ -6,7 +6,7 @@ descriptor" in ARCHITECTURE.md.
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import reduction as _standard
 from multiprocessing.reduction import (
     ACKNOWLEDGE,
@@ -124,14 +124,20 @@ def _connection(kind: type[Any], dup: DupFd, readable: bool, writable: bool) -> 
 
 
 # What other picklers have met: nobody else holds it until it is taken.
-_held: list[Deposit] = []
+_held: set[Deposit] = set()
 
 
 def hold(deposit: Deposit) -> None:
     """Holds a descriptor on its way until it is taken, once, or this process ends."""
     deposit.give_once()
-    _held[:] = [other for other in _held if not other.given]
-    _held.append(deposit)
+    # Other threads may do the same: each step leaves alone what they add.
+    let_go([other for other in list(_held) if other.given])
+    _held.add(deposit)
+
+
+def let_go(deposits: Sequence[Deposit]) -> None:
+    """Undoes `hold`: nobody will take them any more."""
+    _held.difference_update(deposits)
 
 
 _forks.in_copy(_held.clear)
