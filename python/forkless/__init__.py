@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from ._programs import set_executable, set_forkserver_preload
     from ._share import share
+    from .connection import Pipe
     from .context import get_context
     from .exceptions import (
         AuthenticationError,
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
         ProcessError,
         QueueAbandoned,
         RemoteError,
-        ShutDown,
         SharedMemoryFull,
+        ShutDown,
         StaleHandle,
         TimeoutError,
         WorkerDied,
@@ -76,6 +77,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "OwnerDied",
+    "Pipe",
     "Pool",
     "Process",
     "ProcessError",
@@ -87,9 +89,9 @@ __all__ = [
     "RemoteError",
     "Semaphore",
     "SharedBuffer",
+    "SharedMemoryFull",
     "ShutDown",
     "SimpleQueue",
-    "SharedMemoryFull",
     "StaleHandle",
     "TimeoutError",
     "Value",
@@ -136,6 +138,7 @@ _HOMES = {
         "set_start_method",
     ),
     "_programs": ("set_executable", "set_forkserver_preload"),
+    "connection": ("Pipe",),
     "context": ("get_context",),
     "exceptions": (
         "AuthenticationError",

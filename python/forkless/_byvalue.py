@@ -31,7 +31,7 @@ from types import CellType, CodeType, FunctionType, MethodDescriptorType, Module
 from typing import Any
 
 from . import _arrival, _pickling
-from ._forkless import Shared
+from ._forkless import Deposit, Shared
 from ._units import (
     ATOMS,
     MISSING,
@@ -118,8 +118,13 @@ def _current(unit: Unit) -> Packed:
             unit.version = (fingerprint, version)
         needs = tuple(need for need in (writer.needs | writer.own_name).values() if need is not unit)
         packed = Packed((unit.key, version, pickled), needs, handles)
-    unit.sent = Sent(packed, parts, probe) if is_small else None
+    unit.sent = Sent(packed, parts, probe) if is_small and not _has_descriptors(handles) else None
     return packed
+
+
+def _has_descriptors(handles: Sequence[Shared]) -> bool:
+    """Whether a definition comes with descriptors: kept to be sent again, it would keep them open."""
+    return any(isinstance(handle, Deposit) for handle in handles)
 
 
 _NOTHING = Packed(None, (), ())
@@ -370,7 +375,9 @@ class Writer:
             _warn_of_globals(culprit, definitions)
         elif remember is not None:
             handles = [handle for _, packed in found for handle in packed.handles]
-            remember.closure = Closure(found, definitions, frozenset(unit.key for unit, _ in found), handles)
+            keys = frozenset(unit.key for unit, _ in found)
+            kept = not _has_descriptors(handles)
+            remember.closure = Closure(found, definitions, keys, handles) if kept else None
         return _Stand(_arrival.receive, (_pickling.identity, definitions))
 
     def _walk(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Packed]]:

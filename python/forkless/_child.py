@@ -49,6 +49,7 @@ def _run(job: "Job") -> int:
     _forks.expect()
     # The job keeps alive what the body refers to, so it must outlive this call.
     child: process.Process = pickle.loads(order[body_at:], buffers=job.buffers())
+    job.loaded()
     code = child._bootstrap()
     # What the interpreter does at exit: waits for threads, then runs the exit handlers.
     try:

@@ -119,6 +119,21 @@ class SharedBytes(Shared):
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
+class Deposit(Shared):
+    """A copy of a descriptor, kept by a template for whoever opens this object."""
+
+    def __new__(cls, program: Program, descriptor: int) -> Self: ...
+    def redeem(self) -> int:
+        """A descriptor of this process's own for the same file."""
+    def give_once(self) -> None:
+        """From now on the first that redeems it gets what the template has, and nobody else does."""
+    @property
+    def given(self) -> bool:
+        """Whether it was given away, once."""
+    def reduce(self) -> tuple[Any, ...]:
+        """What `__reduce__` gives, for picklers that keep it alive themselves."""
+
+@final
 class Event(Shared):
     def __new__(cls) -> Self: ...
     def is_set(self) -> bool: ...
@@ -339,6 +354,8 @@ class Job:
     @property
     def payload(self) -> memoryview: ...
     def buffers(self) -> list[memoryview]: ...
+    def loaded(self) -> None:
+        """Says that the job was loaded: the descriptors that came with it are nobody else's any more."""
     @property
     def has_streams(self) -> bool:
         """Whether the standard streams are those that the template had when it learned the surroundings."""

@@ -31,7 +31,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks
-from ._forkless import Shared, SharedBuffer
+from ._forkless import Deposit, Shared, SharedBuffer
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -63,6 +63,7 @@ class Pickler(_pickle.Pickler):
         beside: What decides which buffers travel beside the pickle, and has them.
         home: Whether the receiver is the process that started this one.
         stranger: What the receiver is, if it cannot run this Python's code.
+        leased: Whether what carries the pickle keeps the shared objects alive.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class Pickler(_pickle.Pickler):
         self.handles: list[Shared] = []
         self.home = False
         self.stranger: str | None = None
+        self.leased = True
         self._writer: Writer | None = None
         self._plain: set[type] = set()
         self.beside = _Beside()
@@ -190,7 +192,12 @@ _idle: list[Pickler] = []
 
 
 def dumps(
-    obj: object, *, home: bool = False, names: Sequence[str] = (), stranger: str | None = None
+    obj: object,
+    *,
+    home: bool = False,
+    names: Sequence[str] = (),
+    stranger: str | None = None,
+    leased: bool = True,
 ) -> tuple[bytes, list[Shared]]:
     """Pickles an object for another process of this tree.
 
@@ -200,6 +207,7 @@ def dumps(
             reference, without its definition.
         names: What errors call the items of `obj`, a tuple: ("function", "args", "kwargs").
         stranger: The receiver, if it is another version of Python: nothing travels to it by value.
+        leased: What carries the pickle keeps the shared objects alive until it has been loaded.
 
     Returns:
         The pickle, and the shared objects it refers to: they must be kept until it has been loaded.
@@ -207,7 +215,7 @@ def dumps(
     Raises:
         PicklingError: Something does not pickle.
     """
-    payload, handles, _ = pack(obj, home=home, names=names, stranger=stranger, beside=False)
+    payload, handles, _ = pack(obj, home=home, names=names, stranger=stranger, leased=leased, beside=False)
     return payload if isinstance(payload, bytes) else b"".join(payload), handles
 
 
@@ -217,6 +225,7 @@ def pack(
     home: bool = False,
     names: Sequence[str] = (),
     stranger: str | None = None,
+    leased: bool = True,
     beside: bool = True,
 ) -> Packed:
     """As `dumps`, without a copy of large data: `Channel.send` and `Parcel` make the only one.
@@ -226,6 +235,7 @@ def pack(
         home: See `dumps`.
         names: See `dumps`.
         stranger: See `dumps`.
+        leased: See `dumps`.
         beside: Whether large buffers travel beside the pickle, rather than in it.
 
     Raises:
@@ -235,7 +245,7 @@ def pack(
         pickler = _idle.pop()
     except IndexError:
         pickler = Pickler()
-    pickler.home, pickler.stranger = home, stranger
+    pickler.home, pickler.stranger, pickler.leased = home, stranger, leased
     buffers: list[pickle.PickleBuffer] = []
     if beside:
         pickler.beside.buffers = buffers
@@ -442,6 +452,12 @@ def _other(pickler: Pickler, obj: object) -> Any:
     return pickler.writer.other(obj)
 
 
+def _deposit(pickler: Pickler, obj: Deposit) -> Any:
+    """Kept alive by what carries the pickle, unlike in other pickles; see `reduction`."""
+    pickler.handles.append(obj)
+    return obj.reduce()
+
+
 def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
     """All of a shared buffer: by handle. Anything else: its bytes, with their format and shape."""
     shared = obj.obj
@@ -477,6 +493,7 @@ handlers: dict[type, Callable[[Pickler, Any], Any]] = {
     ModuleType: _module,
     TextIOWrapper: _stream,
     memoryview: _memoryview,
+    Deposit: _deposit,
     type(lru_cache(len)): _cached_function,
 }
 handlers.update(
@@ -610,6 +627,15 @@ def _standard(pickler: Pickler, obj: Any) -> Any:
     return _standard.reduce(obj)
 
 
+def _socket(pickler: Pickler, obj: Any) -> Any:
+    """A plain socket, with a copy of its descriptor."""
+    if type(obj) is not sys.modules["socket"].socket:
+        return NotImplemented
+    from . import reduction
+
+    return reduction.reduce_socket(obj)
+
+
 def _is_proxy(kind: type) -> bool:
     """Whether it is a proxy of a manager, which may be of any module."""
     managers = _modules.get("multiprocessing.managers")
@@ -621,6 +647,7 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
     "array": _numbers,
     "dataclasses": _dataclass_constant,
     "numpy": _array,
+    "socket": _socket,
     "torch": _tensor,
     "typing": _typing,
     "weakref": _other,
@@ -647,8 +674,10 @@ def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
 def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:
     name = getattr(reducer, "__name__", "")
     if getattr(reducer, "__module__", "").startswith("multiprocessing."):
-        if name in ("_reduce_socket", "reduce_connection"):
-            raise TypeError(f"cannot pickle {type(obj).__name__!r} object")
+        if name == "_reduce_socket":
+            from . import reduction
+
+            return reduction.reduce_socket(obj)  # type: ignore[arg-type]
         if name == "reduce_ctype" and type(obj) in sys.modules["copyreg"].dispatch_table:
             return NotImplemented  # `sharedctypes` tells its own objects from theirs
         if name.startswith("_reduce"):

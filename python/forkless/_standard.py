@@ -11,7 +11,6 @@ _BY_NAME = "Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock",
 
 # By class: what to use instead.
 _INSTEAD = {
-    "multiprocessing.connection.Connection": "send the data through a forkless.Queue",
     "multiprocessing.connection.Listener": "send its address, and connect to that",
     "multiprocessing.managers.BaseManager": "send the proxies that it makes, or its address",
     "multiprocessing.pool.Pool": "make a forkless.Pool where it is used",
@@ -25,13 +24,18 @@ _INSTEAD = {
 
 
 def reduce(obj: Any) -> Any:
-    """What a pickler does with such an object: a proxy of a manager travels, most others do not."""
+    """What a pickler does with such an object: proxies and connections travel, most others do not."""
     managers: Any = sys.modules.get("multiprocessing.managers")
     if managers is not None and isinstance(obj, managers.BaseProxy):
         rebuild, (make, token, serializer, options) = obj.__reduce__()
         # As for a child of its own context, with the key: it is needed to talk to the manager, and pickles of
         # ours do not leave the tree.
         return rebuild, (make, token, serializer, {**options, "authkey": bytes(obj._authkey)})
+    connection: Any = sys.modules.get("multiprocessing.connection")
+    if connection is not None and isinstance(obj, connection.Connection):
+        from . import reduction
+
+        return reduction.reduce_connection(obj)
     for kind in type(obj).__mro__:
         instead = _INSTEAD.get(f"{kind.__module__}.{kind.__qualname__}")
         if instead is not None:

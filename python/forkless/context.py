@@ -37,6 +37,7 @@ from .process import (
 
 if TYPE_CHECKING:
     from ._forkless import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+    from .connection import Connection
     from .exceptions import OwnerDied
     from .executor import Executor
     from .pool import Pool
@@ -97,10 +98,8 @@ class BaseContext(_standard.BaseContext):
     active_children = staticmethod(active_children)  # type: ignore[assignment]
 
     Manager = _NotThereYet()
-    Pipe = _NotThereYet()
     get_logger = _NotThereYet()
     log_to_stderr = _NotThereYet()
-    allow_connection_pickling = _NotThereYet()
 
     def Pool(  # noqa: N802
         self,
@@ -126,6 +125,12 @@ class BaseContext(_standard.BaseContext):
         from .executor import Executor
 
         return Executor(max_workers, self, initializer, initargs, max_tasks_per_child=max_tasks_per_child)
+
+    def Pipe(self, duplex: bool = True) -> "tuple[Connection, Connection]":  # noqa: N802
+        """See `forkless.Pipe`; the connections belong to no context."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
 
     def Queue(self, maxsize: int = 0, *, max_bytes: int = 0) -> "Queue[Any]":  # noqa: N802
         """A `forkless.Queue`; it belongs to no context."""
@@ -251,6 +256,9 @@ class BaseContext(_standard.BaseContext):
     def set_forkserver_preload(self, module_names: Iterable[str]) -> None:
         """See `forkless.set_forkserver_preload`."""
         _programs.set_forkserver_preload(module_names)
+
+    def allow_connection_pickling(self) -> None:
+        """Does nothing: connections and sockets can always be sent."""
 
     def set_terminate_grace(self, seconds: float | None) -> None:
         """See `forkless.set_terminate_grace`."""

@@ -19,6 +19,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import forkless
+from forkless import _authentication
 
 from .expected import NAMES, NOT_THERE
 
@@ -143,8 +144,16 @@ class _BufferWrapper:
 def _multiprocessing() -> Facade:
     """`multiprocessing`: forkless, and internals that tests use beside the subject of the test."""
     given: dict[str, object] = {
-        # `wait` and the like; Connection, Listener and Client are not tested as long as they are not ours.
-        "connection": standard("multiprocessing.connection"),
+        "connection": Facade(
+            "multiprocessing.connection",
+            ["forkless.connection", "forkless.exceptions"],
+            # What the tests of authentication call by its private name.
+            {
+                "_CHALLENGE": _authentication.CHALLENGE,
+                "_create_response": _authentication.respond,
+                "_verify_challenge": _authentication.verify,
+            },
+        ),
         "context": Facade("multiprocessing.context", ["forkless.context", "forkless.process", "forkless"]),
         "forkserver": SimpleNamespace(_forkserver=_Template()),
         "heap": SimpleNamespace(BufferWrapper=_BufferWrapper),
@@ -156,10 +165,13 @@ def _multiprocessing() -> Facade:
             {"_dangling": weakref.WeakSet(), "_cleanup": forkless.active_children},
         ),
         "queues": Facade("multiprocessing.queues", ["forkless.queues"]),
+        "reduction": Facade("multiprocessing.reduction", ["forkless.reduction"]),
+        # Nothing serves descriptors in our processes, so nothing is to be stopped.
+        "resource_sharer": SimpleNamespace(stop=lambda timeout=None: None),
         "sharedctypes": Facade("multiprocessing.sharedctypes", ["forkless.sharedctypes"]),
         "synchronize": Facade("multiprocessing.synchronize", ["forkless.synchronize", "forkless"]),
     }
-    internals = "dummy managers reduction resource_tracker shared_memory spawn util"
+    internals = "dummy managers resource_tracker shared_memory spawn util"
     for name in internals.split():
         given[name] = standard(f"multiprocessing.{name}")
     return Facade("multiprocessing", ["forkless"], given)

@@ -6,6 +6,7 @@
 
 mod buffer;
 mod channel;
+mod deposit;
 mod memory;
 mod parcel;
 
@@ -13,10 +14,11 @@ pub use buffer::Buffer;
 pub use channel::{
     Awaited, Channel, Claim, Closing, Joined, Loss, Message, Outbox, Packed, Received, Sent, Statistics,
 };
+pub use deposit::{Deposit, State};
 pub use forkless_shm::{Handle, Kind, Lease};
 pub use memory::Memory;
 pub use parcel::{Content, Parcel};
 
 /// Every kind of block that needs taking apart; what to make and join arenas with.
 pub static KINDS: &[Kind] =
-    &[channel::KIND, channel::ACCOUNT, parcel::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];
+    &[channel::KIND, channel::ACCOUNT, parcel::KIND, deposit::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];

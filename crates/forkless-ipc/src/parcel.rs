@@ -180,6 +180,30 @@ impl Parcel {
         Err(Error::Corrupt("the bytes of a parcel"))
     }
 
+    /// Lets go what it holds of one kind, before its own end: whoever was to have it has it.
+    ///
+    /// To be called by one process at a time: by the receiver, or after its death by whoever cleans up.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if what it says of itself does not fit its block.
+    pub fn let_go(&self, kind: u8) -> Result<(), Error> {
+        let arena = self.lease.arena();
+        let at = self.lease.payload()?;
+        let slot = |index: usize| at + TABLES + 8 * index;
+        let room = (self.lease.block().capacity().saturating_sub(TABLES)) / 8;
+        for index in (0..get(arena, at + HELD)?.min(room)).rev() {
+            let content = arena.block(get(arena, slot(index))?)?;
+            if arena.kind_of(content)? != kind {
+                continue;
+            }
+            // The last one takes its place.
+            let last = get(arena, at + HELD)?.saturating_sub(1).min(room - 1);
+            let notes = [(slot(index), get(arena, slot(last))? as u64), (at + HELD, last as u64)];
+            drop(Lease::adopt_noting(arena, content, &notes)?);
+        }
+        Ok(())
+    }
+
     /// Where its bytes are in the arena; see [`Self::address`].
     ///
     /// # Errors

@@ -40,7 +40,7 @@ pub struct Client {
     /// The process that connected, and its user; a fork by user code, or another user, must connect anew.
     pid: u32,
     user: process::User,
-    /// Of the root: what it has started. A child does not know.
+    /// Of the root: what it has started. A child does not know, nor does a copy, for which it only keeps descriptors.
     program: Option<Program>,
     socket: OwnedFd,
     template: OwnedFd,
@@ -99,16 +99,19 @@ fn deref<T>(pointer: &AtomicPtr<T>) -> Option<&'static T> {
     unsafe { pointer.load(Ordering::Acquire).as_ref() }
 }
 
-/// This process's connections.
-fn clients() -> impl Iterator<Item = &'static Client> {
+fn all_clients() -> impl Iterator<Item = &'static Client> {
     let mut next = deref(&CLIENTS);
-    let all = std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         let client = next?;
         next = deref(&client.next);
         Some(client)
-    });
+    })
+}
+
+/// This process's connections.
+fn clients() -> impl Iterator<Item = &'static Client> {
     let me = process::id();
-    all.filter(move |client| client.pid == me)
+    all_clients().filter(move |client| client.pid == me)
 }
 
 impl Client {
@@ -128,28 +131,66 @@ impl Client {
                 Self::launch(arena, program)?
             }
         };
-        let fresh = Box::new(fresh);
+        let (client, unused) = fresh.publish(|| Self::find(program));
+        // Two threads at once: the first one's is used.
+        if let Some(unused) = unused.filter(Self::is_root) {
+            unused.end(arena, Duration::from_secs(1));
+        }
+        Ok(client)
+    }
+
+    /// Adds it to this process's connections, unless there is one like it by then.
+    fn publish(self, another: impl Fn() -> Option<&'static Self>) -> (&'static Self, Option<Self>) {
+        let fresh = Box::new(self);
         loop {
             let head = CLIENTS.load(Ordering::Acquire);
-            if let Some(client) = Self::find(program) {
-                // Two threads at once: the first one's is used.
-                if fresh.is_root() {
-                    fresh.end(arena, Duration::from_secs(1));
-                }
-                return Ok(client);
+            if let Some(client) = another() {
+                return (client, Some(*fresh));
             }
             fresh.next.store(head, Ordering::Relaxed);
             let new = std::ptr::from_ref(&*fresh).cast_mut();
             if CLIENTS.compare_exchange(head, new, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                return Ok(Box::leak(fresh));
+                return (Box::leak(fresh), None);
             }
         }
+    }
+
+    /// The connection to the template that is to keep descriptors for this process: one that outlives it, if there is
+    /// one, else its own, started with this program if need be.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn keeper(arena: &'static Arena, program: &Program) -> Result<&'static Self, Error> {
+        let user = process::user();
+        let serves = |client: &&'static Self| {
+            !client.retired.load(Ordering::Acquire) && client.user == user && client.is_alive()
+        };
+        if let Some(elder) = clients().filter(|client| !client.is_root()).find(serves) {
+            return Ok(elder);
+        }
+        match Self::elder(arena) {
+            Some(elder) => Ok(elder.publish(|| None).0),
+            None => clients().find(serves).map_or_else(|| Self::get(arena, program), Ok),
+        }
+    }
+
+    /// To the template that started this process; of a copy by user code, to one of those that its original had.
+    fn elder(arena: &'static Arena) -> Option<Self> {
+        if let Some(origin) = deref(&ORIGIN)
+            && let Some(client) = Self::connect(arena, &origin.name, origin.owner)
+        {
+            return Some(client);
+        }
+        let me = process::id();
+        let mut others = all_clients().filter(|client| client.pid != me);
+        others.find_map(|client| Self::connect(arena, &client.name, client.owner))
     }
 
     fn find(program: &Program) -> Option<&'static Self> {
         let user = process::user();
         clients().find(|client| {
             !client.retired.load(Ordering::Acquire)
+                && (client.is_root() || OF_ORIGIN.load(Ordering::Acquire) == client.pid)
                 // Whoever has given up privileges must have no children with them.
                 && client.user == user
                 && client.program.as_ref().map_or(!program.own, |own| own == program)
@@ -200,12 +241,17 @@ impl Client {
     /// To the template that started this process.
     fn inherited(arena: &'static Arena) -> Option<Self> {
         let origin = deref(&ORIGIN).filter(|_| OF_ORIGIN.load(Ordering::Acquire) == process::id())?;
-        let template_pid = arena.process(origin.owner)?.pid;
+        Self::connect(arena, &origin.name, origin.owner)
+    }
+
+    /// To a template that this process did not start, if it lives.
+    fn connect(arena: &'static Arena, name: &str, owner: Owner) -> Option<Self> {
+        let template_pid = arena.process(owner)?.pid;
         let template = process::open(template_pid).ok()?;
-        let socket = socket::connect(&origin.name).ok()?;
+        let socket = socket::connect(name).ok()?;
         // The answer to the connection came from a listener that only the template has, so the pid was right.
         (!process::ended(template.as_fd())).then_some(())?;
-        Some(Self::new(None, (template_pid, template), socket, origin.name.clone(), origin.owner))
+        Some(Self::new(None, (template_pid, template), socket, name.to_owned(), owner))
     }
 
     fn launch(arena: &'static Arena, program: &Program) -> Result<Self, Error> {
@@ -270,6 +316,10 @@ impl Client {
     /// The template's place in the tree.
     pub(crate) fn owner(&self) -> Owner {
         self.owner
+    }
+
+    pub(crate) fn template_pid(&self) -> u32 {
+        self.template_pid
     }
 
     pub(crate) fn last_pid() -> u32 {

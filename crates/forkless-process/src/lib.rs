@@ -11,6 +11,7 @@ mod child;
 mod client;
 mod inheritance;
 mod invitation;
+mod keeper;
 mod pending;
 mod protocol;
 pub mod template;
@@ -18,6 +19,7 @@ pub mod template;
 pub use child::Child;
 pub use client::{Client, Program, attach_by_environment};
 pub use inheritance::{Inheritance, PARENT_VARIABLE, Passed, parent_variable, pass};
+pub use keeper::{Deposition, Redemption};
 pub use pending::{Order, Pending};
 pub use protocol::Method;
 pub use template::{Fork, Job, Runtime};
@@ -77,6 +79,32 @@ pub enum Error {
         pid: u32,
         /// Its name.
         name: String,
+    },
+    /// The template keeps as many descriptors as it can.
+    #[error(
+        "the template (pid {pid}) keeps as many descriptors on their way as its limit of open files allows \
+         (RLIMIT_NOFILE); have some of them received first, or raise the limit before the first process is started"
+    )]
+    TooManyKept {
+        /// The template.
+        pid: u32,
+    },
+    /// The template that kept a descriptor has ended before it was taken.
+    #[error(
+        "the descriptor is lost: the template (pid {pid}) that kept it on its way has ended: it was killed, or \
+         the process that it belonged to is gone. Send it again"
+    )]
+    KeeperDied {
+        /// The template.
+        pid: u32,
+    },
+    /// The template does not have the descriptor any more.
+    #[error(
+        "the descriptor is not on its way any more: whoever the pickle was made for has taken it (template: {pid})"
+    )]
+    Taken {
+        /// The template.
+        pid: u32,
     },
     /// A variable or a message from another process is not one that forkless wrote.
     #[error("a start message is damaged: {0}")]

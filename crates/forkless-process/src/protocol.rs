@@ -44,6 +44,8 @@ const REFILL: u32 = 5;
 const KILL: u32 = 6;
 const LEARN: u32 = 7;
 const RETIRE: u32 = 8;
+const KEEP: u32 = 9;
+const REDEEM: u32 = 10;
 
 /// `flk1`, so that a stray connection is told from ours.
 const MAGIC: u32 = u32::from_le_bytes(*b"flk1");
@@ -65,7 +67,16 @@ pub(crate) enum Request {
     Kill { owner: Owner, at: u64 },
     /// What children to come take over from the root is in this block, which the root keeps alive.
     Learn { surroundings: Handle },
+    /// Keep the descriptor that this brings until the deposit is gone, and say so in it.
+    Keep { deposit: Handle },
+    /// Send a descriptor that is kept: the answer is one byte, [`GRANTED`] or [`UNKNOWN`].
+    Redeem { deposit: Handle },
 }
+
+/// The answer that brings a descriptor.
+pub(crate) const GRANTED: u8 = 1;
+/// The answer when there is none.
+pub(crate) const UNKNOWN: u8 = 0;
 
 /// The message's layout.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Default)]
@@ -117,6 +128,14 @@ impl Request {
                 wire.operation = LEARN;
                 wire.set_handle(surroundings);
             }
+            Self::Keep { deposit } => {
+                wire.operation = KEEP;
+                wire.set_handle(deposit);
+            }
+            Self::Redeem { deposit } => {
+                wire.operation = REDEEM;
+                wire.set_handle(deposit);
+            }
         }
         let mut bytes = [0; SIZE];
         bytes.copy_from_slice(wire.as_bytes());
@@ -139,6 +158,8 @@ impl Request {
             RETIRE => Ok(Self::Retire),
             KILL => Ok(Self::Kill { owner: owner()?, at: wire.offset }),
             LEARN => Ok(Self::Learn { surroundings: handle }),
+            KEEP => Ok(Self::Keep { deposit: handle }),
+            REDEEM => Ok(Self::Redeem { deposit: handle }),
             _ => Err(Error::Protocol("unknown request")),
         }
     }
@@ -161,6 +182,8 @@ mod tests {
             Request::Retire,
             Request::Kill { owner, at: u64::MAX },
             Request::Learn { surroundings: job },
+            Request::Keep { deposit: job },
+            Request::Redeem { deposit: job },
         ] {
             assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use forkless_ipc::{KINDS, Parcel};
+use forkless_ipc::{Deposit, KINDS, Parcel};
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Owner, Role};
 use forkless_sys::crash::point;
@@ -18,6 +18,7 @@ use forkless_sys::time::monotonic_ns;
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, orphan, proc, socket};
 
 use crate::invitation::{Invitation, Ticket, own_command};
+use crate::keeper::Keeper;
 use crate::protocol::{Method, Request, SIZE};
 use crate::{Error, client};
 
@@ -44,6 +45,15 @@ impl Job {
     /// [`forkless_shm::Error::Corrupt`] if they are damaged.
     pub fn bytes(&self) -> Result<Vec<u8>, Error> {
         Ok(self.parcel.bytes()?)
+    }
+
+    /// The job has been loaded: descriptors that came with it are this child's now, and the template's copies go, so that
+    /// their other ends see when this child closes them.
+    ///
+    /// # Errors
+    /// [`forkless_shm::Error::Corrupt`] if shared memory is damaged.
+    pub fn loaded(&self) -> Result<(), Error> {
+        Ok(self.parcel.let_go(Deposit::KIND)?)
     }
 }
 
@@ -112,6 +122,9 @@ const QUIET: Duration = Duration::from_millis(2);
 /// How often to look for what announces itself to nobody: lost SIGCHLDs, other standard streams of the root.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often to look whether what is kept is still wanted, should a wake-up be lost.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// What no three streams are.
 const NO_STREAMS: StreamsIdentity = u64::MAX;
 
@@ -152,6 +165,9 @@ struct Template {
     learned: Option<StreamsIdentity>,
     /// Processes of the tree that are nobody's child here: the root, forks by user code, strangers.
     watched: Vec<(OwnedFd, u32)>,
+    /// Descriptors on their way.
+    keeper: Keeper,
+    ticked: Instant,
 }
 
 /// Serves until the root ends. Returns in each child, with its job.
@@ -277,12 +293,15 @@ impl Template {
             learned: None,
             pid: process::id(),
             watched: Vec::new(),
+            keeper: Keeper::new(arena),
+            ticked: Instant::now(),
         })
     }
 
     /// Waits for something to happen and sees to it. `Some` in a new child.
     fn turn(&mut self, runtime: &mut impl Runtime) -> Result<Option<Birth>, Error> {
-        if self.retired && self.children.is_empty() {
+        self.keeper.sweep();
+        if self.retired && self.children.is_empty() && self.keeper.is_empty() {
             self.end();
         }
         let next_kill = self.kill_doomed();
@@ -290,10 +309,12 @@ impl Template {
         let connections = self.connections.iter().map(AsFd::as_fd);
         let watched = self.watched.iter().map(|(process, _)| process.as_fd());
         let all: Vec<_> = fixed.into_iter().chain(connections).chain(watched).collect();
-        let patience = if self.missing > 0 { self.quiet } else { TICK }.min(next_kill);
+        let look = if self.keeper.is_empty() { TICK } else { LOOK };
+        let patience = if self.missing > 0 { self.quiet } else { look }.min(next_kill);
         let Ok(ready) = process::readable(&all, patience) else { return Ok(None) };
         if !ready.contains(&true) {
-            if patience == TICK {
+            if self.ticked.elapsed() >= TICK {
+                self.ticked = Instant::now();
                 // Copies that user code has made of processes of the tree.
                 self.arena.clean_up_after_guests()?;
             }
@@ -356,6 +377,8 @@ impl Template {
             Ok((length, descriptors)) if length > 0 => {
                 Request::from_bytes(&bytes[..length]).map(|request| (request, descriptors))
             }
+            // There was no room for the descriptors.
+            Err(Errno::MSGSIZE) => Request::from_bytes(&bytes).map(|request| (request, Vec::new())),
             // Closed, broken, or nonsense: that connection ends, the others are served.
             _ => Err(Error::Protocol("closed")),
         };
@@ -388,6 +411,16 @@ impl Template {
             }
             Ok((Request::Learn { surroundings }, _)) => {
                 (self.surroundings, self.learned) = (Some(surroundings), None);
+                Ok(None)
+            }
+            Ok((Request::Keep { deposit }, mut descriptors)) => {
+                self.keeper.keep(deposit, descriptors.pop(), self.connections.len() + self.watched.len());
+                Ok(None)
+            }
+            Ok((Request::Redeem { deposit }, _)) => {
+                if self.keeper.redeem(deposit, self.connections[index].as_fd()).is_err() {
+                    self.connections.swap_remove(index);
+                }
                 Ok(None)
             }
             Err(_) => {
@@ -438,6 +471,7 @@ impl Template {
             Ok(Fork::Parent(pid)) => {
                 point("start.forked");
                 self.children.insert(pid, owner);
+                self.arena.assign(owner, job)?;
                 self.arena.record_pid(owner, pid);
                 point("start.recorded");
                 self.keep_streams(owned)?;
@@ -577,10 +611,25 @@ impl Template {
             if let Some(owner) = self.children.remove(&pid) {
                 point("template.reaped");
                 self.kill_children_of(owner);
+                self.give_up_job(owner);
                 self.arena.clean(owner, End::Status(status))?;
             }
         }
         Ok(())
+    }
+
+    /// Of a child that has ended, perhaps before it had loaded its job, which its parent keeps: nobody else will take the
+    /// descriptors that came with it, and their other ends are to see that.
+    fn give_up_job(&mut self, owner: Owner) {
+        if self.keeper.is_empty() {
+            return;
+        }
+        if let Ok(Some(job)) = self.arena.assignment(owner)
+            // Gone: then they are too.
+            && let Ok(parcel) = Parcel::open(self.arena, job)
+        {
+            let _ = parcel.let_go(Deposit::KIND);
+        }
     }
 
     /// Kills the children whose time has come; returns how long the next one has.

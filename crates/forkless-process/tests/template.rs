@@ -3,16 +3,18 @@
 //! It cannot fork, so children are spawned; the forks are tested from Python.
 #![allow(clippy::unwrap_used)] // in a child, too, unwrapping is how a test fails
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use forkless_ipc::{Channel, Claim, Content, KINDS, Received};
+use forkless_ipc::{Channel, Claim, Content, Deposit, KINDS, Received};
 use forkless_process::template::{adopt, serve};
-use forkless_process::{Child, Client, Error, Fork, Method, Order, Pending, Program, Runtime};
-use forkless_shm::{Acquired, Arena, Handle, Statistics};
+use forkless_process::{Child, Client, Deposition, Error, Fork, Method, Order, Pending, Program, Redemption, Runtime};
+use forkless_shm::{Acquired, Arena, Handle, Lease, Role, Statistics};
 use forkless_sync::{Deadline, Event};
 use forkless_sys::process::{ExitStatus, exit_now};
-use forkless_sys::{Errno, crash};
+use forkless_sys::{AsFd, Errno, OwnedFd, crash, process};
 use forkless_testing::{PATIENCE, before_main};
 
 before_main!(stand_in);
@@ -23,7 +25,12 @@ const KILLED: ExitStatus = ExitStatus::Signaled(9);
 fn stand_in() {
     if std::env::var_os("FORKLESS_SPAWNED").is_some() {
         arm("child dies at ");
-        let played = std::panic::catch_unwind(|| work(&String::from_utf8(adopt().unwrap().bytes().unwrap()).unwrap()));
+        let played = std::panic::catch_unwind(|| {
+            let job = adopt().unwrap();
+            let code = work(&String::from_utf8(job.bytes().unwrap()).unwrap());
+            job.loaded().unwrap();
+            code
+        });
         exit_now(played.unwrap_or(101));
     }
     if std::env::var_os("FORKLESS_TEMPLATE").is_some() {
@@ -67,6 +74,18 @@ fn work(job: &str) -> i32 {
     let handles: Vec<Handle> = words.clone().filter_map(|word| word.parse().ok()).collect();
     match what {
         "exit" => return words.next().unwrap().parse().unwrap(),
+        "write" => {
+            let mut writer = File::from(redeem(&Deposit::open(arena, handles[0]).unwrap()).unwrap());
+            writer.write_all(b"from a child").unwrap();
+            return 0;
+        }
+        "deposit" => {
+            let channel = Channel::open(arena, handles[0]).unwrap();
+            let (_reader, writer) = std::io::pipe().unwrap();
+            let deposit = deposit(arena, &program(&[]), writer.into()).unwrap();
+            channel.send(0, b"", &[deposit.lease()], Deadline::NEVER).unwrap();
+            return 0;
+        }
         "hold" => {
             let mutex = forkless_sync::Mutex::open(arena, handles[0]).unwrap();
             assert_eq!(mutex.try_acquire().unwrap(), Some(Acquired::Clean));
@@ -83,6 +102,38 @@ fn work(job: &str) -> i32 {
     0
 }
 
+fn program(arguments: &[&str]) -> Program {
+    Program {
+        executable: std::env::current_exe().unwrap().to_str().unwrap().to_owned(),
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        prelude: String::new(),
+        preload: Vec::new(),
+        own: false,
+    }
+}
+
+fn deposit(arena: &'static Arena, program: &Program, descriptor: OwnedFd) -> Result<Deposit, Error> {
+    let mut deposition = Deposition::begin(arena, program, descriptor)?;
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        if let Some(deposit) = deposition.wait_within(Duration::from_millis(50))? {
+            return Ok(deposit);
+        }
+        assert!(!deadline.passed(), "not kept after {PATIENCE:?}");
+    }
+}
+
+fn redeem(deposit: &Deposit) -> Result<OwnedFd, Error> {
+    let mut redemption = Redemption::new(deposit);
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        if let Some(descriptor) = redemption.wait_within(Duration::from_millis(50))? {
+            return Ok(descriptor);
+        }
+        assert!(!deadline.passed(), "not redeemed after {PATIENCE:?}");
+    }
+}
+
 /// One test at a time: a process has one template. Ended when dropped.
 struct Tree {
     arena: &'static Arena,
@@ -97,14 +148,7 @@ impl Tree {
         static ARENA: OnceLock<&Arena> = OnceLock::new();
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let arena = *ARENA.get_or_init(|| Arena::create(KINDS).unwrap());
-        let program = Program {
-            executable: std::env::current_exe().unwrap().to_str().unwrap().to_owned(),
-            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-            prelude: String::new(),
-            preload: Vec::new(),
-            own: false,
-        };
-        Self { arena, program, before: Self::census(arena), _alone: alone }
+        Self { arena, program: program(arguments), before: Self::census(arena), _alone: alone }
     }
 
     fn census(arena: &'static Arena) -> (Statistics, usize) {
@@ -113,10 +157,14 @@ impl Tree {
     }
 
     fn start(&self, method: Method, job: &str) -> Result<Child, Error> {
+        self.start_with(method, job, &[])
+    }
+
+    fn start_with(&self, method: Method, job: &str, handles: &[&Lease]) -> Result<Child, Error> {
         let order = Order {
             method,
             name: "a child",
-            job: Content { parts: &[job.as_bytes()], ..Content::default() },
+            job: Content { parts: &[job.as_bytes()], handles, ..Content::default() },
             surroundings: None,
         };
         let mut pending = Pending::ask_for(self.arena, &self.program, &order)?;
@@ -131,6 +179,13 @@ impl Tree {
 
     fn spawn(&self, job: &str) -> Child {
         self.start(Method::Spawn, job).unwrap()
+    }
+
+    /// What the template has open.
+    fn descriptors_of_template(&self) -> usize {
+        let template =
+            self.arena.processes().into_iter().find(|process| process.role == Role::Template && process.live);
+        template.map_or(0, |template| std::fs::read_dir(format!("/proc/{}/fd", template.pid)).unwrap().count())
     }
 
     fn end(self) {
@@ -253,5 +308,141 @@ fn a_program_that_is_not_there_is_an_error() {
     tree.program.executable = "/nonexistent/python".to_owned();
     let error = tree.start(Method::Spawn, "exit 0").unwrap_err();
     assert!(matches!(error, Error::System { action: "start the template", errno: Errno::NOENT }), "{error}");
+    tree.end();
+}
+
+/// Whether the other ends of a pipe are all closed, in time.
+fn ends(reader: &impl AsFd) -> bool {
+    process::readable(&[reader.as_fd()], PATIENCE).unwrap()[0]
+}
+
+#[test]
+fn a_descriptor_is_kept_until_nobody_holds_the_deposit() {
+    let tree = Tree::new(&[]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let deposit = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    for word in ["one", "two"] {
+        File::from(redeem(&deposit).unwrap()).write_all(word.as_bytes()).unwrap();
+    }
+    let handle = deposit.lease().handle().unwrap();
+    let child = tree.start_with(Method::Spawn, &format!("write {handle}"), &[deposit.lease()]).unwrap();
+    assert_eq!(wait(&child), ExitStatus::Exited(0));
+    drop(deposit);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "onetwofrom a child");
+    drop(child);
+    tree.end();
+}
+
+#[test]
+fn a_descriptor_for_one_is_given_once() {
+    let tree = Tree::new(&[]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let deposit = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    deposit.set_for_one().unwrap();
+    let writer = redeem(&deposit).unwrap();
+    assert!(matches!(redeem(&deposit), Err(Error::Taken { .. })));
+    drop(writer);
+    assert!(ends(&reader), "the template has it no more, although the deposit lives");
+    drop(deposit);
+    tree.end();
+}
+
+#[test]
+fn a_child_that_never_loads_its_job_keeps_no_descriptor() {
+    let tree = Tree::new(&[]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let deposit = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    let child = tree.start_with(Method::Spawn, "exit 0", &[deposit.lease()]).unwrap();
+    drop(deposit);
+    assert!(ends(&reader), "while the parent keeps the child, and so its job");
+    assert_eq!(wait(&child), ExitStatus::Exited(0));
+    drop(child);
+    tree.end();
+}
+
+#[test]
+fn a_killed_keeper_is_named() {
+    let tree = Tree::new(&[]);
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let lost = deposit(tree.arena, &tree.program, writer.try_clone().unwrap().into()).unwrap();
+    let (_, template) = lost.keeper().unwrap();
+    let killed = process::open(template).unwrap();
+    process::send_signal(killed.as_fd(), 9).unwrap();
+    assert!(process::readable(&[killed.as_fd()], PATIENCE).unwrap()[0]);
+    assert!(matches!(redeem(&lost), Err(Error::KeeperDied { pid }) if pid == template));
+    // The next one goes to a new template.
+    let kept = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    assert_ne!(kept.keeper().unwrap().1, template);
+    redeem(&kept).unwrap();
+    drop((lost, kept));
+    tree.end();
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_deposit_survives_the_death_of_the_template() {
+    for point in ["keeper.kept", "keeper.told"] {
+        // Pass 1 is for a first deposit that must not go wrong; the new template has one pass to go.
+        let tree = Tree::new(&[&format!("dies at {point} 2")]);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let first = deposit(tree.arena, &tree.program, writer.try_clone().unwrap().into()).unwrap();
+        let second = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+        match point {
+            "keeper.kept" => drop(redeem(&second).unwrap()),
+            // Told, and dead: whoever asks is told that.
+            _ => assert!(matches!(redeem(&second), Err(Error::KeeperDied { .. }))),
+        }
+        drop((first, second));
+        assert!(ends(&reader), "{point}");
+        tree.end();
+    }
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_depositor_that_dies_leaves_nothing() {
+    for point in ["deposit.created", "deposit.sent", "channel.send.committed", "deposit.dying"] {
+        let tree = Tree::new(&[&format!("child dies at {point} 1")]);
+        let channel = Channel::create(tree.arena, 0).unwrap();
+        wait(&tree.spawn("exit 0"));
+        let before = tree.descriptors_of_template();
+        let child = tree.spawn(&format!("deposit {}", channel.lease().handle().unwrap()));
+        wait(&child);
+        drop(channel);
+        let deadline = Deadline::after(PATIENCE);
+        while tree.descriptors_of_template() > before {
+            assert!(!deadline.passed(), "{point}: the template keeps what nobody can ask for");
+            process::readable(&[], Duration::from_millis(5)).unwrap();
+        }
+        drop(child);
+        tree.end();
+    }
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn a_receiver_that_dies_takes_nothing_from_the_next() {
+    let tree = Tree::new(&["child dies at deposit.claimed 1"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let deposit = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    let job = format!("write {}", deposit.lease().handle().unwrap());
+    assert_eq!(wait(&tree.start_with(Method::Spawn, &job, &[]).unwrap()), KILLED);
+    drop(redeem(&deposit).unwrap());
+    drop(deposit);
+    assert!(ends(&reader));
+    tree.end();
+}
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn what_a_keeper_gave_before_it_died_has_arrived() {
+    let tree = Tree::new(&["dies at keeper.given 1"]);
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let deposit = deposit(tree.arena, &tree.program, writer.into()).unwrap();
+    File::from(redeem(&deposit).unwrap()).write_all(b"arrived").unwrap();
+    assert!(matches!(redeem(&deposit), Err(Error::KeeperDied { .. })));
+    drop(deposit);
     tree.end();
 }

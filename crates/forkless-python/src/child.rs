@@ -25,7 +25,7 @@ use crate::wait;
 ///     own: Whether a child must not use the template that it came from.
 #[pyclass(frozen, module = "forkless", name = "Program")]
 pub(crate) struct PyProgram {
-    program: Program,
+    pub(crate) program: Program,
 }
 
 #[pymethods]
@@ -159,7 +159,7 @@ impl Child {
 }
 
 /// Tells programs that this process will start by other means where the tree is.
-fn publish(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn publish(py: Python<'_>) -> PyResult<()> {
     Client::roots().next().map_or(Ok(()), |client| set_tree(py, client.name()))
 }
 
@@ -197,6 +197,11 @@ impl Job {
     /// The buffers that the parent gave, writable: nobody else uses them.
     fn buffers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyMemoryView>>> {
         views_of_extents(py, self.job.parcel(), true)
+    }
+
+    /// Says that the job was loaded: the descriptors that came with it are nobody else's any more.
+    fn loaded(&self, py: Python<'_>) -> PyResult<()> {
+        self.job.loaded().or_raise(py)
     }
 
     /// Whether this child's standard streams are those that its template had when it learned the surroundings.

@@ -10,6 +10,7 @@ mod buffer;
 mod channel;
 mod child;
 mod condition;
+mod deposit;
 mod errors;
 mod event;
 mod lock;
@@ -42,6 +43,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bell::Bell>()?;
     module.add_class::<channel::Parcel>()?;
     module.add_class::<buffer::SharedBuffer>()?;
+    module.add_class::<deposit::Deposit>()?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;

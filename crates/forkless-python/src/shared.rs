@@ -1,6 +1,6 @@
 //! What all objects in the arena have in common.
 
-use forkless_ipc::{Buffer, Channel, KINDS, Memory};
+use forkless_ipc::{Buffer, Channel, Deposit, KINDS, Memory};
 use forkless_process::Inheritance;
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore, ValueMutex};
@@ -12,6 +12,7 @@ use crate::barrier::Barrier as PyBarrier;
 use crate::buffer::SharedBuffer;
 use crate::channel::Channel as PyChannel;
 use crate::condition::Condition;
+use crate::deposit::Deposit as PyDeposit;
 use crate::errors::OrRaise;
 use crate::event::Event as PyEvent;
 use crate::lock::Lock;
@@ -60,6 +61,7 @@ objects! {
     PySemaphore, semaphore: Semaphore;
     Condition, condvar: Condvar;
     PyBarrier, barrier: Barrier;
+    PyDeposit, deposit: Deposit;
 }
 
 /// An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
@@ -195,6 +197,7 @@ pub(crate) fn open_shared(
         Semaphore::KIND => crate::semaphore::wrap(py, Semaphore::open(arena, handle).or_raise(py)?),
         Condvar::KIND => Condition::wrap(py, Condvar::open(arena, handle).or_raise(py)?, extra),
         Barrier::KIND => PyBarrier::wrap(py, Barrier::open(arena, handle).or_raise(py)?, extra),
+        Deposit::KIND => PyDeposit::wrap(py, Deposit::open(arena, handle).or_raise(py)?),
         Memory::KIND => SharedBytes::wrap(py, Memory::open(arena, handle).or_raise(py)?),
         ValueMutex::KIND => {
             Err(Error::Stale("a Mutex with a value opens in Rust only: share a Lock and a Memory beside it"))

@@ -448,6 +448,26 @@ impl Arena {
         Ok(Handle { arena: self.id(), offset: block.offset() as u64, generation: header.generation() })
     }
 
+    /// Whether somebody keeps alive, at this moment, the block that a handle names. Changes nothing and takes no lock.
+    #[must_use]
+    pub fn is_live(&self, handle: Handle) -> bool {
+        let offset = handle.offset as usize;
+        if handle.arena != self.id() || offset < HEAP || !offset.is_multiple_of(UNIT) {
+            return false;
+        }
+        let word = self.word(offset).map_or(0, |word| word.load(forkless_sys::atomic::Ordering::Acquire));
+        let header = Header(word);
+        header.generation() == handle.generation && header.state() == LIVE
+    }
+
+    /// The kind of a block that the caller keeps alive.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its header is outside the arena.
+    pub fn kind_of(&self, block: Block) -> Result<u8, Error> {
+        Ok(Header(self.word(block.offset())?.load(forkless_sys::atomic::Ordering::Acquire)).kind())
+    }
+
     /// A block known to be kept alive by the caller, from its offset; what a record in shared memory says is checked.
     ///
     /// # Errors

@@ -232,10 +232,20 @@ impl Lease {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn adopt(arena: &'static Arena, block: Block, forget: (usize, u64)) -> Result<Self, Error> {
+        Self::adopt_noting(arena, block, &[forget])
+    }
+
+    /// As [`Self::adopt`], where forgetting takes more than one note.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn adopt_noting(arena: &'static Arena, block: Block, notes: &[(usize, u64)]) -> Result<Self, Error> {
         let me = arena.me()?;
         let mut transaction = Transaction::begin(arena)?;
         let lease = transaction.lease_uncounted(me, block)?;
-        transaction.set(forget.0, forget.1)?;
+        for (offset, value) in notes {
+            transaction.set(*offset, *value)?;
+        }
         transaction.commit()?;
         Ok(lease)
     }

@@ -96,7 +96,7 @@ impl Arena {
         transaction.commit()
     }
 
-    /// Tells a claimed standby what to do.
+    /// Tells a claimed standby what to do; of another child, notes it.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
@@ -119,12 +119,20 @@ impl Arena {
         if assigned.load(Ordering::Acquire) == 0 {
             futex::wait(assigned, 0, bound);
         }
-        let generation = assigned.load(Ordering::Acquire);
+        self.assignment(me)
+    }
+
+    /// What this process was [assigned](Self::assign), if anything.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn assignment(&self, owner: Owner) -> Result<Option<Handle>, Error> {
+        let generation = self.word32(owner.field(slot::JOB_GENERATION))?.load(Ordering::Acquire);
         if generation == 0 {
             return Ok(None);
         }
-        let arena = self.word(me.field(slot::JOB_ARENA))?.load(Ordering::Relaxed);
-        let offset = self.word(me.field(slot::JOB_OFFSET))?.load(Ordering::Relaxed);
+        let arena = self.word(owner.field(slot::JOB_ARENA))?.load(Ordering::Relaxed);
+        let offset = self.word(owner.field(slot::JOB_OFFSET))?.load(Ordering::Relaxed);
         Ok(Some(Handle { arena, offset, generation }))
     }
 

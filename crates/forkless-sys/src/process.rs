@@ -439,6 +439,26 @@ pub fn standard(number: u8) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// A copy of a descriptor that is known by its number only, close-on-exec.
+///
+/// # Errors
+/// `EBADF` if nothing is open under that number, `EMFILE` without descriptors.
+pub fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {
+    if number < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: not -1, and borrowed for one call; a closed number is answered with EBADF, not with another file.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+}
+
+/// How many descriptors this process may have open (`RLIMIT_NOFILE`).
+#[must_use]
+pub fn descriptor_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 /// `/dev/null`, for reading and writing.
 ///
 /// # Errors

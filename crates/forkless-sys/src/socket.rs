@@ -42,6 +42,23 @@ pub fn connect(name: &str) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// As [`connect`], without waiting for a listener that has as many connections to accept as it may: `None` then. What
+/// is sent over the connection does not wait either.
+///
+/// # Errors
+/// As [`connect`].
+pub fn try_connect(name: &str) -> Result<Option<OwnedFd>, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .and_then(crate::above_standard)?;
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+    match retry(|| rustix::net::connect(&socket, &address)) {
+        Err(Errno::AGAIN) => Ok(None),
+        Err(errno) => Err(errno),
+        Ok(()) => check_peer(&socket).map(|()| Some(socket)),
+    }
+}
+
 /// Takes the next connection, or `None` if it came from another user or was given up.
 ///
 /// # Errors
@@ -154,7 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn a_full_queue_keeps_nobody_waiting_who_only_tries() {
+        let name = name();
+        let listener = listen(&name).unwrap();
+        let mut clients = Vec::new();
+        while let Some(client) = try_connect(&name).unwrap() {
+            clients.push(client);
+            assert!(clients.len() < 1000);
+        }
+        accept(listener.as_fd()).unwrap().unwrap();
+        assert!(try_connect(&name).unwrap().is_some());
+    }
+
+    #[test]
     fn a_name_nobody_listens_to_refuses() {
         assert_eq!(connect(&name()).unwrap_err(), Errno::CONNREFUSED);
+        assert_eq!(try_connect(&name()).unwrap_err(), Errno::CONNREFUSED);
     }
 }
