@@ -6,6 +6,7 @@
 
 mod buffer;
 mod channel;
+pub mod format;
 mod memory;
 mod parcel;
 
