@@ -222,7 +222,7 @@ fn what_cannot_be_sent_is_an_error() {
     let (sender, receiver) = channel::<Vec<i128>>().unwrap();
     let error = sender.send(&vec![1]).unwrap_err();
     assert!(matches!(error, SendError::Encode(_)));
-    assert!(error.to_string().starts_with("a alloc::vec::Vec<i128> cannot be sent: "), "{error}");
+    assert!(error.to_string().starts_with("a value of type Vec<i128> cannot be sent: "), "{error}");
     assert!(receiver.is_empty().unwrap());
     assert!(Error::from(error).to_string().contains("cannot be sent"));
 }
@@ -259,7 +259,7 @@ fn a_receiver_says_how_long_a_message_may_be() {
     }
     let receiver = receiver.clone();
     assert_eq!(receiver.recv().unwrap().len(), 50_000);
-    let text = "a message (bytes, 50001 bytes) is no alloc::vec::Vec<u8>: it is longer than this receiver accepts (50000 \
+    let text = "a message (bytes, 50001 bytes) is no Vec<u8>: it is longer than this receiver accepts (50000 \
                 bytes)";
     assert_eq!(receiver.recv().unwrap_err().to_string(), text);
     assert_eq!(receiver.recv().unwrap().len(), 3);

@@ -8,6 +8,7 @@ use forkless_ipc::format::{self, Value};
 use serde::de::{self, Deserialize, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
 use super::pickle::{Index, Node, Pickle};
+use crate::sync::name;
 
 /// How deep lists and dicts may lie within each other. Each level takes some hundred bytes of stack, or more: that is the
 /// business of the type that is asked for.
@@ -31,13 +32,13 @@ pub struct DecodeError {
     tag: u64,
     bytes: Vec<u8>,
     length: usize,
-    wanted: &'static str,
+    wanted: String,
     reason: String,
 }
 
 impl DecodeError {
     pub(super) fn new<T>(tag: u64, bytes: Vec<u8>, length: usize, reason: impl Display) -> Box<Self> {
-        Box::new(Self { tag, bytes, length, wanted: std::any::type_name::<T>(), reason: shortened(reason.to_string()) })
+        Box::new(Self { tag, bytes, length, wanted: name::<T>(), reason: shortened(reason.to_string()) })
     }
 
     /// What it is, as its sender says: see [`format`](crate::ipc::format).

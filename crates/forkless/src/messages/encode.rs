@@ -9,17 +9,19 @@ use serde::Serialize;
 use serde::ser::{self, Impossible, Serializer};
 use serde_pickle::SerOptions;
 
+use crate::sync::name;
+
 /// A value that has no place in a message, because serde or its type says so.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("a {what} cannot be sent: {reason}")]
+#[error("a value of type {what} cannot be sent: {reason}")]
 pub struct EncodeError {
-    what: &'static str,
+    what: String,
     reason: String,
 }
 
 impl EncodeError {
     fn new<T>(reason: impl Display) -> Self {
-        Self { what: std::any::type_name::<T>(), reason: reason.to_string() }
+        Self { what: name::<T>(), reason: reason.to_string() }
     }
 }
 
