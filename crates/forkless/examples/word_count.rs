@@ -33,7 +33,7 @@ fn count(text: Text) -> Count {
     Count { title: text.title, words, mean }
 }
 
-/// Started by Python: the two queues are named by their handles. An empty text is the last.
+/// Started by Python: the two queues are named by their handles. `None` is the end.
 fn answer(texts: &str, counts: &str) -> Result<(), Box<dyn std::error::Error>> {
     forkless::join_tree()?;
     let (texts, counts): (Receiver<Option<Text>>, Sender<Count>) =
