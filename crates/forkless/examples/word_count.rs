@@ -1,6 +1,7 @@
 //! Answers the questions of a Python program, and asks it some: see `word_count.py`.
 //!
-//! `cargo build -p forkless --example word_count && python crates/forkless/examples/word_count.py target/debug/examples/word_count`
+//! `cargo build -p forkless --example word_count`, and
+//! `python crates/forkless/examples/word_count.py target/debug/examples/word_count`
 #![allow(clippy::print_stdout)] // it is a program
 
 use std::collections::BTreeMap;
