@@ -80,6 +80,24 @@ def test_rust_starts_python() -> None:
 
 
 @pytest.mark.timeout(600)
+def test_rust_and_python_ask_each_other_through_queues() -> None:
+    script = str(RUST_EXAMPLES / "word_count.py")
+    outcome = run_program(CALL, sys.executable, script, built("word_count"), timeout=50)
+    lines = outcome.check().splitlines()
+    refused = r"a message \(a pickle, \d+ bytes\) is no Option<Text>: it has an object of Python in "
+    assert re.fullmatch(rf"Rust goes on after {refused}it, made by fractions\.Fraction", lines[0])
+    assert lines[1:] == [
+        "Rust has counted 4 words, 6.0 a line",
+        "Rust has counted 4 words, 2.0 a line",
+        "Rust has counted 0 words, 0.0 a line",
+        "Rust ended: exit code 0",
+        'Python has counted the words of "to be or not to be"',
+        'Python has counted the words of "that is the question"',
+        "Python ended: exit code 0",
+    ]
+
+
+@pytest.mark.timeout(600)
 def test_what_rust_starts_is_a_program_like_any_other(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(

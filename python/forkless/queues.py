@@ -150,6 +150,11 @@ class Queue(BaseQueue[T]):
     def cancel_join_thread(self) -> None:
         """Does nothing, as there is no thread to wait for."""
 
+    @property
+    def handle(self) -> tuple[int, int, int]:
+        """(arena id, offset in bytes, generation), to tell it by and to open it in a Rust program."""
+        return self._channel.handle
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _attach, (type(self), self._channel)
 
@@ -229,3 +234,8 @@ def _attach(kind: type[Queue[T]], channel: Channel) -> Queue[T]:
     queue = kind.__new__(kind)
     queue._use(channel, kind._tasks)
     return queue
+
+
+def of_channel(channel: Channel) -> Queue[Any]:
+    """The queue over a channel that another program made."""
+    return _attach(Queue, channel)

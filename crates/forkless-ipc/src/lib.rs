@@ -7,6 +7,7 @@
 mod buffer;
 mod channel;
 mod deposit;
+pub mod format;
 mod memory;
 mod parcel;
 

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use forkless_ipc::{Content, KINDS, Parcel};
 use forkless_shm::{Arena, Handle, Lease, Owner};
-use forkless_sys::{AsFd, AsRawFd, BorrowedFd, orphan, process};
+use forkless_sys::{AsFd, AsRawFd, BorrowedFd, RawFd, orphan, process};
 
 use crate::Error;
 use crate::invitation::{Fields, inherited};
@@ -67,13 +67,7 @@ impl Inheritance {
     }
 
     fn take_up(value: &str) -> Result<Option<Self>, Error> {
-        let mut fields = Fields::in_value(value);
-        if fields.number::<u32>()? != process::parent_id() {
-            return Ok(None);
-        }
-        let (arena, lifeline) = (fields.number()?, fields.number()?);
-        let owner = fields.owner()?;
-        let parcel: Handle = fields.text()?.parse()?;
+        let Some(([arena, lifeline], owner, parcel)) = parse(value, process::parent_id())? else { return Ok(None) };
         let (arena, lifeline) = (inherited(arena)?, inherited(lifeline)?);
         let own = orphan::die_with(lifeline.as_fd()).map_err(Error::system("watch the parent"))?;
         // Open for the rest of this process's life.
@@ -111,7 +105,17 @@ pub fn pass(arena: &'static Arena, objects: &[(&str, u8, &Lease)]) -> Result<Par
     Ok(Parcel::pack(arena, &Content { parts: &[lines.join("\0").as_bytes()], handles: &leases, ..Content::default() })?)
 }
 
-fn unpack(arena: &Arena, bytes: &[u8]) -> Result<Vec<Passed>, Error> {
+/// What a parent with this number says: descriptors, slot, parcel. `None` if it is another's.
+pub(crate) fn parse(value: &str, parent: u32) -> Result<Option<([RawFd; 2], Owner, Handle)>, Error> {
+    let mut fields = Fields::in_value(value);
+    if fields.number::<u32>()? != parent {
+        return Ok(None);
+    }
+    let descriptors = [fields.number()?, fields.number()?];
+    Ok(Some((descriptors, fields.owner()?, fields.text()?.parse()?)))
+}
+
+pub(crate) fn unpack(arena: &Arena, bytes: &[u8]) -> Result<Vec<Passed>, Error> {
     let text = str::from_utf8(bytes).map_err(|_| DAMAGED)?;
     let object = |line: &str| {
         let mut words = line.splitn(4, ' ');

@@ -23,16 +23,24 @@ pub(crate) struct Invitation {
 
 impl Invitation {
     pub(crate) fn from_environment() -> Result<Self, Error> {
-        let mut fields = Fields::of(TEMPLATE_VARIABLE)?;
+        // All is read before the first descriptor is taken up: a variable that somebody else set names others'.
+        let ([arena, listener, lifeline, lifeline_held], root_pid, owner, name) =
+            Self::parse(&of_environment(TEMPLATE_VARIABLE)?)?;
         Ok(Self {
-            arena: fields.descriptor()?,
-            listener: fields.descriptor()?,
-            lifeline: fields.descriptor()?,
-            lifeline_held: fields.descriptor()?,
-            root_pid: fields.number()?,
-            owner: fields.owner()?,
-            name: fields.text()?,
+            arena: inherited(arena)?,
+            listener: inherited(listener)?,
+            lifeline: inherited(lifeline)?,
+            lifeline_held: inherited(lifeline_held)?,
+            root_pid,
+            owner,
+            name,
         })
+    }
+
+    pub(crate) fn parse(value: &str) -> Result<([RawFd; 4], u32, Owner, String), Error> {
+        let mut fields = Fields::in_value(value);
+        let descriptors = [fields.number()?, fields.number()?, fields.number()?, fields.number()?];
+        Ok((descriptors, fields.number()?, fields.owner()?, fields.text()?))
     }
 }
 
@@ -61,16 +69,21 @@ impl Ticket {
     }
 
     pub(crate) fn from_environment() -> Result<Self, Error> {
-        let mut fields = Fields::of(SPAWNED_VARIABLE)?;
-        Ok(Self {
-            arena: fields.descriptor()?,
-            lifeline: fields.descriptor()?,
-            template: fields.owner()?,
-            owner: fields.owner()?,
-            job: Handle { arena: fields.number()?, offset: fields.number()?, generation: fields.number()? },
-            name: fields.text()?,
-        })
+        let ([arena, lifeline], [template, owner], job, name) = Self::parse(&of_environment(SPAWNED_VARIABLE)?)?;
+        Ok(Self { arena: inherited(arena)?, lifeline: inherited(lifeline)?, template, owner, job, name })
     }
+
+    pub(crate) fn parse(value: &str) -> Result<([RawFd; 2], [Owner; 2], Handle, String), Error> {
+        let mut fields = Fields::in_value(value);
+        let descriptors = [fields.number()?, fields.number()?];
+        let owners = [fields.owner()?, fields.owner()?];
+        let job = Handle { arena: fields.number()?, offset: fields.number()?, generation: fields.number()? };
+        Ok((descriptors, owners, job, fields.text()?))
+    }
+}
+
+fn of_environment(variable: &str) -> Result<String, Error> {
+    std::env::var(variable).map_err(|_| Error::Protocol("this program is started by forkless, not by hand"))
 }
 
 /// The words of a variable, each checked.
@@ -79,12 +92,6 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    fn of(variable: &str) -> Result<Self, Error> {
-        let value =
-            std::env::var(variable).map_err(|_| Error::Protocol("this program is started by forkless, not by hand"))?;
-        Ok(Self::in_value(&value))
-    }
-
     pub(crate) fn in_value(value: &str) -> Self {
         let words: Vec<String> = value.split(' ').map(str::to_owned).collect();
         Self { words: words.into_iter() }
@@ -100,10 +107,6 @@ impl Fields {
 
     pub(crate) fn owner(&mut self) -> Result<Owner, Error> {
         Owner::from_word(self.number()?).ok_or(Error::Protocol("a variable with a damaged slot"))
-    }
-
-    fn descriptor(&mut self) -> Result<OwnedFd, Error> {
-        inherited(self.number()?)
     }
 }
 

@@ -9,6 +9,8 @@
 
 mod child;
 mod client;
+#[cfg(test)]
+mod fuzz;
 mod inheritance;
 mod invitation;
 mod keeper;

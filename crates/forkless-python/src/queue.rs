@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forkless_ipc::{Awaited, Claim, Closing, Content, Joined, Message, Outbox, Packed, Received, Sent};
+use forkless_ipc::{Awaited, Claim, Closing, Content, Joined, Message, Outbox, Packed, Received, Sent, format};
 use forkless_shm::{Error, Lease};
 use forkless_sys::proc;
 use forkless_sys::time::{Deadline, SLICE};
@@ -22,24 +22,6 @@ use crate::errors::{OrRaise, arena, raise};
 use crate::memory::view_of_bytes;
 use crate::shared::{Shared, leases};
 use crate::wait;
-
-/// What a message's tag says of its bytes.
-mod format {
-    /// A pickle.
-    pub(super) const PICKLE: u64 = 0;
-    /// Bytes as they are.
-    pub(super) const BYTES: u64 = 1;
-    /// Text in UTF-8.
-    pub(super) const TEXT: u64 = 2;
-    /// An integer of 64 bits with a sign, little-endian.
-    pub(super) const INTEGER: u64 = 3;
-    /// A floating-point number of 64 bits, little-endian.
-    pub(super) const FLOAT: u64 = 4;
-    /// `None`, `False` and `True`; no bytes.
-    pub(super) const NONE: u64 = 5;
-    pub(super) const FALSE: u64 = 6;
-    pub(super) const TRUE: u64 = 7;
-}
 
 /// Items that are packed and sent together by `put_many`.
 const BATCH: usize = 256;
@@ -86,7 +68,7 @@ impl<'py> Item<'py> {
             }
         } else if object.cast_exact::<PyInt>().is_ok() {
             if let Ok(number) = object.extract::<i64>() {
-                return Ok(Self::Plain(format::INTEGER, number.to_le_bytes(), 8));
+                return Ok(Self::Plain(format::INT, number.to_le_bytes(), 8));
             }
         } else if let Ok(number) = object.cast_exact::<PyFloat>() {
             return Ok(Self::Plain(format::FLOAT, number.value().to_le_bytes(), 8));
@@ -103,7 +85,7 @@ impl<'py> Item<'py> {
     fn tag(&self) -> u64 {
         match self {
             Self::Bytes(_) => format::BYTES,
-            Self::Text(_) => format::TEXT,
+            Self::Text(_) => format::STR,
             Self::Plain(tag, ..) => *tag,
             Self::Pickle(..) => format::PICKLE,
         }
@@ -174,7 +156,7 @@ fn unpack<'py>(py: Python<'py>, message: Message, writable: bool) -> PyResult<Bo
             let view = Source::get(&long)?;
             return match message.tag {
                 format::BYTES => Ok(PyBytes::new(py, view.bytes()).into_any()),
-                format::TEXT => Ok(PyString::from_bytes(py, view.bytes())?.into_any()),
+                format::STR => Ok(PyString::from_bytes(py, view.bytes())?.into_any()),
                 _ => Err(damaged()),
             };
         }
@@ -182,8 +164,8 @@ fn unpack<'py>(py: Python<'py>, message: Message, writable: bool) -> PyResult<Bo
     let word = || bytes.try_into().map_err(|_| damaged());
     Ok(match message.tag {
         format::BYTES => PyBytes::new(py, bytes).into_any(),
-        format::TEXT => PyString::from_bytes(py, bytes)?.into_any(),
-        format::INTEGER => i64::from_le_bytes(word()?).into_pyobject(py)?.into_any(),
+        format::STR => PyString::from_bytes(py, bytes)?.into_any(),
+        format::INT => i64::from_le_bytes(word()?).into_pyobject(py)?.into_any(),
         format::FLOAT => PyFloat::new(py, f64::from_le_bytes(word()?)).into_any(),
         format::NONE => py.None().into_bound(py),
         format::FALSE | format::TRUE => PyBool::new(py, message.tag == format::TRUE).to_owned().into_any(),

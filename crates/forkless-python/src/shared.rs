@@ -136,7 +136,8 @@ pub(crate) fn take_leases_after_fork(py: Python<'_>) -> PyResult<()> {
 /// The object that the Rust program which started this one passed under this name.
 ///
 /// A Rust program starts others with the `Command` of the crate `forkless`, which passes them objects by name: locks,
-/// events, semaphores, barriers; `Memory`, which supports the buffer protocol here; buffers and channels.
+/// events, semaphores, barriers; `Memory`, which supports the buffer protocol here; and buffers. A channel, or either end of
+/// one, is a `Queue`.
 ///
 /// Args:
 ///     name: What the Rust program calls it.
@@ -155,7 +156,11 @@ pub(crate) fn inherited(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
         return Err(Error::Stale("a condition needs its lock: only Rust programs inherit one by itself")).or_raise(py);
     }
     let Handle { arena, offset, generation } = passed.handle;
-    open_shared(py, passed.kind, arena, offset, generation, None)
+    let object = open_shared(py, passed.kind, arena, offset, generation, None)?;
+    if passed.kind == Channel::KIND {
+        return Ok(py.import("forkless.queues")?.call_method1("of_channel", (object,))?.unbind());
+    }
+    Ok(object)
 }
 
 /// The arena with this id, if need be by joining the tree that the environment names.

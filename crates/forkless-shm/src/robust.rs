@@ -121,10 +121,12 @@ impl Arena {
     }
 
     fn take_from_the_dead(&self, word: &AtomicU32, held: u32, me: Owner) -> Option<Acquired> {
-        let owner = Owner::from_word(held & !FLAGS)?;
-        if !self.is_dead(owner) {
-            return None;
-        }
+        let owner = match Owner::from_word(held & !FLAGS) {
+            Some(owner) if self.is_dead(owner) => owner,
+            // Damaged: held by nobody that can be, and so by nobody who would ever give it back.
+            None if held & !WAITERS != 0 => Owner::LONG_GONE,
+            _ => return None,
+        };
         // WAITERS is kept: others sleep on the same word, and this owner must wake them.
         let taken = word.compare_exchange(held, me.word() | WAITERS, Ordering::Acquire, Ordering::Relaxed);
         taken.ok().map(|_| Acquired::FromTheDead(owner))

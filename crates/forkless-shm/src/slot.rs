@@ -22,6 +22,9 @@ pub struct Owner(u32);
 const GENERATIONS: u32 = 0x7fff;
 
 impl Owner {
+    /// Stands for whoever is not known any more: the last generation of a slot, which none gets to in practice.
+    pub(crate) const LONG_GONE: Self = Self(GENERATIONS << 16 | 1);
+
     fn new(index: usize, generation: u32) -> Self {
         Self(generation << 16 | (index as u32 + 1))
     }

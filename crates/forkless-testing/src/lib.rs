@@ -26,6 +26,7 @@
 
 mod board;
 mod child;
+mod fuzz;
 mod random;
 mod role;
 
@@ -35,6 +36,7 @@ use forkless_sys::process::ExitStatus;
 
 pub use board::Board;
 pub use child::Child;
+pub use fuzz::fuzz;
 pub use random::Random;
 pub use role::{Copy, Role, Scene, enter, handle};
 

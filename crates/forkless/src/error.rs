@@ -69,6 +69,12 @@ pub enum Error {
     /// A permit was released that would have been one too many.
     #[error("the semaphore has all its permits already")]
     TooManyPermits,
+    /// A value was not sent, and the caller did not look into [`SendError`](crate::messages::SendError), which says why.
+    #[error("{0}")]
+    NotSent(String),
+    /// No value was received, and the caller did not look into [`RecvError`](crate::messages::RecvError), which says why.
+    #[error("{0}")]
+    NotReceived(String),
 }
 
 impl Error {

@@ -90,8 +90,22 @@
 //!
 //! # Messages
 //!
-//! A [`Channel`](ipc::Channel) carries bytes from any process to any other. A message may carry objects, too, and keeps them
-//! alive while it is on its way:
+//! [`messages`] has channels, whose ends are used as those of [`std::sync::mpsc`] are, for bytes and for whatever serde
+//! serialises. In Python they are a `forkless.Queue`:
+//!
+//! ```
+//! use forkless::messages;
+//!
+//! # fn main() -> Result<(), forkless::Error> {
+//! let (sender, receiver) = messages::bounded::<Vec<f64>>(100)?;
+//! sender.send(&vec![0.5, 1.5])?;
+//! assert_eq!(receiver.recv()?, [0.5, 1.5]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! They are made of a [`Channel`](ipc::Channel), which carries bytes. A message of one may carry objects, too, and keeps
+//! them alive while it is on its way:
 //!
 //! ```
 //! use forkless::ipc::Channel;
@@ -114,7 +128,7 @@
 //! # Together with Python
 //!
 //! The objects are those of the Python package forkless: a [`Lock`](sync::Lock) is its `Lock`, and so on; see the table in
-//! [`sync`]. It works in both directions:
+//! [`sync`], and that of values in [`messages`]. It works in both directions:
 //!
 //! - A Rust program that was started by a Python one [joins its tree](join_tree) and opens what it is given handles of.
 //!   `examples/with_python.py` and `examples/with_python.rs` count together.
@@ -124,20 +138,21 @@
 //! # What there is not
 //!
 //! The template that forks children for Python in microseconds serves Python only; a Rust child is a fresh program. There
-//! is no pool of workers, and no serialisation: a message is bytes. Linux on 64 bits is the only system.
+//! is no pool of workers. Nobody is told that the last sender of a channel is gone. Linux on 64 bits is the only system.
 
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod messages;
 pub mod process;
 mod shared;
 pub mod sync;
 mod tree;
 mod wait;
 
-/// Messages and bytes: see [`forkless_ipc`].
+/// Bytes, and messages that are bytes: see [`forkless_ipc`].
 pub mod ipc {
-    pub use forkless_ipc::{Buffer, Channel, Claim, Content, Memory, Message, Parcel, Received, Sent};
+    pub use forkless_ipc::{Buffer, Channel, Claim, Content, Memory, Message, Parcel, Received, Sent, format};
 }
 
 pub use error::{Death, Error};

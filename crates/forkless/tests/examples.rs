@@ -1,4 +1,4 @@
-//! The examples do what they say. The one with Python is run by the Python tests.
+//! The examples do what they say. Those with Python are run by the Python tests.
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
@@ -30,5 +30,15 @@ fn counter() {
         }
         let sum: u64 = text.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
         assert!((30_000..=40_000).contains(&sum), "{text}");
+    }
+}
+
+#[test]
+fn messages() {
+    for _ in 0..5 {
+        let text = run("messages");
+        assert!(text.contains("two ended: exit code 0\nthree ended: exit code 0\n"), "{text}");
+        let done = ["300 of 300 jobs are done, 0 went", "299 of 300 jobs are done, 1 went"];
+        assert!(done.iter().any(|done| text.contains(done)), "{text}");
     }
 }

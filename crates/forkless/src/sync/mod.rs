@@ -41,5 +41,6 @@ pub use guard::{Guard, LockError, LockResult, OwnerDied};
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use plain::Plain;
+pub(crate) use plain::name;
 pub use reentrant::{ReentrantGuard, ReentrantLock};
 pub use semaphore::{Semaphore, SemaphorePermit};

@@ -51,7 +51,7 @@ pub trait Plain: Copy + FromBytes + IntoBytes + Immutable + Send + Sync + 'stati
 impl<T: Copy + FromBytes + IntoBytes + Immutable + Send + Sync + 'static> Plain for T {}
 
 /// The type's name without the paths in it, which differ between programs that mean the same type: `[Account; 4]`.
-pub(crate) fn name<T: Plain>() -> String {
+pub(crate) fn name<T>() -> String {
     let mut name = String::new();
     // Paths are words joined by `::`; what is between words stays.
     for piece in std::any::type_name::<T>().split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
