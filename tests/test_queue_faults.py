@@ -1,0 +1,139 @@
+"""Death at every step of a queue, and at random moments, among many who put and get at the same time.
+
+`traffic` has the processes and the books. FORKLESS_TEST_ROUNDS=1000 is the long version of the random test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections import Counter
+from pathlib import Path
+
+import forkless
+import pytest
+from forkless import _forkless
+from support import Outcome, run_program
+
+pytestmark = pytest.mark.timeout(600)
+
+needs_points = pytest.mark.skipif(
+    not _forkless.HAS_CRASH_POINTS, reason="crash points are in debug builds only"
+)
+
+CRATES = Path(__file__).resolve().parent.parent / "crates"
+
+# Steps of operations that not every queue has.
+NEEDS = {
+    "channel.task.done": hasattr(forkless, "JoinableQueue"),
+    "channel.closed": hasattr(forkless.Queue, "shutdown"),
+    "channel.account.closed": hasattr(forkless.Queue, "statistics"),
+}
+
+HEAD = f"""
+import json, random, sys, time
+sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})
+import forkless, traffic
+from forkless import _forkless
+from support import eventually
+
+forkless.set_forkserver_preload(["traffic"])
+board = forkless.RawArray("Q", traffic.WORDS)
+
+class Balanced:
+    '''Asserts that there is nothing more at the end than there was at the beginning.'''
+
+    def __enter__(self):
+        child = forkless.Process(target=int)
+        child.start()
+        child.join()
+        child.close()
+        self.census = _forkless.census()
+
+    def __exit__(self, *error):
+        if error == (None, None, None):
+            balanced = eventually(lambda: _forkless.census() == self.census, 10)
+            assert balanced, (_forkless.census(), self.census)
+"""
+
+
+def points(*patterns: str) -> list[str]:
+    """The names of all crash points in some files of the core."""
+    files = [path for pattern in patterns for path in CRATES.glob(pattern)]
+    assert files, patterns
+    return sorted({name for path in files for name in re.findall(r'\bpoint\("([\w.]+)"\)', path.read_text())})
+
+
+def deaths(outcome: Outcome) -> Counter[str]:
+    """How many processes have died at which point."""
+    return Counter(re.findall(r"^process \d+ dies at (\S+)$", outcome.stderr, re.MULTILINE))
+
+
+@needs_points
+def test_death_at_every_step_of_the_channel() -> None:
+    names = [
+        name
+        for name in points("forkless-ipc/src/channel*.rs", "forkless-ipc/src/channel/*.rs")
+        if NEEDS.get(name, True)
+    ]
+    outcome = run_program(
+        f"""{HEAD}
+with Balanced():
+    for number, (dooms, many) in enumerate(traffic.every_doom({names!r})):
+        try:
+            traffic.doomed_round(board, random.Random(number), dooms, many)
+        except BaseException:
+            print(dooms, many, flush=True)
+            raise
+""",
+        timeout=500,
+    )
+    assert outcome.check() == "", outcome
+    assert set(deaths(outcome)) == set(names), "a point that nobody has died at is not tested"
+
+
+@needs_points
+def test_death_at_every_step_of_the_lock_and_the_arena() -> None:
+    """The steps that a channel takes through others: their own tests do not know what it does with them."""
+    names = points("forkless-shm/src/robust.rs", "forkless-shm/src/txn.rs")
+    outcome = run_program(
+        f"""{HEAD}
+with Balanced():
+    for number, (dooms, many) in enumerate(traffic.every_doom({names!r})):
+        try:
+            traffic.doomed_round(board, random.Random(number), dooms, many)
+        except BaseException:
+            print(dooms, many, flush=True)
+            raise
+""",
+        timeout=500,
+    )
+    assert outcome.check() == "", outcome
+    assert set(deaths(outcome)) == set(names), "a point that nobody has died at is not tested"
+
+
+def test_random_kills_and_stops() -> None:
+    seed = int(os.environ.get("FORKLESS_TEST_SEED") or random.randrange(2**32))
+    rounds = int(os.environ.get("FORKLESS_TEST_ROUNDS") or 100)
+    print(f"FORKLESS_TEST_SEED={seed}")
+    outcome = run_program(
+        f"""{HEAD}
+arrived = lost = 0
+begin = time.monotonic()
+with Balanced():
+    for number in range({rounds}):
+        try:
+            more = traffic.random_round(board, random.Random({seed} + number))
+        except BaseException:
+            print("FORKLESS_TEST_SEED=%d" % ({seed} + number), flush=True)
+            raise
+        arrived, lost = arrived + more[0], lost + more[1]
+print(json.dumps([arrived, lost, time.monotonic() - begin]))
+""",
+        timeout=60 + 5 * rounds,
+    )
+    arrived, lost, seconds = json.loads(outcome.check())
+    print(f"{rounds} rounds, {arrived} messages, {lost} lost with their consumers, {seconds:.1f} s")
+    assert arrived > 20 * rounds
