@@ -320,5 +320,8 @@ def census() -> tuple[int, int]:
 def memory(pid: int) -> tuple[int, int, int, int]:
     """Bytes of (RSS, PSS, USS, private dirty) of one process. ProcessLookupError if it is gone."""
 
-def arm_crash_point(name: str, passes: int = 1) -> bool:
-    """For fault tests: has this process killed at the `passes`-th pass through a point. False in release builds."""
+def arm_crash_point(name: str, passes: int = 1, *, halt: bool = False) -> bool:
+    """For fault tests: has this process killed at the `passes`-th pass through a point. False in release builds.
+
+    With `halt` it is stopped instead, until SIGCONT.
+    """
