@@ -41,7 +41,9 @@ if TYPE_CHECKING:
         BufferTooShort,
         OwnerDied,
         ProcessError,
+        QueueAbandoned,
         RemoteError,
+        ShutDown,
         StaleHandle,
         TimeoutError,
         WorkerDied,
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
         parent_process,
         set_terminate_grace,
     )
-    from .queues import Queue
+    from .queues import JoinableQueue, Queue, SimpleQueue
     from .sharedctypes import Array, RawArray, RawValue, Value
 
     __version__: str
@@ -70,18 +72,22 @@ __all__ = [
     "Condition",
     "Event",
     "Executor",
+    "JoinableQueue",
     "Lock",
     "OwnerDied",
     "Pool",
     "Process",
     "ProcessError",
     "Queue",
+    "QueueAbandoned",
     "RLock",
     "RawArray",
     "RawValue",
     "RemoteError",
     "Semaphore",
     "SharedBuffer",
+    "ShutDown",
+    "SimpleQueue",
     "StaleHandle",
     "TimeoutError",
     "Value",
@@ -133,7 +139,9 @@ _HOMES = {
         "BufferTooShort",
         "OwnerDied",
         "ProcessError",
+        "QueueAbandoned",
         "RemoteError",
+        "ShutDown",
         "StaleHandle",
         "TimeoutError",
         "WorkerDied",
@@ -147,7 +155,7 @@ _HOMES = {
         "parent_process",
         "set_terminate_grace",
     ),
-    "queues": ("Queue",),
+    "queues": ("JoinableQueue", "Queue", "SimpleQueue"),
     "sharedctypes": ("Array", "RawArray", "RawValue", "Value"),
 }
 

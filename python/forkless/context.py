@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .exceptions import OwnerDied
     from .executor import Executor
     from .pool import Pool
-    from .queues import Queue
+    from .queues import JoinableQueue, Queue, SimpleQueue
 
     _Lock = Lock | RLock  # within the class these are methods
 
@@ -129,11 +129,23 @@ class BaseContext(_standard.BaseContext):
 
         return Executor(max_workers, self, initializer, initargs, max_tasks_per_child=max_tasks_per_child)
 
-    def Queue(self, maxsize: int = 0) -> "Queue[Any]":  # noqa: N802
+    def Queue(self, maxsize: int = 0, *, max_bytes: int = 0) -> "Queue[Any]":  # noqa: N802
         """A `forkless.Queue`; it belongs to no context."""
         from .queues import Queue
 
-        return Queue(maxsize)
+        return Queue(maxsize, max_bytes=max_bytes)
+
+    def JoinableQueue(self, maxsize: int = 0, *, max_bytes: int = 0) -> "JoinableQueue[Any]":  # noqa: N802
+        """A `forkless.JoinableQueue`; it belongs to no context."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, max_bytes=max_bytes)
+
+    def SimpleQueue(self) -> "SimpleQueue[Any]":  # noqa: N802
+        """A `forkless.SimpleQueue`; it belongs to no context."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue()
 
     def Lock(  # noqa: N802
         self, *, recover: "Callable[[OwnerDied], object] | None" = None

@@ -1,7 +1,7 @@
 """What can go wrong. Every class here is also the one that the standard library raises in that place.
 
-`WorkerDied` and `BrokenPool` derive from `concurrent.futures.process.BrokenProcessPool`, whose module is
-heavy: they live in `_broken` and are loaded when first named.
+`WorkerDied` and `BrokenPool` derive from `concurrent.futures.process.BrokenProcessPool`, `ShutDown` from the `queue`
+module's, and those modules are heavy: they live in `_broken` and `_shutdown` and are loaded when first named.
 """
 
 import builtins
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._broken import BrokenPool, WorkerDied
+    from ._shutdown import ShutDown
 
 __all__ = [
     "AuthenticationError",
@@ -17,8 +18,10 @@ __all__ = [
     "BufferTooShort",
     "OwnerDied",
     "ProcessError",
+    "QueueAbandoned",
     "RemoteError",
     "RemoteTraceback",
+    "ShutDown",
     "StaleHandle",
     "TimeoutError",
     "WorkerDied",
@@ -59,6 +62,10 @@ class OwnerDied(ProcessError):
         self.exitcode = exitcode
         self.held_since = held_since
         self.made_at = made_at
+
+
+class QueueAbandoned(ProcessError, EOFError):
+    """This process waits for a queue that nobody else has any more: it would wait for ever."""
 
 
 class StaleHandle(ProcessError):
@@ -104,11 +111,14 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.tb}"""'
 
 
-def __getattr__(name: str) -> object:
-    if name not in ("BrokenPool", "WorkerDied"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import _broken
+_HOMES = {"BrokenPool": "_broken", "WorkerDied": "_broken", "ShutDown": "_shutdown"}
 
-    value: object = getattr(_broken, name)
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f".{_HOMES[name]}", __package__), name)
     globals()[name] = value
     return value

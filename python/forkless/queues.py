@@ -1,17 +1,60 @@
-"""Queues between processes, over the core's channel."""
+"""Queues between processes, over the core's channel.
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+All of them are in shared memory as soon as `put` returns: there is no feeder thread. Items that cannot be pickled
+raise where they are put; an item that cannot be rebuilt raises where it is taken, and the queue goes on. Any
+queue may itself be sent anywhere, and may be used from `__del__`, weakref callbacks and signal handlers, also while
+the same thread is using it.
+"""
 
-from . import _pickling
-from ._forkless import Channel
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-__all__ = ["Queue"]
+from ._forkless import BaseQueue, Channel
+
+__all__ = ["JoinableQueue", "Loss", "Queue", "QueueStatistics", "SimpleQueue"]
 
 T = TypeVar("T")
 
 
-class Queue(Generic[T]):
+@dataclass(frozen=True)
+class Loss:
+    """A process that died with items it had taken.
+
+    Attributes:
+        name: its name, cut off after 39 bytes.
+        pid: its process id.
+        count: how many items it had.
+    """
+
+    name: str
+    pid: int
+    count: int
+
+
+@dataclass(frozen=True)
+class QueueStatistics:
+    """What has passed through a queue, at one moment.
+
+    Attributes:
+        sent: items put, by all processes.
+        received: items taken, by all processes, the lost included.
+        waiting: items put and not taken.
+        bytes_waiting: bytes of them, as pickled.
+        lost: items that a process had taken and not yet returned from `get` when it died; of a `JoinableQueue`, had
+            not yet reported with `task_done`.
+        lost_by: the last eight of those processes, latest first.
+    """
+
+    sent: int
+    received: int
+    waiting: int
+    bytes_waiting: int
+    lost: int
+    lost_by: tuple[Loss, ...]
+
+
+class Queue(BaseQueue[T]):
     """A first-in first-out queue between processes; the counterpart of `multiprocessing.Queue`.
 
     When `put` returns, the item is in shared memory: it survives this process, can be seen by `get_nowait`,
@@ -19,83 +62,87 @@ class Queue(Generic[T]):
     `join`, and items that cannot be pickled raise where they are put. A queue may itself be sent anywhere: in
     arguments, through other queues, in tasks of a pool.
 
+    A process that is killed at any moment leaves the queue working. What it had taken and not yet got is counted:
+    see `statistics`.
+
     Args:
         maxsize: how many items fit; zero or less for no limit.
+        max_bytes: how many bytes of pickled items fit; zero for no limit.
+        ctx: ignored; a queue belongs to no context.
 
     Example:
         >>> queue = Queue()
         >>> queue.put("hello")
         >>> queue.get()
         'hello'
+        >>> queue.put_many(range(3))
+        >>> queue.get_many()
+        [0, 1, 2]
     """
 
-    def __init__(self, maxsize: int = 0) -> None:
-        self._channel = Channel(max(0, maxsize))
-        self._closed = False
+    _tasks = False
 
-    def put(self, obj: T, block: bool = True, timeout: float | None = None) -> None:
-        """Puts an item.
-
-        Args:
-            obj: the item; pickled now.
-            block: wait while the queue is full.
-            timeout: how long to wait, in seconds; None waits for ever, and less than zero counts as zero.
-
-        Raises:
-            queue.Full: there was no room in time.
-            pickle.PicklingError: the item cannot be sent; the message names what is wrong.
-            ValueError: the queue was closed by this process.
-        """
-        self._check_closed()
-        payload, handles = _pickling.dumps(obj)
-        if not self._channel.send(payload, handles, block=block, timeout=_clamp(timeout)):
-            from queue import Full
-
-            raise Full
-
-    def get(self, block: bool = True, timeout: float | None = None) -> T:
-        """Takes the oldest item.
-
-        Args:
-            block: wait while the queue is empty.
-            timeout: how long to wait, in seconds; None waits for ever, and less than zero counts as zero.
-
-        Raises:
-            queue.Empty: there was nothing in time.
-            ValueError: the queue was closed by this process.
-        """
-        self._check_closed()
-        message = self._channel.receive(block=block, timeout=_clamp(timeout))
-        if message is None:
-            from queue import Empty
-
-            raise Empty
-        obj: T = _pickling.loads(message.payload)
-        return obj
+    def __init__(self, maxsize: int = 0, *, max_bytes: int = 0, ctx: object = None) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"max_bytes is at least 0 (0: no limit), not {max_bytes}")
+        self._use(Channel(max(0, maxsize), max_bytes), self._tasks)
 
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
-        self.put(obj, block=False)
+        self.put(obj, False)
 
     def get_nowait(self) -> T:
         """`get` without waiting."""
-        return self.get(block=False)
+        return self.get(False)
 
-    def qsize(self) -> int:
-        """How many items there are now; another process may change it at any time."""
-        return self._channel.qsize()
+    def get_many_nowait(self, max_items: int | None = None) -> list[T]:
+        """`get_many` without waiting."""
+        return self.get_many(max_items, False)
 
-    def empty(self) -> bool:
-        """Whether there is no item now."""
-        return self.qsize() == 0
+    async def aput(self, obj: T, timeout: float | None = None) -> None:
+        """As `put`, in an event loop: of asyncio, or of trio. Others run while it waits; no thread does."""
+        from ._aio import put
 
-    def full(self) -> bool:
-        """Whether there is no room now."""
-        return 0 < self._channel.maxsize <= self.qsize()
+        await put(self, obj, timeout)
 
-    def close(self) -> None:
-        """This process will use the queue no more; others are not affected."""
-        self._closed = True
+    async def aget(self, timeout: float | None = None) -> T:
+        """As `get`, in an event loop: of asyncio, or of trio. Others run while it waits; no thread does.
+
+        Cancelled, it has not taken an item.
+        """
+        from ._aio import get
+
+        item: T = await get(self, timeout)
+        return item
+
+    def __iter__(self) -> Iterator[T]:
+        """Takes items until the queue was shut down and none is left."""
+        from .exceptions import ShutDown
+
+        while True:
+            try:
+                item = self.get()
+            except ShutDown:
+                return
+            yield item
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        """As `__iter__`, in an event loop."""
+        from .exceptions import ShutDown
+
+        while True:
+            try:
+                item = await self.aget()
+            except ShutDown:
+                return
+            yield item
+
+    def statistics(self) -> QueueStatistics:
+        """What has passed through the queue so far, and what was lost with processes that died."""
+        sent, received, size, lost, lost_by = self._statistics()
+        return QueueStatistics(
+            sent, received, sent - received, size, lost, tuple(Loss(*entry) for entry in lost_by)
+        )
 
     def join_thread(self) -> None:
         """Does nothing, as there is no thread: everything put is already on its way."""
@@ -109,16 +156,76 @@ class Queue(Generic[T]):
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} maxsize={self._channel.maxsize}>"
 
-    def _check_closed(self) -> None:
-        if self._closed:
-            raise ValueError(f"Queue {self!r} is closed")
+
+class JoinableQueue(Queue[T]):
+    """A queue that knows when everything put into it is done with; see `Queue`.
+
+    Whoever takes an item says with `task_done` that it is done with it. If it dies before, or ends without having said
+    so, the item is lost, and `join` says so instead of waiting for ever.
+
+    Example:
+        >>> queue = JoinableQueue()
+        >>> queue.put("work")
+        >>> queue.get()
+        'work'
+        >>> queue.task_done()
+        >>> queue.join()
+    """
+
+    _tasks = True
+
+    def task_done(self) -> None:
+        """Says that an item which was taken is done with.
+
+        Raises:
+            ValueError: called more often than there were items.
+        """
+        if not self._task_done():
+            raise ValueError("task_done() called too many times")
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until all items put so far are done with.
+
+        Args:
+            timeout: how long to wait, in seconds; None waits for ever.
+
+        Raises:
+            WorkerDied: the items that are not done died with who had taken them. Raised once: they count as done from
+                then on.
+            TimeoutError: not all are done in time.
+            QueueAbandoned: not all are done, and nobody else has the queue any more.
+        """
+        lost = self._join(timeout)
+        if lost is None:
+            from .exceptions import TimeoutError
+
+            raise TimeoutError(f"{self._unfinished()} items of {self!r} are not done after {timeout} s")
+        if lost:
+            raise self._loss(lost)
+
+    def _loss(self, lost: int) -> Exception:
+        from .exceptions import WorkerDied
+
+        dead = self.statistics().lost_by
+        names = ", ".join(f"{entry.name} (pid {entry.pid}) with {entry.count}" for entry in dead)
+        items = "1 item" if lost == 1 else f"{lost} items"
+        return WorkerDied(
+            f"{items} of {self!r} will never be done: the processes that had taken them ended without task_done(): "
+            f"{names}. Their exit codes say how; join() goes on without these items from now on",
+            task=items,
+            worker=dead[0].name if dead else "",
+            pid=dead[0].pid if dead else 0,
+        )
+
+
+class SimpleQueue(Queue[T]):
+    """The counterpart of `multiprocessing.SimpleQueue`: a `Queue` without limits."""
+
+    def __init__(self, *, ctx: object = None) -> None:
+        super().__init__(ctx=ctx)
 
 
 def _attach(kind: type[Queue[T]], channel: Channel) -> Queue[T]:
     queue = kind.__new__(kind)
-    queue._channel, queue._closed = channel, False
+    queue._use(channel, kind._tasks)
     return queue
-
-
-def _clamp(timeout: float | None) -> float | None:
-    return None if timeout is None else max(0.0, timeout)

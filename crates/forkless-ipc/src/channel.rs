@@ -33,7 +33,7 @@ use forkless_sys::time::{Deadline, SLICE};
 
 pub use self::account::Loss;
 use self::account::{Account, CHANNEL_SIZE};
-use self::core::{Core, HOLDER_PATIENCE, Place, RECEIVE, SEND, Unlock, field};
+use self::core::{Core, HOLDER_PATIENCE, Place, RECEIVE, SEND, Side, Unlock, field};
 use crate::Parcel;
 
 /// How channels are taken apart: by receiving what is left.
@@ -98,6 +98,15 @@ impl Message {
         match &self.body {
             Body::Inline(bytes) => Ok(bytes.len()),
             Body::Parcel(parcel) => parcel.length(),
+        }
+    }
+
+    /// Its bytes, if it is a small one.
+    #[must_use]
+    pub fn inline(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Inline(bytes) => Some(bytes),
+            Body::Parcel(_) => None,
         }
     }
 
@@ -405,19 +414,6 @@ impl Channel {
     ) -> Result<Received, Error> {
         let core = self.core()?;
         let account = if claim == Claim::Owed { self.account()? } else { None };
-        let mut take = || {
-            let mut taken = 0;
-            while taken < most {
-                match take(core, claim, account) {
-                    Ok(Some(message)) => receive(message),
-                    // What was taken before the damage is not lost by it.
-                    Err(error) if taken == 0 => return Err(error),
-                    Ok(None) | Err(_) => break,
-                }
-                taken += 1;
-            }
-            Ok(taken > 0)
-        };
         let until = Deadline::after(bound);
         let _unlock = match core.lock(RECEIVE, bound)? {
             Ok(unlock) => unlock,
@@ -431,7 +427,7 @@ impl Channel {
             if closed == Closing::IMMEDIATE {
                 return discard(core).map(|()| Received::Closed);
             }
-            if take()? {
+            if take(core, most, claim, account, &mut receive)? > 0 {
                 return Ok(Received::Empty);
             }
             if closed != 0 {
@@ -524,14 +520,18 @@ impl Channel {
     pub fn close(&self, closing: Closing) -> Result<(), Error> {
         let core = self.core()?;
         let how = if closing == Closing::Immediate { Closing::IMMEDIATE } else { Closing::GRACEFUL };
-        core.word(field::CLOSED)?.fetch_max(how, Ordering::AcqRel);
+        let closed = core.word(field::CLOSED)?;
+        if closed.compare_exchange(0, how, Ordering::AcqRel, Ordering::Acquire).is_err()
+            && closing == Closing::Immediate
+        {
+            closed.store(how, Ordering::Release);
+        }
         crash::point("channel.closed");
         core.wake_all()?;
         if closing == Closing::Immediate {
-            match lock_patiently(core) {
-                Ok(_unlock) => discard(core)?,
-                // A receiver that was stopped: whoever receives next does it.
-                Err(_) => {}
+            // Or, if a receiver was stopped in the middle, whoever receives next does it.
+            if let Ok(_unlock) = lock_patiently(core) {
+                discard(core)?;
             }
         }
         Ok(())
@@ -558,31 +558,39 @@ impl Channel {
         Ok(all == mine + u64::from(self.account()?.is_some()))
     }
 
-    /// Has the bell of that number rung whenever there may be a message for this process, until [`Self::take_down`] undoes
-    /// it. `false`: too many bells hang there already.
+    /// Has the bell of that number rung whenever there may be what is waited for, until [`Self::take_down`] undoes it; look
+    /// once more after this. `false`: too many bells hang there already.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
-    pub fn ring_for_messages(&self, bell: u64) -> Result<bool, Error> {
-        self.core()?.hang(RECEIVE, bell)
-    }
-
-    /// As [`Self::ring_for_messages`], whenever there may be room for one.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if its block is damaged.
-    pub fn ring_for_room(&self, bell: u64) -> Result<bool, Error> {
-        self.core()?.hang(SEND, bell)
+    pub fn hang(&self, awaited: Awaited, bell: u64) -> Result<bool, Error> {
+        self.core()?.hang(awaited.side(), bell)
     }
 
     /// Has the bell rung no more.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if its block is damaged.
-    pub fn take_down(&self, bell: u64) -> Result<(), Error> {
-        let core = self.core()?;
-        core.take_down(RECEIVE, bell)?;
-        core.take_down(SEND, bell)
+    pub fn take_down(&self, awaited: Awaited, bell: u64) -> Result<(), Error> {
+        self.core()?.take_down(awaited.side(), bell)
+    }
+}
+
+/// What an event loop waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// A message.
+    Message,
+    /// Room for one.
+    Room,
+}
+
+impl Awaited {
+    fn side(self) -> Side {
+        match self {
+            Self::Message => RECEIVE,
+            Self::Room => SEND,
+        }
     }
 }
 
@@ -655,100 +663,153 @@ impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
             Err(Attempt::Interrupted) => return Ok(Sent::Interrupted),
             Err(_) => return Ok(Sent::Full),
         };
-        if !core.has_room(length, true)? {
+        if !core.has_room_for(length)? {
             if bound.is_zero() {
                 return Ok(Sent::Full);
             }
             let received = core.count(RECEIVE)?.load(Ordering::Acquire);
             // What was received up to here made no room: looked at before it was noted, and so once more.
-            let woken =
-                if core.has_room(length, true)? { Woken::Look } else { core.sleep(SEND, received, until, None)? };
-            if !core.has_room(length, true)? {
+            let woken = if core.has_room_for(length)? { Woken::Look } else { core.sleep(SEND, received, until, None)? };
+            if !core.has_room_for(length)? {
                 return Ok(if woken == Woken::Interrupted { Sent::Interrupted } else { Sent::Full });
             }
         }
-        let mut outcome = Sent::Sent;
-        let before = self.sent;
-        for packed in self.packed.as_mut()[before..].iter_mut().take(MOST_AT_ONCE) {
-            // Under the lock, so that a receiver who finds the channel closed and empty has missed nothing.
-            if core.closed()? != 0 {
-                outcome = Sent::Closed;
-                break;
-            }
-            if self.sent > before && !core.has_room(packed.length, true)? {
-                outcome = Sent::Full;
-                break;
-            }
-            send(core, packed)?;
-            self.sent += 1;
+        let (packed, sent) = (self.packed.as_mut(), &mut self.sent);
+        let end = packed.len().min(*sent + MOST_AT_ONCE);
+        let before = *sent;
+        let mut outcome = Ok(Sent::Sent);
+        while *sent < end && outcome == Ok(Sent::Sent) {
+            let mut sending = Sending::new(core)?;
+            outcome = sending.append_all(&packed[*sent..end]);
+            let count = sending.commit()?;
+            // Nothing is to be sent twice.
+            let owned: Vec<_> = packed[*sent..*sent + count].iter_mut().filter_map(Packed::release).collect();
+            owned.into_iter().try_for_each(Lease::given)?;
+            *sent += count;
         }
-        if self.sent > before {
+        if *sent > before {
             core.wake(SEND)?;
         }
-        Ok(outcome)
+        // What comes after a failure was not sent, and the caller may try again.
+        if *sent > before { outcome.or(Ok(Sent::Full)) } else { outcome }
     }
 }
 
-/// Writes a record and commits it. Holds the senders' lock. Still packed should it fail, so that the caller may try again.
-fn send(core: Core, packed: &mut Packed<'_>) -> Result<(), Error> {
-    let fresh = match &packed.body {
-        Some(PackedBody::Inline(bytes)) => append(core, packed.tag, packed.length, record::INLINE, bytes, None)?,
-        Some(PackedBody::Parcel(lease)) => {
-            let mut body = [0; 16];
-            body[..8].copy_from_slice(&lease.block().offset().to_le_bytes());
-            body[8..].copy_from_slice(&packed.length.to_le_bytes());
-            append(core, packed.tag, packed.length, record::PARCEL, &body, Some(lease))?
+impl Packed<'_> {
+    /// After it was sent: what belongs to the channel now.
+    fn release(&mut self) -> Option<Lease> {
+        match self.body.take() {
+            Some(PackedBody::Parcel(lease)) => Some(lease),
+            _ => None,
         }
-        None => return Ok(()),
-    };
-    let parcel = match packed.body.take() {
-        Some(PackedBody::Parcel(lease)) => Some(lease),
-        _ => None,
-    };
-    [fresh, parcel].into_iter().flatten().try_for_each(Lease::given)
+    }
 }
 
-/// Returns the chunk that had to be added, if any: it and the parcel belong to the channel now, which is to be noted
-/// before the lock is given back.
-fn append(
+/// The most messages that one store commits. Each costs the other side's processor a fetch of the line with the count,
+/// if it is looking; and those who wait should not wait for all of a long list.
+const MOST_IN_A_COMMIT: usize = 15;
+
+/// As many of so many, at least one, as one commit may move: an odd number.
+fn in_a_commit(messages: usize) -> usize {
+    (messages.min(MOST_IN_A_COMMIT) - 1) | 1
+}
+
+/// Messages that are being sent by one commit. Their number is odd, because the place before them and the place behind
+/// them must not be the same of two: of an even number, the last is left for the next commit.
+struct Sending {
     core: Core,
-    tag: u64,
-    length: u64,
-    kind: u32,
-    bytes: &[u8],
-    parcel: Option<&Lease>,
-) -> Result<Option<Lease>, Error> {
-    let count = core.count(SEND)?;
-    let sequence = count.load(Ordering::Relaxed);
-    let mut place = core.place(SEND, sequence)?;
-    let size = record::HEAD + bytes.len().next_multiple_of(8);
-    let mut fresh = None;
-    if size + record::HEAD > core.left(place)? {
-        let lease = core.arena.allocate(CHUNK - 64, PLAIN)?;
-        lease.give(core.count_at(SEND), sequence)?;
-        write_head(core, place.at, record::LINK, 0, lease.block().offset() as u64)?;
-        place = Place { chunk: lease.block().offset(), at: lease.block().payload(), ..place };
-        fresh = Some(lease);
+    sequence: u32,
+    /// Behind the last message.
+    place: Place,
+    /// Before it.
+    last: Place,
+    count: u32,
+    /// Chunks that had to be added, each with the message that is the first in it.
+    fresh: Vec<(u32, Lease)>,
+}
+
+impl Sending {
+    /// Holds the senders' lock.
+    fn new(core: Core) -> Result<Self, Error> {
+        let sequence = core.count(SEND)?.load(Ordering::Relaxed);
+        let place = core.place(SEND, sequence)?;
+        Ok(Self { core, sequence, place, last: place, count: 0, fresh: Vec::new() })
     }
-    write_head(core, place.at, kind, bytes.len(), tag)?;
-    if !core.arena.map().write(place.at + record::HEAD, bytes) {
-        return Err(Error::Corrupt("the place to send to"));
+
+    /// As many as there is room for.
+    fn append_all(&mut self, packed: &[Packed<'_>]) -> Result<Sent, Error> {
+        for packed in packed.iter().take(in_a_commit(packed.len())) {
+            // Under the lock, so that a receiver who finds the channel closed and empty has missed nothing.
+            if self.core.closed()? != 0 {
+                return Ok(Sent::Closed);
+            }
+            if self.count > 0
+                && !self.core.has_room(self.sequence.wrapping_add(self.count), self.place.bytes, packed.length)?
+            {
+                return Ok(Sent::Full);
+            }
+            match &packed.body {
+                Some(PackedBody::Inline(bytes)) => self.append(packed, record::INLINE, bytes)?,
+                Some(PackedBody::Parcel(lease)) => {
+                    let mut body = [0; 16];
+                    body[..8].copy_from_slice(&lease.block().offset().to_le_bytes());
+                    body[8..].copy_from_slice(&packed.length.to_le_bytes());
+                    lease.give(self.core.count_at(SEND), self.sequence)?;
+                    self.append(packed, record::PARCEL, &body)?;
+                }
+                None => {}
+            }
+        }
+        Ok(Sent::Sent)
     }
-    if let Some(parcel) = parcel {
-        parcel.give(core.count_at(SEND), sequence)?;
+
+    /// Writes a record behind the last one.
+    fn append(&mut self, packed: &Packed<'_>, kind: u32, bytes: &[u8]) -> Result<(), Error> {
+        let core = self.core;
+        let mut place = self.place;
+        let size = record::HEAD + bytes.len().next_multiple_of(8);
+        if size + record::HEAD > core.left(place)? {
+            let lease = core.arena.allocate(CHUNK - 64, PLAIN)?;
+            lease.give(core.count_at(SEND), self.sequence)?;
+            write_head(core, place.at, record::LINK, 0, lease.block().offset() as u64)?;
+            place = Place { chunk: lease.block().offset(), at: lease.block().payload(), ..place };
+            self.fresh.push((self.count, lease));
+        }
+        write_head(core, place.at, kind, bytes.len(), packed.tag)?;
+        if !core.arena.map().write(place.at + record::HEAD, bytes) {
+            return Err(Error::Corrupt("the place to send to"));
+        }
+        self.last = self.place;
+        self.place = Place {
+            at: place.at + size,
+            messages: place.messages.wrapping_add(1),
+            bytes: place.bytes.wrapping_add(packed.length),
+            ..place
+        };
+        self.count += 1;
+        Ok(())
     }
-    let next = Place {
-        at: place.at + size,
-        messages: place.messages.wrapping_add(1),
-        bytes: place.bytes.wrapping_add(length),
-        ..place
-    };
-    core.set_place(SEND, sequence.wrapping_add(1), next)?;
-    crash::point("channel.send.written");
-    // The commit. Release: whoever sees the count sees the record.
-    count.store(sequence.wrapping_add(1), Ordering::Release);
-    crash::point("channel.send.committed");
-    Ok(fresh)
+
+    /// By one store; how many messages.
+    fn commit(mut self) -> Result<usize, Error> {
+        if self.count > 0 && self.count.is_multiple_of(2) {
+            self.count -= 1;
+            self.place = self.last;
+        }
+        if self.count == 0 {
+            return Ok(0);
+        }
+        let next = self.sequence.wrapping_add(self.count);
+        self.core.set_place(SEND, next, self.place)?;
+        crash::point("channel.send.written");
+        // The commit. Release: whoever sees the count sees the records.
+        self.core.count(SEND)?.store(next, Ordering::Release);
+        crash::point("channel.send.committed");
+        // A chunk of the message that was left is the sender's still, and goes.
+        let (count, fresh) = (self.count, self.fresh);
+        fresh.into_iter().filter(|(first, _)| *first < count).try_for_each(|(_, lease)| lease.given())?;
+        Ok(count as usize)
+    }
 }
 
 fn write_head(core: Core, at: usize, kind: u32, length: usize, tag: u64) -> Result<(), Error> {
@@ -761,66 +822,172 @@ fn read_head(core: Core, at: usize) -> Result<(u32, usize, u64), Error> {
     Ok(((head >> 32) as u32, (head & 0xffff_ffff) as usize, core.get(at + 8)?))
 }
 
-/// Reads the next record and commits having read it. Holds the receivers' lock.
-fn take(core: Core, claim: Claim, account: Option<&Account>) -> Result<Option<Message>, Error> {
-    let count = core.count(RECEIVE)?;
-    let sequence = count.load(Ordering::Relaxed);
-    if !core.has_message(sequence)? {
-        return Ok(None);
-    }
-    let mut place = core.place(RECEIVE, sequence)?;
-    let (mut kind, mut length, mut tag) = read_head(core, place.at)?;
-    let mut taking = Taking::default();
-    if kind == record::LINK {
-        taking.spent = Some(take_block(core, place.chunk, sequence)?);
-        let chunk = core.arena.block(tag as usize)?;
-        place = Place { chunk: chunk.offset(), at: chunk.payload(), ..place };
-        (kind, length, tag) = read_head(core, place.at)?;
-    }
-    if record::HEAD + length > core.left(place)? {
-        return Err(Error::Corrupt("the length of a message"));
-    }
-    let mut bytes = Vec::new();
-    let total = match kind {
-        record::INLINE => {
-            if !core.arena.map().read(place.at + record::HEAD, length, &mut bytes) {
-                return Err(Error::Corrupt("the place to receive from"));
-            }
-            length as u64
-        }
-        record::PARCEL => {
-            let parcel = core.get(place.at + record::HEAD)? as usize;
-            taking.parcel = Some(take_block(core, parcel, sequence)?);
-            core.get(place.at + record::HEAD + 8)?
-        }
-        _ => return Err(Error::Corrupt("the kind of a message")),
-    };
-    if claim == Claim::Tag {
-        core.arena.claim(core.count_at(RECEIVE), sequence, tag)?;
-    }
-    let next = Place {
-        at: place.at + record::HEAD + length.next_multiple_of(8),
-        messages: place.messages.wrapping_add(1),
-        bytes: place.bytes.wrapping_add(total),
-        ..place
-    };
-    core.set_place(RECEIVE, sequence.wrapping_add(1), next)?;
-    account.map_or(Ok(()), |account| account.takes(core.arena, sequence))?;
-    crash::point("channel.receive.read");
-    // The commit: from here on the message is this process's.
-    count.store(sequence.wrapping_add(1), Ordering::Release);
-    crash::point("channel.receive.committed");
-    account.map_or(Ok(()), |account| account.took(core.arena))?;
-    let (spent, parcel) = (taking.spent.take(), taking.parcel.take());
-    [&spent, &parcel].into_iter().flatten().try_for_each(Lease::taken)?;
-    core.wake(RECEIVE)?;
-    let body = parcel.map_or(Body::Inline(bytes), |parcel| Body::Parcel(Parcel::from_lease(parcel)));
-    Ok(Some(Message { tag, body }))
+/// Messages that are being received by one commit; an odd number, see [`Sending`].
+struct Receiving {
+    core: Core,
+    sequence: u32,
+    place: Place,
+    last: Place,
+    taken: Vec<Taking>,
 }
 
-/// A lease on a block of the channel that is this process's once message `sequence` has been received.
-fn take_block(core: Core, offset: usize, sequence: u32) -> Result<Lease, Error> {
-    Lease::take(core.arena, core.arena.block(offset)?, core.count_at(RECEIVE), sequence)
+impl Receiving {
+    /// Holds the receivers' lock.
+    fn new(core: Core) -> Result<Self, Error> {
+        let sequence = core.count(RECEIVE)?.load(Ordering::Relaxed);
+        let place = core.place(RECEIVE, sequence)?;
+        Ok(Self { core, sequence, place, last: place, taken: Vec::new() })
+    }
+
+    /// Reads the next record, if there is one.
+    fn read(&mut self) -> Result<bool, Error> {
+        let core = self.core;
+        let sequence = self.sequence.wrapping_add(self.taken.len() as u32);
+        if !core.has_message(sequence)? {
+            return Ok(false);
+        }
+        let mut place = self.place;
+        let (mut kind, mut length, mut tag) = read_head(core, place.at)?;
+        let mut spent = None;
+        if kind == record::LINK {
+            spent = Some(self.block(place.chunk)?);
+            let chunk = core.arena.block(tag as usize)?;
+            place = Place { chunk: chunk.offset(), at: chunk.payload(), ..place };
+            (kind, length, tag) = read_head(core, place.at)?;
+        }
+        let mut taking = Taking { tag, body: None, spent };
+        if record::HEAD + length > core.left(place)? {
+            return Err(Error::Corrupt("the length of a message"));
+        }
+        let total = match kind {
+            record::INLINE => {
+                let mut bytes = Vec::new();
+                if !core.arena.map().read(place.at + record::HEAD, length, &mut bytes) {
+                    return Err(Error::Corrupt("the place to receive from"));
+                }
+                taking.body = Some(TakenBody::Inline(bytes));
+                length as u64
+            }
+            record::PARCEL => {
+                let parcel = core.get(place.at + record::HEAD)? as usize;
+                taking.body = Some(TakenBody::Parcel(self.block(parcel)?));
+                core.get(place.at + record::HEAD + 8)?
+            }
+            _ => return Err(Error::Corrupt("the kind of a message")),
+        };
+        self.last = self.place;
+        self.place = Place {
+            at: place.at + record::HEAD + length.next_multiple_of(8),
+            messages: place.messages.wrapping_add(1),
+            bytes: place.bytes.wrapping_add(total),
+            ..place
+        };
+        self.taken.push(taking);
+        Ok(true)
+    }
+
+    /// A lease on a block of the channel that is this process's once the messages have been received.
+    fn block(&self, offset: usize) -> Result<Lease, Error> {
+        Lease::take(self.core.arena, self.core.arena.block(offset)?, self.core.count_at(RECEIVE), self.sequence)
+    }
+
+    /// By one store.
+    fn commit(mut self, claim: Claim, account: Option<&Account>) -> Result<Vec<Taking>, Error> {
+        let core = self.core;
+        if !self.taken.is_empty() && self.taken.len().is_multiple_of(2) {
+            self.taken.pop();
+            self.place = self.last;
+        }
+        let Some(first) = self.taken.first() else { return Ok(self.taken) };
+        if claim == Claim::Tag {
+            core.arena.claim(core.count_at(RECEIVE), self.sequence, first.tag)?;
+        }
+        let next = self.sequence.wrapping_add(self.taken.len() as u32);
+        core.set_place(RECEIVE, next, self.place)?;
+        account.map_or(Ok(()), |account| account.takes(core.arena, self.sequence))?;
+        crash::point("channel.receive.read");
+        // The commit: from here on the messages are this process's.
+        core.count(RECEIVE)?.store(next, Ordering::Release);
+        crash::point("channel.receive.committed");
+        account.map_or(Ok(()), |account| account.took(core.arena, self.taken.len() as u32))?;
+        for taking in &mut self.taken {
+            if let Some(TakenBody::Parcel(lease)) = &taking.body {
+                lease.taken()?;
+            }
+            if let Some(spent) = taking.spent.take() {
+                spent.taken()?;
+            }
+        }
+        Ok(self.taken)
+    }
+}
+
+/// A message that is being received, and what comes along with it: the channel's still, if receiving it fails.
+struct Taking {
+    tag: u64,
+    body: Option<TakenBody>,
+    /// The chunk that it was the first message behind.
+    spent: Option<Lease>,
+}
+
+enum TakenBody {
+    Inline(Vec<u8>),
+    Parcel(Lease),
+}
+
+impl Taking {
+    /// Once it is this process's.
+    fn into_message(mut self) -> Option<Message> {
+        let body = match self.body.take()? {
+            TakenBody::Inline(bytes) => Body::Inline(bytes),
+            TakenBody::Parcel(lease) => Body::Parcel(Parcel::from_lease(lease)),
+        };
+        Some(Message { tag: self.tag, body })
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        let parcel = match self.body.take() {
+            Some(TakenBody::Parcel(lease)) => Some(lease),
+            _ => None,
+        };
+        for lease in [self.spent.take(), parcel].into_iter().flatten() {
+            let _ = lease.not_taken();
+        }
+    }
+}
+
+/// Receives what there is, `most` at most, by as few commits as may be. Holds the receivers' lock.
+fn take(
+    core: Core,
+    most: usize,
+    claim: Claim,
+    account: Option<&Account>,
+    mut receive: impl FnMut(Message),
+) -> Result<usize, Error> {
+    let mut taken = 0;
+    while taken < most {
+        let mut receiving = Receiving::new(core)?;
+        let mut outcome = Ok(true);
+        while outcome == Ok(true) && receiving.taken.len() < in_a_commit(most - taken) {
+            outcome = receiving.read();
+        }
+        let messages = receiving.commit(claim, account)?;
+        taken += messages.len();
+        let none = messages.is_empty();
+        messages.into_iter().filter_map(Taking::into_message).for_each(&mut receive);
+        match outcome {
+            // What was taken before the damage is not lost by it.
+            Err(error) if taken == 0 => return Err(error),
+            Ok(true) if !none => {}
+            _ => break,
+        }
+    }
+    if taken > 0 {
+        core.wake(RECEIVE)?;
+    }
+    Ok(taken)
 }
 
 /// What a receiver who holds the lock of a channel that is closed and was empty is told. A sender may have been about to
@@ -832,21 +999,6 @@ fn end(core: Core) -> Result<Received, Error> {
         Err(_) => return Ok(Received::Empty),
     }
     Ok(if core.waiting()? == 0 { Received::Closed } else { Received::Empty })
-}
-
-/// What comes along with a message: the channel's still, if receiving it fails.
-#[derive(Default)]
-struct Taking {
-    spent: Option<Lease>,
-    parcel: Option<Lease>,
-}
-
-impl Drop for Taking {
-    fn drop(&mut self) {
-        for lease in [self.spent.take(), self.parcel.take()].into_iter().flatten() {
-            let _ = lease.not_taken();
-        }
-    }
 }
 
 impl Core {
@@ -890,10 +1042,13 @@ impl Core {
 
 /// Throws away what waits. Holds the receivers' lock.
 fn discard(core: Core) -> Result<(), Error> {
-    while take(core, Claim::Nothing, None)?.is_some() {
-        core.count_done(1)?;
+    loop {
+        let taken = take(core, MOST_AT_ONCE, Claim::Nothing, None, drop)?;
+        if taken == 0 {
+            return Ok(());
+        }
+        core.count_done(taken as u32)?;
     }
-    Ok(())
 }
 
 /// The receivers' lock, which nobody is to hold for long.
@@ -915,7 +1070,7 @@ fn drain(arena: &'static Arena, block: Block) -> Result<usize, Error> {
     let core = Core { arena, at: block.payload() };
     // Its holder, if there is one, died with it.
     let _unlock = lock_patiently(core)?;
-    while take(core, Claim::Nothing, None)?.is_some() {}
+    while take(core, 1, Claim::Nothing, None, drop)? > 0 {}
     let sequence = core.count(RECEIVE)?.load(Ordering::Relaxed);
     Ok(core.place(RECEIVE, sequence)?.chunk)
 }

@@ -11,7 +11,7 @@ mod parcel;
 
 pub use buffer::Buffer;
 pub use channel::{
-    Channel, Claim, Closing, Joined, Loss, Message, Outbox, Outgoing, Packed, Received, Sent, Statistics,
+    Awaited, Channel, Claim, Closing, Joined, Loss, Message, Outbox, Outgoing, Packed, Received, Sent, Statistics,
 };
 pub use forkless_shm::{Handle, Kind, Lease};
 pub use memory::Memory;

@@ -76,14 +76,14 @@ impl Channel {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (maxsize = 0))]
-    fn new(py: Python<'_>, maxsize: i64) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (maxsize = 0, max_bytes = 0))]
+    fn new(py: Python<'_>, maxsize: i64, max_bytes: u64) -> PyResult<PyClassInitializer<Self>> {
         // As in the standard library, a negative size means no limit.
         let max_size = u32::try_from(maxsize.max(0))
             .ok()
             .filter(|size| *size <= i32::MAX as u32)
             .ok_or_else(|| PyOverflowError::new_err("maxsize is too large (at most 2147483647)"))?;
-        Ok(Self::parts(forkless_ipc::Channel::create(home(py)?, max_size).or_raise(py)?))
+        Ok(Self::parts(forkless_ipc::Channel::create_limited(home(py)?, max_size, max_bytes).or_raise(py)?))
     }
 
     /// Sends a message and what it refers to.

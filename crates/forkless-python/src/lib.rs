@@ -5,6 +5,7 @@
 //! first. That is what makes every operation safe to call from `__del__`, weakref callbacks and signal handlers.
 
 mod barrier;
+mod bell;
 mod buffer;
 mod channel;
 mod child;
@@ -13,6 +14,7 @@ mod errors;
 mod event;
 mod lock;
 mod memory;
+mod queue;
 mod recovery;
 mod rlock;
 mod semaphore;
@@ -36,6 +38,8 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<memory::SharedBytes>()?;
     module.add_class::<channel::Channel>()?;
     module.add_class::<channel::Message>()?;
+    module.add_class::<queue::BaseQueue>()?;
+    module.add_class::<bell::Bell>()?;
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Job>()?;

@@ -6,9 +6,9 @@
 //! sequence number (63..32) | TAKING (31) | messages owed (30..0)
 //! ```
 //!
-//! Before a receiver commits message *n*, it says that it is taking *n*; after that, that it owes one more. Death in
-//! between is settled by who takes the receivers' lock over, or by the cleaner, before the count moves on: the count
-//! tells whether the message was taken. What a dead process still owes is added to what the channel has lost, together with
+//! Before a receiver commits messages from *n* on, it says that it is taking them; after that, that it owes so many
+//! more. Death in between is settled by who takes the receivers' lock over, or by the cleaner, before the count moves on: the count
+//! tells how many were taken. What a dead process still owes is added to what the channel has lost, together with
 //! its name.
 
 use forkless_shm::block::{Block, PLAIN};
@@ -102,16 +102,16 @@ impl Account {
         word(arena, self.at)
     }
 
-    /// Says that message `sequence` is about to be taken. Holds the receivers' lock.
+    /// Says that messages from `sequence` on are about to be taken. Holds the receivers' lock.
     pub(super) fn takes(&self, arena: &'static Arena, sequence: u32) -> Result<(), Error> {
         let taking = |now: u64| Some(u64::from(sequence) << 32 | TAKING | now & OWED);
         let _ = self.word(arena)?.fetch_update(Ordering::AcqRel, Ordering::Relaxed, taking);
         Ok(())
     }
 
-    /// It was taken.
-    pub(super) fn took(&self, arena: &'static Arena) -> Result<(), Error> {
-        let took = |now: u64| Some(((now & OWED) + 1) & OWED);
+    /// So many were taken.
+    pub(super) fn took(&self, arena: &'static Arena, count: u32) -> Result<(), Error> {
+        let took = |now: u64| Some(((now & OWED) + u64::from(count)) & OWED);
         let _ = self.word(arena)?.fetch_update(Ordering::AcqRel, Ordering::Relaxed, took);
         Ok(())
     }
@@ -150,8 +150,10 @@ fn settle(arena: &'static Arena, account: Block) -> Result<(), Error> {
     }
     let core = Core { arena, at: arena.block(channel as usize)?.payload() };
     let received = core.count(RECEIVE)?.load(Ordering::Acquire);
-    let taken = received.wrapping_sub((now >> 32) as u32).cast_signed() > 0;
-    word.store(((now & OWED) + u64::from(taken)) & OWED, Ordering::Release);
+    // Nobody else has taken any since: they would have had to settle this first.
+    let taken = received.wrapping_sub((now >> 32) as u32);
+    let taken = if taken.cast_signed() > 0 { u64::from(taken) } else { 0 };
+    word.store(((now & OWED) + taken) & OWED, Ordering::Release);
     Ok(())
 }
 

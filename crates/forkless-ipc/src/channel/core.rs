@@ -205,7 +205,7 @@ impl Core {
     }
 
     fn worth_waiting(self, side: Side) -> Result<bool, Error> {
-        if side == SEND { self.has_room(0, false) } else { Ok(self.waiting()? != 0) }
+        if side == SEND { self.may_have_room() } else { Ok(self.waiting()? != 0) }
     }
 
     /// Messages waiting, exact at one moment.
@@ -215,7 +215,7 @@ impl Core {
         Ok(self.count(SEND)?.load(Ordering::Acquire).wrapping_sub(received))
     }
 
-    /// Whether there is a message for the holder of the receivers' lock, who has received `count`.
+    /// Whether there is a message for the holder of the receivers' lock, who has read `count`.
     pub(super) fn has_message(self, count: u32) -> Result<bool, Error> {
         let seen = self.word(RECEIVE.at + Side::SEEN)?;
         if seen.load(Ordering::Relaxed) != count {
@@ -227,29 +227,40 @@ impl Core {
         Ok(sent != count)
     }
 
-    /// Whether a message of so many bytes may come in. `holding` the senders' lock, by what is known at first.
-    pub(super) fn has_room(self, bytes: u64, holding: bool) -> Result<bool, Error> {
+    /// Whether a message of so many bytes may come in. Holds the senders' lock.
+    pub(super) fn has_room_for(self, bytes: u64) -> Result<bool, Error> {
+        let sent = self.count(SEND)?.load(Ordering::Relaxed);
+        self.has_room(sent, self.place(SEND, sent)?.bytes, bytes)
+    }
+
+    /// As [`Self::has_room_for`], behind message `sent` and so many bytes.
+    pub(super) fn has_room(self, sent: u32, bytes_sent: u64, bytes: u64) -> Result<bool, Error> {
         let max_size = self.word(field::MAX_SIZE)?.load(Ordering::Relaxed);
         let max_bytes = self.double(field::MAX_BYTES)?.load(Ordering::Relaxed);
-        if max_size == 0 && max_bytes == 0 {
-            return Ok(true);
-        }
-        let sent = self.count(SEND)?.load(Ordering::Acquire);
-        let seen = self.word(SEND.at + Side::SEEN)?;
-        let mut received = seen.load(Ordering::Relaxed);
-        if !holding || max_size != 0 && sent.wrapping_sub(received) >= max_size {
-            received = self.count(RECEIVE)?.load(Ordering::Acquire);
-            if holding {
+        if max_size != 0 {
+            let seen = self.word(SEND.at + Side::SEEN)?;
+            if sent.wrapping_sub(seen.load(Ordering::Relaxed)) >= max_size {
+                let received = self.count(RECEIVE)?.load(Ordering::Acquire);
                 seen.store(received, Ordering::Relaxed);
+                if sent.wrapping_sub(received) >= max_size {
+                    return Ok(false);
+                }
             }
         }
-        let fits = max_size == 0 || sent.wrapping_sub(received) < max_size;
-        if !fits || max_bytes == 0 {
-            return Ok(fits);
+        if max_bytes == 0 {
+            return Ok(true);
         }
-        let gone = self.settled_place(RECEIVE)?.bytes;
-        let waiting = self.settled_place(SEND)?.bytes.saturating_sub(gone);
+        let waiting = bytes_sent.saturating_sub(self.settled_place(RECEIVE)?.bytes);
         Ok(waiting.saturating_add(bytes) <= max_bytes)
+    }
+
+    /// Whether a sender has reason to hope for room, as far as can be told without the lock.
+    fn may_have_room(self) -> Result<bool, Error> {
+        let max_size = self.word(field::MAX_SIZE)?.load(Ordering::Relaxed);
+        let max_bytes = self.double(field::MAX_BYTES)?.load(Ordering::Relaxed);
+        let received = self.settled_place(RECEIVE)?.bytes;
+        let bytes = self.settled_place(SEND)?.bytes.wrapping_sub(received);
+        Ok((max_size == 0 || self.waiting()? < max_size) && (max_bytes == 0 || bytes < max_bytes))
     }
 
     /// How it was closed, 0 if it was not.

@@ -1,0 +1,599 @@
+//! What the queues have in common: items into messages and back, waiting, and what there is to say about it.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use forkless_ipc::{Awaited, Claim, Closing, Joined, Message, Outbox, Outgoing, Packed, Received, Sent};
+use forkless_shm::Error;
+use forkless_sys::proc;
+use forkless_sys::time::{Deadline, SLICE};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
+
+use crate::channel::Channel;
+use crate::errors::{OrRaise, arena, raise};
+use crate::shared::{Shared, leases};
+use crate::wait;
+
+/// What a message's tag says of its bytes.
+mod format {
+    /// A pickle.
+    pub(super) const PICKLE: u64 = 0;
+    /// Bytes as they are.
+    pub(super) const BYTES: u64 = 1;
+    /// Text in UTF-8.
+    pub(super) const TEXT: u64 = 2;
+    /// An integer of 64 bits with a sign, little-endian.
+    pub(super) const INTEGER: u64 = 3;
+    /// A floating-point number of 64 bits, little-endian.
+    pub(super) const FLOAT: u64 = 4;
+    /// `None`, `False` and `True`; no bytes.
+    pub(super) const NONE: u64 = 5;
+    pub(super) const FALSE: u64 = 6;
+    pub(super) const TRUE: u64 = 7;
+}
+
+/// Items that are packed and sent together by `put_many`.
+const BATCH: usize = 256;
+/// Sleeps of [`SLICE`] before it is looked whether anybody is left, and between two looks: the first soon, as most who wait
+/// in vain do so from the beginning.
+const FIRST_LOOK: u32 = 2;
+const NEXT_LOOKS: u32 = 20;
+
+/// What `forkless.queues` makes its queues of.
+#[pyclass(subclass, frozen, weakref, module = "forkless")]
+pub(crate) struct BaseQueue {
+    channel: OnceLock<Py<Channel>>,
+    /// This process uses it no more.
+    closed: AtomicBool,
+    /// Whether what was taken is owed until `task_done`, not until `get` returns.
+    tasks: OnceLock<bool>,
+}
+
+/// An item on its way: the tag and the bytes of its message, kept alive.
+enum Item<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    Text(Bound<'py, PyString>),
+    Plain(u64, [u8; 8], usize),
+    Pickle(Bound<'py, PyBytes>, Vec<Bound<'py, Shared>>),
+}
+
+impl<'py> Item<'py> {
+    /// What has no parts and no class of its own goes as it is, all else as a pickle.
+    fn pack(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone()));
+        }
+        if let Ok(text) = object.cast_exact::<PyString>() {
+            // Unless it has halves of surrogate pairs, which UTF-8 has not.
+            if text.to_str().is_ok() {
+                return Ok(Self::Text(text.clone()));
+            }
+        } else if object.cast_exact::<PyInt>().is_ok() {
+            if let Ok(number) = object.extract::<i64>() {
+                return Ok(Self::Plain(format::INTEGER, number.to_le_bytes(), 8));
+            }
+        } else if let Ok(number) = object.cast_exact::<PyFloat>() {
+            return Ok(Self::Plain(format::FLOAT, number.value().to_le_bytes(), 8));
+        } else if object.is_none() {
+            return Ok(Self::Plain(format::NONE, [0; 8], 0));
+        } else if let Ok(truth) = object.cast_exact::<PyBool>() {
+            return Ok(Self::Plain(if truth.is_true() { format::TRUE } else { format::FALSE }, [0; 8], 0));
+        }
+        let (pickle, handles) = pickling(object.py(), &DUMPS, "dumps", object)?.extract()?;
+        Ok(Self::Pickle(pickle, handles))
+    }
+
+    fn tag(&self) -> u64 {
+        match self {
+            Self::Bytes(_) => format::BYTES,
+            Self::Text(_) => format::TEXT,
+            Self::Plain(tag, ..) => *tag,
+            Self::Pickle(..) => format::PICKLE,
+        }
+    }
+
+    fn bytes(&self) -> PyResult<&[u8]> {
+        Ok(match self {
+            Self::Bytes(bytes) | Self::Pickle(bytes, _) => bytes.as_bytes(),
+            Self::Text(text) => text.to_str()?.as_bytes(),
+            Self::Plain(_, bytes, length) => &bytes[..*length],
+        })
+    }
+
+    fn handles(&self) -> &[Bound<'py, Shared>] {
+        match self {
+            Self::Pickle(_, handles) => handles,
+            _ => &[],
+        }
+    }
+}
+
+static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn pickling<'py>(
+    py: Python<'py>,
+    function: &'static PyOnceLock<Py<PyAny>>,
+    name: &str,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let function = function.get_or_try_init(py, || {
+        let module = py.import("forkless._pickling")?;
+        Ok::<_, PyErr>(module.getattr(name)?.unbind())
+    })?;
+    function.bind(py).call1((argument,))
+}
+
+/// The item of a message.
+fn unpack<'py>(py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyAny>> {
+    let damaged = || arena(py, &Error::Corrupt("an item of a queue"));
+    let bytes = || match message.inline() {
+        Some(bytes) => Ok(PyBytes::new(py, bytes)),
+        None => {
+            let length = message.length().or_raise(py)?;
+            PyBytes::new_with(py, length, |into| message.copy_to(into).or_raise(py))
+        }
+    };
+    let word = || match message.inline().and_then(|bytes| bytes.try_into().ok()) {
+        Some(word) => Ok(word),
+        None => Err(damaged()),
+    };
+    Ok(match message.tag {
+        format::BYTES => bytes()?.into_any(),
+        format::TEXT => {
+            let long;
+            let text = match message.inline() {
+                Some(text) => text,
+                None => {
+                    long = message.bytes().or_raise(py)?;
+                    &long
+                }
+            };
+            PyString::from_bytes(py, text)?.into_any()
+        }
+        format::INTEGER => i64::from_le_bytes(word()?).into_pyobject(py)?.into_any(),
+        format::FLOAT => PyFloat::new(py, f64::from_le_bytes(word()?)).into_any(),
+        format::NONE => py.None().into_bound(py),
+        format::FALSE | format::TRUE => PyBool::new(py, message.tag == format::TRUE).to_owned().into_any(),
+        format::PICKLE => pickling(py, &LOADS, "loads", bytes()?.as_any())?,
+        _ => return Err(damaged()),
+    })
+}
+
+/// Why a wait came to nothing.
+enum Vain {
+    /// The channel was closed.
+    Closed,
+    /// Nobody else has it.
+    LeftAlone,
+}
+
+impl BaseQueue {
+    fn channel(&self) -> PyResult<&Channel> {
+        let missing = || PyRuntimeError::new_err("the queue's __init__ was not called");
+        Ok(self.channel.get().ok_or_else(missing)?.get())
+    }
+
+    /// Its channel, if this process may use it.
+    fn open<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a forkless_ipc::Channel> {
+        let this = slf.get();
+        if this.closed.load(Ordering::Relaxed) {
+            return Err(PyValueError::new_err(format!("{} is closed in this process", slf.repr()?)));
+        }
+        Ok(&this.channel()?.channel)
+    }
+
+    /// Sends what is packed. In vain: how many went.
+    fn send<'a, M: AsMut<[Packed<'a>]> + Send>(
+        py: Python<'_>,
+        channel: &forkless_ipc::Channel,
+        outbox: &mut Outbox<'a, M>,
+        block: bool,
+        deadline: impl FnOnce() -> PyResult<Deadline>,
+    ) -> PyResult<bool> {
+        // First without releasing the interpreter: most sends never wait.
+        match outbox.send_within(Duration::ZERO).or_raise(py)? {
+            Sent::Sent => return Ok(true),
+            Sent::Closed => return Err(vain(py, &Vain::Closed)),
+            Sent::Full | Sent::Interrupted => {}
+        }
+        if !block {
+            return Ok(false);
+        }
+        let deadline = deadline()?;
+        let mut patience = Patience::new(deadline);
+        let sent = wait::until(py, deadline, |bound| {
+            Ok::<_, Error>(match outbox.send_within(bound)? {
+                Sent::Sent => Some(Ok(())),
+                Sent::Closed => Some(Err(Vain::Closed)),
+                Sent::Full | Sent::Interrupted => patience.is_over(channel)?.then_some(Err(Vain::LeftAlone)),
+            })
+        })?;
+        match sent {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(why)) => Err(vain(py, &why)),
+        }
+    }
+
+    /// At least one message, unless there is none in time; `most` at most.
+    fn receive(
+        py: Python<'_>,
+        channel: &forkless_ipc::Channel,
+        most: usize,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Vec<Message>> {
+        let mut messages = Vec::new();
+        let mut receive = |bound: Duration| -> Result<Option<Result<(), Vain>>, Error> {
+            if most == 1 {
+                return Ok(match channel.receive_within(bound, Claim::Owed, None)? {
+                    Received::Message(message) => {
+                        messages.push(message);
+                        Some(Ok(()))
+                    }
+                    Received::Closed => Some(Err(Vain::Closed)),
+                    Received::Empty | Received::Interrupted => None,
+                });
+            }
+            loop {
+                let before = messages.len();
+                let bound = if before == 0 { bound } else { Duration::ZERO };
+                let end = channel.receive_many_within(most - before, bound, Claim::Owed, &mut messages);
+                let more = messages.len() > before;
+                return match end {
+                    _ if more && messages.len() < most => continue,
+                    _ if !messages.is_empty() => Ok(Some(Ok(()))),
+                    Ok(Received::Closed) => Ok(Some(Err(Vain::Closed))),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(error),
+                };
+            }
+        };
+        let mut received = receive(Duration::ZERO).or_raise(py)?;
+        if received.is_none() {
+            let deadline = wait::deadline(block, timeout)?;
+            if !deadline.passed() {
+                let mut patience = Patience::new(deadline);
+                received = wait::until(py, deadline, |bound| {
+                    let received = receive(bound)?;
+                    let over = received.is_none() && patience.is_over(channel)?;
+                    Ok::<_, Error>(if over { Some(Err(Vain::LeftAlone)) } else { received })
+                })?;
+            }
+        }
+        match received {
+            Some(Ok(())) => Ok(messages),
+            Some(Err(why)) => Err(vain(py, &why)),
+            None => Err(empty(py)),
+        }
+    }
+
+    /// Says that what `get` returns is in good hands.
+    fn finished(&self, py: Python<'_>, channel: &forkless_ipc::Channel, count: usize) -> PyResult<()> {
+        if self.tasks.get() == Some(&true) { Ok(()) } else { channel.finished(count as u32).or_raise(py) }
+    }
+
+    fn get_list<'py>(
+        slf: &Bound<'py, Self>,
+        max_items: Option<usize>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
+        let channel = Self::open(slf)?;
+        let most = match max_items {
+            Some(0) => return Ok(PyList::empty(py)),
+            other => other.unwrap_or(usize::MAX),
+        };
+        let messages = Self::receive(py, channel, most, block, timeout)?;
+        let items = PyList::empty(py);
+        let mut failed = None;
+        for message in &messages {
+            match unpack(py, message) {
+                Ok(item) => items.append(item)?,
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        slf.get().finished(py, channel, messages.len())?;
+        match failed {
+            None => Ok(items),
+            Some(error) => {
+                // The others are not to be lost by it. An exception without room for it loses them, and there are none.
+                let _ = error.value(py).setattr("items", items);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How long a wait without end goes on while nobody else is there.
+struct Patience {
+    slices: u32,
+    look: u32,
+    endless: bool,
+}
+
+impl Patience {
+    fn new(deadline: Deadline) -> Self {
+        Self { slices: 0, look: FIRST_LOOK, endless: deadline == Deadline::NEVER }
+    }
+
+    /// To be asked after each sleep: whether nothing can come any more, neither from another process nor from another
+    /// thread of this one.
+    fn is_over(&mut self, channel: &forkless_ipc::Channel) -> Result<bool, Error> {
+        self.slices += 1;
+        if !self.endless || self.slices < self.look {
+            return Ok(false);
+        }
+        self.look = self.slices + NEXT_LOOKS;
+        Ok(proc::thread_count() == Some(1) && channel.is_left_alone()?)
+    }
+}
+
+fn awaited(room: bool) -> Awaited {
+    if room { Awaited::Room } else { Awaited::Message }
+}
+
+fn vain(py: Python<'_>, why: &Vain) -> PyErr {
+    match why {
+        Vain::Closed => raise(py, "ShutDown", "the queue was shut down".to_owned()),
+        Vain::LeftAlone => raise(
+            py,
+            "QueueAbandoned",
+            "this would wait for ever: every other process that had the queue has ended or let it go, and this one has no \
+             other thread. Look how they ended (Process.exitcode), or have the last of them put an item that says so"
+                .to_owned(),
+        ),
+    }
+}
+
+fn empty(py: Python<'_>) -> PyErr {
+    static EMPTY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    match EMPTY.import(py, "_queue", "Empty") {
+        Ok(class) => PyErr::from_type(class.clone(), ()),
+        Err(error) => error,
+    }
+}
+
+/// `sent` says how many items of several went in.
+fn full(py: Python<'_>, sent: usize) -> PyErr {
+    static FULL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let error = match FULL.import(py, "queue", "Full") {
+        Ok(class) => PyErr::from_type(class.clone(), ()),
+        Err(error) => error,
+    };
+    let _ = error.value(py).setattr("sent", sent);
+    error
+}
+
+#[pymethods]
+impl BaseQueue {
+    /// Any arguments: they are those of a subclass's `__init__`.
+    #[new]
+    #[pyo3(signature = (*_arguments, **_keywords))]
+    fn new(_arguments: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyAny>>) -> Self {
+        Self { channel: OnceLock::new(), closed: AtomicBool::new(false), tasks: OnceLock::new() }
+    }
+
+    /// Makes this the queue over a channel. `tasks`: what is taken is owed until `task_done`.
+    fn _use(&self, channel: Py<Channel>, tasks: bool) {
+        // A second `__init__` changes nothing.
+        let _ = (self.channel.set(channel), self.tasks.set(tasks));
+    }
+
+    #[getter]
+    fn _channel(&self, py: Python<'_>) -> PyResult<Py<Channel>> {
+        self.channel()?;
+        self.channel.get().map(|channel| channel.clone_ref(py)).ok_or_else(|| PyRuntimeError::new_err("no channel"))
+    }
+
+    /// Puts an item.
+    ///
+    /// Args:
+    ///     obj: the item; pickled now.
+    ///     block: wait while the queue is full.
+    ///     timeout: how long to wait, in seconds; None waits for ever, and less than zero counts as zero.
+    ///
+    /// Raises:
+    ///     queue.Full: there was no room in time.
+    ///     pickle.PicklingError: the item cannot be sent; the message names what is wrong.
+    ///     ValueError: the queue was closed by this process, or the item is larger than `max_bytes`.
+    ///     forkless.ShutDown: the queue was shut down.
+    ///     forkless.QueueAbandoned: there is no room, and nobody else who could make some.
+    #[pyo3(signature = (obj, block = true, timeout = None))]
+    fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let py = slf.py();
+        let channel = Self::open(slf)?;
+        let item = Item::pack(obj)?;
+        let leases = leases(item.handles())?;
+        let mut outbox = channel.pack(item.tag(), item.bytes()?, &leases).or_raise(py)?;
+        if Self::send(py, channel, &mut outbox, block, || wait::deadline(block, timeout))? {
+            return Ok(());
+        }
+        Err(full(py, 0))
+    }
+
+    /// Puts several items, at less cost for each than `put`; each is put by itself, in order.
+    ///
+    /// Args:
+    ///     items: the items; taken as they are sent, never all of them at once.
+    ///     block: wait while the queue is full.
+    ///     timeout: how long to wait altogether, in seconds; None waits for ever.
+    ///
+    /// Raises:
+    ///     queue.Full: there was no room in time for all; its attribute `sent` says how many were put.
+    ///     Exception: as in `put`; with `sent` if others were put before.
+    #[pyo3(signature = (items, block = true, timeout = None))]
+    fn put_many(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
+        let py = slf.py();
+        let deadline = wait::deadline(block, timeout)?;
+        let mut iterator = items.try_iter()?;
+        let mut sent = 0;
+        loop {
+            let batch = iterator.by_ref().take(BATCH).map(|item| Item::pack(&item?)).collect::<PyResult<Vec<_>>>()?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let messages = batch
+                .iter()
+                .map(|item| Ok(Outgoing { tag: item.tag(), bytes: item.bytes()?, handles: leases(item.handles())? }))
+                .collect::<PyResult<Vec<_>>>()?;
+            // An item's pickling may have closed it.
+            let channel = Self::open(slf)?;
+            let mut outbox = channel.pack_many(&messages).or_raise(py)?;
+            let all = Self::send(py, channel, &mut outbox, block, || Ok(deadline));
+            sent += outbox.sent();
+            match all {
+                Ok(true) => {}
+                Ok(false) => return Err(full(py, sent)),
+                Err(error) => {
+                    let _ = error.value(py).setattr("sent", sent);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Takes the oldest item.
+    ///
+    /// Args:
+    ///     block: wait while the queue is empty.
+    ///     timeout: how long to wait, in seconds; None waits for ever, and less than zero counts as zero.
+    ///
+    /// Raises:
+    ///     queue.Empty: there was nothing in time.
+    ///     ValueError: the queue was closed by this process.
+    ///     forkless.ShutDown: the queue was shut down, and nothing is left.
+    ///     forkless.QueueAbandoned: waiting without a timeout, while every other process that had the queue has ended or let it
+    ///         go and this one has no other thread: nothing can come any more.
+    #[pyo3(signature = (block = true, timeout = None))]
+    fn get<'py>(slf: &Bound<'py, Self>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let channel = Self::open(slf)?;
+        let message = match channel.receive_within(Duration::ZERO, Claim::Owed, None).or_raise(py)? {
+            Received::Message(message) => message,
+            Received::Closed => return Err(vain(py, &Vain::Closed)),
+            Received::Empty | Received::Interrupted => {
+                let mut messages = Self::receive(py, channel, 1, block, timeout)?;
+                messages.pop().ok_or_else(|| empty(py))?
+            }
+        };
+        let item = unpack(py, &message);
+        slf.get().finished(py, channel, 1)?;
+        item
+    }
+
+    /// Waits for an item and takes what else is there, at less cost for each than `get`.
+    ///
+    /// Args:
+    ///     max_items: how many to take at most; None takes all that are there.
+    ///     block: wait while the queue is empty.
+    ///     timeout: how long to wait for the first, in seconds; None waits for ever.
+    ///
+    /// Raises:
+    ///     queue.Empty: there was nothing in time.
+    ///     Exception: as in `get`. An item that cannot be rebuilt raises what `get` would raise; the others that were
+    ///         taken with it are in the error's attribute `items`.
+    #[pyo3(signature = (max_items = None, block = true, timeout = None))]
+    fn get_many<'py>(
+        slf: &Bound<'py, Self>,
+        max_items: Option<usize>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        Self::get_list(slf, max_items, block, timeout)
+    }
+
+    /// How many items there are now; another process may change it at any time.
+    fn qsize(&self, py: Python<'_>) -> PyResult<u32> {
+        self.channel()?.channel.len().or_raise(py)
+    }
+
+    /// Whether there is no item now.
+    fn empty(&self, py: Python<'_>) -> PyResult<bool> {
+        self.channel()?.channel.is_empty().or_raise(py)
+    }
+
+    /// Whether there is no room now.
+    fn full(&self, py: Python<'_>) -> PyResult<bool> {
+        let channel = &self.channel()?.channel;
+        let max_size = channel.max_size().or_raise(py)?;
+        let max_bytes = channel.max_bytes().or_raise(py)?;
+        Ok(max_size != 0 && channel.len().or_raise(py)? >= max_size
+            || max_bytes != 0 && channel.statistics().or_raise(py)?.bytes_waiting >= max_bytes)
+    }
+
+    /// Ends the queue, in all processes: `put` raises from now on, and so does `get` once nothing is left.
+    ///
+    /// Whoever waits is woken.
+    ///
+    /// Args:
+    ///     immediate: throw away what is left. Those items count as done for `JoinableQueue.join`.
+    #[pyo3(signature = (immediate = false))]
+    fn shutdown(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
+        let closing = if immediate { Closing::Immediate } else { Closing::Graceful };
+        let channel = &self.channel()?.channel;
+        py.detach(|| channel.close(closing)).or_raise(py)
+    }
+
+    /// This process will use the queue no more; others are not affected.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// (sent, received, bytes waiting, lost, [(name, pid, count)]).
+    #[expect(clippy::type_complexity, reason = "named where it is a class, in Python")]
+    fn _statistics(&self, py: Python<'_>) -> PyResult<(u64, u64, u64, u64, Vec<(String, u32, u32)>)> {
+        let statistics = self.channel()?.channel.statistics().or_raise(py)?;
+        let lost_by = statistics.lost_by.into_iter().map(|loss| (loss.name, loss.pid, loss.count)).collect();
+        Ok((statistics.sent, statistics.received, statistics.bytes_waiting, statistics.lost, lost_by))
+    }
+
+    /// One task is done. False: all were.
+    fn _task_done(&self, py: Python<'_>) -> PyResult<bool> {
+        self.channel()?.channel.task_done().or_raise(py)
+    }
+
+    fn _unfinished(&self, py: Python<'_>) -> PyResult<u32> {
+        self.channel()?.channel.unfinished().or_raise(py)
+    }
+
+    /// Waits until all tasks are done: 0, how many were lost, or None when the time is over.
+    #[pyo3(signature = (timeout = None))]
+    fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<u32>> {
+        let channel = &self.channel()?.channel;
+        let deadline = wait::deadline(true, timeout)?;
+        let mut patience = Patience::new(deadline);
+        let joined = wait::until(py, deadline, |bound: Duration| {
+            Ok::<_, Error>(match channel.join_within(bound.min(SLICE))? {
+                Joined::Done => Some(Ok(0)),
+                Joined::Lost(count) => Some(Ok(count)),
+                Joined::Waiting | Joined::Interrupted => patience.is_over(channel)?.then_some(Err(Vain::LeftAlone)),
+            })
+        })?;
+        joined.transpose().map_err(|why| vain(py, &why))
+    }
+
+    /// Has a bell rung when there may be an item, or room for one. False: too many hang there already.
+    fn _hang(&self, py: Python<'_>, bell: u64, room: bool) -> PyResult<bool> {
+        self.channel()?.channel.hang(awaited(room), bell).or_raise(py)
+    }
+
+    /// Undoes `_hang`.
+    fn _take_down(&self, py: Python<'_>, bell: u64, room: bool) -> PyResult<()> {
+        self.channel()?.channel.take_down(awaited(room), bell).or_raise(py)
+    }
+
+    /// Generic over nothing at run time: `Queue[int]` in annotations.
+    #[classmethod]
+    fn __class_getitem__(class: &Bound<'_, PyType>, _item: &Bound<'_, PyAny>) -> Py<PyType> {
+        class.clone().unbind()
+    }
+}
