@@ -89,7 +89,6 @@ class Flow:
         self.numbers = itertools.count(flow << 40)
         self.references: deque[weakref.ref[Cycle]] = deque(maxlen=1000)
         self.joinable = hasattr(queue, "task_done")
-        self.simple = not hasattr(queue, "put_nowait")
         self.depth = 0
 
     def put(self, loud: bool = False, **options: Any) -> None:
@@ -148,13 +147,8 @@ class Flow:
 
     def use(self) -> None:
         """Puts, or gets, or both; it never waits for what only the main flow could do."""
-        if self.simple:
-            # It has no get that does not wait: only the main flow gets.
-            if self.queue_is_short():
-                self.put()
-            return
         choice = next(self.numbers) % 4
-        if choice != 0 and self.queue_is_short():
+        if choice != 0 and self.queue.qsize() < PLENTY:
             if self.many and choice == 1:
                 self.put_many(3, block=False)
             else:
@@ -164,10 +158,6 @@ class Flow:
                 self.get_many(max_items=3, block=False)
             else:
                 self.get(block=False)
-
-    def queue_is_short(self) -> bool:
-        """Whether there is room, by our own books: a `SimpleQueue` has no `qsize`."""
-        return bool(self.queue.empty() if self.simple else self.queue.qsize() < PLENTY)
 
     def make_garbage(self) -> None:
         """Two cycles for the collector."""
@@ -201,12 +191,7 @@ class Flow:
 
     def step(self, choice: int) -> None:
         """One of the things that a main flow does; half of them wait."""
-        if self.simple:
-            if choice < 3 or self.queue.empty():
-                self.put(loud=choice == 0)
-            else:
-                self.get()
-        elif choice == 0:
+        if choice == 0:
             self.put(loud=True, timeout=0.002)
         elif choice == 1:
             self.put_many(5, timeout=0.002) if self.many else self.put(timeout=0.002)
@@ -221,10 +206,7 @@ class Flow:
 
     def drain(self) -> None:
         """Takes what is left."""
-        if self.simple:
-            while not self.queue.empty():
-                self.get()
-        while not self.simple and self.get(block=False):
+        while self.get(block=False):
             pass
 
 

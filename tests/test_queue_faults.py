@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import forkless
 import pytest
 from forkless import _forkless
 from support import Outcome, run_program
@@ -24,13 +23,6 @@ needs_points = pytest.mark.skipif(
 )
 
 CRATES = Path(__file__).resolve().parent.parent / "crates"
-
-# Steps of operations that not every queue has.
-NEEDS = {
-    "channel.task.done": hasattr(forkless, "JoinableQueue"),
-    "channel.closed": hasattr(forkless.Queue, "shutdown"),
-    "channel.account.closed": hasattr(forkless.Queue, "statistics"),
-}
 
 HEAD = f"""
 import json, random, sys, time
@@ -73,11 +65,8 @@ def deaths(outcome: Outcome) -> Counter[str]:
 
 @needs_points
 def test_death_at_every_step_of_the_channel() -> None:
-    names = [
-        name
-        for name in points("forkless-ipc/src/channel*.rs", "forkless-ipc/src/channel/*.rs")
-        if NEEDS.get(name, True)
-    ]
+    names = points("forkless-ipc/src/channel.rs", "forkless-ipc/src/channel/*.rs")
+    names.remove("channel.closed")  # see the next test
     outcome = run_program(
         f"""{HEAD}
 with Balanced():
@@ -92,6 +81,57 @@ with Balanced():
     )
     assert outcome.check() == "", outcome
     assert set(deaths(outcome)) == set(names), "a point that nobody has died at is not tested"
+
+
+@needs_points
+@pytest.mark.parametrize("immediate", [False, True])
+def test_death_while_shutting_a_queue_down(immediate: bool) -> None:
+    outcome = run_program(
+        f"""{HEAD}
+def put(full, at_work):
+    at_work.put(None)
+    try:
+        full.put(3)
+    except forkless.ShutDown:
+        at_work.put("put was told")
+
+def get(empty, at_work):
+    at_work.put(None)
+    for _ in empty:
+        pass
+    at_work.put("get was told")
+
+def shut_down(queue):
+    assert _forkless.arm_crash_point("channel.closed")
+    queue.shutdown({immediate})
+
+def main():
+    full, empty, at_work = forkless.Queue(2), forkless.Queue(), forkless.Queue()
+    full.put_many([1, 2])
+    others = [forkless.Process(target=put, args=(full, at_work))]
+    others.append(forkless.Process(target=get, args=(empty, at_work)))
+    for other in others:
+        other.start()
+    assert at_work.get(timeout=20) is at_work.get(timeout=20) is None
+    for queue in (full, empty):
+        doomed = forkless.Process(target=shut_down, args=(queue,))
+        doomed.start()
+        doomed.join()
+        assert doomed.exitcode == -9
+        doomed.close()
+    told = {{at_work.get(timeout=20), at_work.get(timeout=20)}}
+    assert told == {{"put was told", "get was told"}}
+    assert list(full) == ([] if {immediate} else [1, 2])
+    for other in others:
+        other.join()
+        other.close()
+
+with Balanced():
+    main()
+"""
+    )
+    assert outcome.check() == "", outcome
+    assert deaths(outcome) == {"channel.closed": 2}
 
 
 @needs_points

@@ -9,7 +9,6 @@ import ast
 import os
 from pathlib import Path
 
-import forkless
 import pytest
 from support import run_program
 
@@ -22,17 +21,13 @@ KINDS = [
     for kind in ("Queue", "JoinableQueue", "SimpleQueue")
     for maxsize in (0, 3)
     for many in (False, True)
-    if hasattr(forkless, kind)
-    and not (kind == "SimpleQueue" and (maxsize or many))
-    and (not many or hasattr(forkless.Queue, "put_many"))
+    if not (kind == "SimpleQueue" and maxsize)
 ]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(("kind", "maxsize", "many"), KINDS)
 def test_every_item_comes_once(kind: str, maxsize: int, many: bool, processes: int) -> None:
-    if kind == "SimpleQueue" and processes > 1:
-        pytest.skip("its get waits: only one process can know that there is something")
     source = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})

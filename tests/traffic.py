@@ -71,9 +71,10 @@ def arm(doom: tuple[str, int] | None) -> None:
     assert doom is None or _forkless.arm_crash_point(*doom)
 
 
-def produce(queue: Any, board: Any, producer: int, many: bool, doom: tuple[str, int] | None) -> None:
+def produce(queues: list[Any], board: Any, producer: int, many: bool, doom: tuple[str, int] | None) -> None:
     """Puts messages until it has put all, or the work is over."""
     arm(doom)
+    queue = queues.pop()  # given up at the end of this function, and not of the process
     number = 0
     while number < MESSAGES and not board[STOP]:
         if many:
@@ -87,29 +88,38 @@ def produce(queue: Any, board: Any, producer: int, many: bool, doom: tuple[str, 
 
 
 def consume(
-    queue: Any, board: Any, consumer: int, many: bool, doom: tuple[str, int] | None, timeout: float | None
+    queues: list[Any],
+    board: Any,
+    consumer: int,
+    many: bool,
+    doom: tuple[str, int] | None,
+    timeout: float | None,
 ) -> None:
-    """Gets messages until there are none and the work is over, or, without a timeout, until it gets None."""
+    """Gets messages until there are none and the work is over, or it gets None, or the queue was shut down."""
     arm(doom)
+    queue = queues.pop()
+    joinable = isinstance(queue, forkless.JoinableQueue)
     journal = JOURNALS + consumer * JOURNAL
     count = 0
-    while True:
+    over = False
+    while not over:
         try:
             items = queue.get_many(BATCH, timeout=timeout) if many else [queue.get(timeout=timeout)]
         except Empty:
-            if board[STOP]:
-                return
+            over = bool(board[STOP])
             continue
-        over = None in items
+        except forkless.ShutDown:
+            return
         for item in items:
-            # More than one end may have come at once; one that is too many is put again by whoever counts.
-            if item is not None:
+            if item is None:
+                over = True
+            else:
                 producer, number = check(item)
                 board[journal + 1 + count] = producer << 32 | number
                 count += 1
                 board[journal] = count
-        if over:
-            return
+            if joinable:
+                queue.task_done()
 
 
 class Traffic:
@@ -119,16 +129,21 @@ class Traffic:
         board: a `RawArray("Q", WORDS)`.
         dice: what decides about everything that is left to chance.
         many: whether messages go and come in batches.
+        kind: the class of the queue; by default any.
     """
 
-    def __init__(self, board: Any, dice: random.Random, many: bool = False) -> None:
+    def __init__(self, board: Any, dice: random.Random, many: bool = False, kind: str | None = None) -> None:
         self.board, self.dice, self.many = board, dice, many
         self.batch = BATCH if many else 1
         board[STOP] = 0
         for word in (*range(CONFIRMED, JOURNALS), *range(JOURNALS, WORDS, JOURNAL)):
             board[word] = 0
-        self.maxsize = dice.choice([0, 1, 3, 100])
-        self.queue: forkless.Queue[Any] = forkless.Queue(self.maxsize)
+        self.kind = kind or dice.choice(["Queue", "Queue", "JoinableQueue", "SimpleQueue"])
+        limits: dict[str, Any] = {"maxsize": dice.choice([0, 1, 3, 20, 100])}
+        if dice.random() < 0.2:
+            limits["max_bytes"] = 3 << 20
+        self.queue: Any = getattr(forkless, self.kind)(**(limits if self.kind != "SimpleQueue" else {}))
+        self.ends = 0
         self.producers: list[forkless.Process] = []
         self.consumers: list[forkless.Process] = []
         self.mine: list[tuple[int, int]] = []
@@ -141,14 +156,14 @@ class Traffic:
 
     def add_producer(self, doom: tuple[str, int] | None = None) -> None:
         """Starts a producer."""
-        arguments = (self.queue, self.board, len(self.producers), self.many, doom)
+        arguments = ([self.queue], self.board, len(self.producers), self.many, doom)
         self.producers.append(forkless.Process(target=produce, args=arguments))
         self.producers[-1].start()
 
     def add_consumer(self, doom: tuple[str, int] | None = None) -> None:
         """Starts a consumer, which waits for ever or looks up now and then."""
         timeout = self.dice.choice([None, None, 0.0005, 0.005])
-        arguments = (self.queue, self.board, len(self.consumers), self.many, doom, timeout)
+        arguments = ([self.queue], self.board, len(self.consumers), self.many, doom, timeout)
         self.consumers.append(forkless.Process(target=consume, args=arguments))
         self.consumers[-1].start()
 
@@ -179,10 +194,12 @@ class Traffic:
         while True:
             try:
                 item = self.queue.get_nowait()
-            except Empty:
+            except (Empty, forkless.ShutDown):
                 return
             if item is not None:
                 self.mine.append(check(item))
+            if self.kind == "JoinableQueue":
+                self.queue.task_done()
 
     def wait(self, seconds: float = 0.001) -> None:
         """Lets some time go by, but not for ever."""
@@ -200,10 +217,13 @@ class Traffic:
         while any(process.is_alive() for process in self.producers):
             self.take_some()
             self.wait()
+        if self.dice.random() < 0.5:
+            self.queue.shutdown()
         while any(process.is_alive() for process in self.consumers):
             if self.queue.empty():
-                with contextlib.suppress(Full):
+                with contextlib.suppress(Full, forkless.ShutDown):
                     self.queue.put_nowait(None)
+                    self.ends += 1
             self.wait()
         before = len(self.mine)
         self.take_some()
@@ -240,9 +260,41 @@ class Traffic:
             assert all(number < rest[0] for sender, number in earlier if rest and sender == producer), case
         assert {sender for sender, _ in arrived} <= set(range(len(self.producers)))
         assert lost <= dead * self.batch, f"{lost} lost, {dead} consumers dead; {self.books()}"
+        self.compare(len(arrived), lost)
         for process in self.crew:
             process.close()
         return len(arrived), lost
+
+    def compare(self, arrived: int, lost: int) -> None:
+        """Compares the queue's own books with these."""
+        its = self.queue.statistics()
+        case = f"{its}: {arrived} came, {lost} are lost, {self.ends} ends; {self.books()}"
+        assert (its.waiting, its.bytes_waiting, its.received) == (0, 0, its.sent), case
+        # Of what was sent and neither confirmed nor seen by anybody, only the queue knows.
+        unknown = self.batch * sum(process.exitcode != 0 for process in self.producers)
+        assert arrived + lost <= its.sent - self.ends <= arrived + lost + unknown, case
+        dead = {process.pid for process in self.consumers if process.exitcode != 0}
+        assert its.lost <= len(dead) * self.batch, case
+        assert {entry.pid for entry in its.lost_by} <= dead, case
+        assert len(its.lost_by) == 8 or sum(entry.count for entry in its.lost_by) == its.lost, case
+        if self.kind == "JoinableQueue":
+            # What had come but was not reported as done is lost, too.
+            assert its.lost >= lost, case
+            if its.lost:
+                died = self.queue_knows_of()
+                assert died in dead, case
+            self.queue.join(timeout=PATIENCE)
+        else:
+            # What had come out of `get` and was not written down is not.
+            assert its.lost <= lost + self.ends, case
+
+    def queue_knows_of(self) -> int:
+        """The pid of a dead consumer, as `join` tells it, or 0."""
+        try:
+            self.queue.join(timeout=PATIENCE)
+        except forkless.WorkerDied as error:
+            return error.pid or 0
+        return 0
 
     def journal(self, consumer: int) -> list[tuple[int, int]]:
         """What a consumer got."""
@@ -259,7 +311,7 @@ class Traffic:
             f"{process.exitcode}/{self.board[JOURNALS + n * JOURNAL]}"
             for n, process in enumerate(self.consumers)
         ]
-        return f"maxsize {self.maxsize}, many {self.many}, producers {producers}, consumers {consumers}"
+        return f"{self.queue}, many {self.many}, producers {producers}, consumers {consumers}"
 
 
 def in_order(journal: list[tuple[int, int]]) -> bool:
@@ -272,17 +324,15 @@ def in_order(journal: list[tuple[int, int]]) -> bool:
     return True
 
 
-def ways() -> list[bool]:
-    """With batches and without, where the queue has them."""
-    return [False, True] if hasattr(forkless.Queue, "put_many") else [False]
-
-
 def random_round(board: Any, dice: random.Random) -> tuple[int, int]:
     """Two or three of each, struck up to three times at random moments, and joined by others."""
-    traffic = Traffic(board, dice, many=dice.choice(ways()))
+    traffic = Traffic(board, dice, many=dice.choice([False, True]))
     for _ in range(dice.choice([1, 2, 3])):
         traffic.add_producer()
         traffic.add_consumer()
+    # On a busy machine they would else be dead before they have begun.
+    while not any(traffic.board[CONFIRMED:JOURNALS]):
+        traffic.wait(0.0002)
     for strike in range(dice.choice([1, 2, 3])):
         # Not for synchronisation: a random moment.
         time.sleep(dice.random() * 0.012)
@@ -300,7 +350,7 @@ def doomed_round(
 
     The work goes on until the doomed have met their fate or there is nothing left to do.
     """
-    traffic = Traffic(board, dice, many)
+    traffic = Traffic(board, dice, many, "JoinableQueue")
     for role, point, passes in dooms:
         (traffic.add_producer if role == "producer" else traffic.add_consumer)((point, passes))
     doomed = traffic.crew
@@ -315,11 +365,15 @@ def doomed_round(
     return traffic.settle()
 
 
+# Who passes a point that only one side passes.
+SIDES = {".send.": "producer", ".receive.": "consumer", ".task.": "consumer", ".account.": "consumer"}
+
+
 def every_doom(points: list[str]) -> Iterator[tuple[list[tuple[str, str, int]], bool]]:
     """All rounds in which somebody dies at one of these points."""
-    for many in ways():
+    for many in (False, True):
         for point in points:
-            roles = [r for r, part in (("producer", ".send."), ("consumer", ".receive.")) if part in point]
+            roles = [role for part, role in SIDES.items() if part in point]
             for role in roles or ["producer", "consumer"]:
                 if point == "channel.inherited":
                     # Only after somebody who died with the lock; and who takes it from those dies too.
