@@ -1,9 +1,9 @@
 """Waiting for queues in an event loop: one descriptor for each loop, and no thread.
 
-Shared words cannot be waited for by an event loop, so whoever puts an item rings a bell, a socket that the loop
-watches (see `Bell` in the core). A ring means that it is time to look. Should one be lost, because its sender was killed
-between the item and the ring, or because more loops wait for one queue than bells fit on it, the loop looks after
-`TICK` seconds by itself.
+Shared words cannot be waited for by an event loop, so whoever puts an item rings a bell, a socket that the
+loop watches (see `Bell` in the core). A ring means that it is time to look. Should one be lost, because its
+sender was killed between the item and the ring, or because more loops wait for one queue than bells fit on
+it, the loop looks after `TICK` seconds by itself.
 """
 
 import sys
@@ -31,7 +31,7 @@ async def put(queue: BaseQueue[Any], obj: object, timeout: float | None) -> None
 
 
 async def _until(queue: BaseQueue[Any], room: bool, timeout: float | None, attempt: Callable[[], Any]) -> Any:
-    """Repeats an attempt that raises `Empty` or `Full`, whenever the queue rings and until the time is over."""
+    """Repeats what raises `Empty` or `Full`, whenever the queue rings and until the time is over."""
     from queue import Empty, Full
 
     try:
@@ -101,16 +101,12 @@ class _AsyncioWatch(_Watch):
 
     def _rang(self) -> None:
         self.bell.silence()
-        self._wake()
-
-    def _wake(self) -> None:
         for future in self._futures:
-            if not future.done():
-                future.set_result(None)
+            _resolve(future)
 
     async def wait(self, seconds: float) -> None:
         future = self._loop.create_future()
-        timer = self._loop.call_later(seconds, lambda: future.done() or future.set_result(None))
+        timer = self._loop.call_later(seconds, _resolve, future)
         self._futures.add(future)
         try:
             await future
@@ -119,11 +115,16 @@ class _AsyncioWatch(_Watch):
             self._futures.discard(future)
 
 
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class _TrioWatch(_Watch):
     """One for each wait: trio has no two tasks wait for one descriptor."""
 
     async def wait(self, seconds: float) -> None:
-        import trio
+        import trio  # type: ignore[import-not-found,unused-ignore]
 
         with trio.move_on_after(seconds):
             await trio.lowlevel.wait_readable(self.bell.fileno())

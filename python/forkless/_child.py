@@ -37,7 +37,9 @@ def run(job: "Job") -> NoReturn:
 
 def _run(job: "Job") -> int:
     # As few functions as can be: each that a forked child calls copies some pages, at 3 µs a page.
-    name, identity, ignore_interrupt, surroundings, body = pickle.loads(job.payload)
+    order = job.payload
+    body_at = 8 + int.from_bytes(order[:8], "little")
+    name, identity, ignore_interrupt, surroundings = pickle.loads(order[8:body_at])
     # Known before anything can fail.
     process._current._name, _pickling.identity = name, identity
     _last_words.prepare()
@@ -46,7 +48,7 @@ def _run(job: "Job") -> int:
     _surroundings.adopt(surroundings, job.has_streams)
     _forks.expect()
     # The job keeps alive what the body refers to, so it must outlive this call.
-    child: process.Process = pickle.loads(body)
+    child: process.Process = pickle.loads(order[body_at:], buffers=job.buffers())
     code = child._bootstrap()
     # What the interpreter does at exit: waits for threads, then runs the exit handlers.
     try:

@@ -133,7 +133,22 @@ class Message:
     @property
     def tag(self) -> int: ...
     @property
-    def payload(self) -> bytes: ...
+    def payload(self) -> bytes | memoryview:
+        """Its bytes: a copy of them if they are few, otherwise a read-only memoryview of them where they arrived."""
+    def buffers(self, writable: bool = False) -> list[memoryview]:
+        """Its buffers, where they arrived. They keep the message's memory, and nobody else has it."""
+
+@final
+class Parcel:
+    """A message packed now, to be sent later: it is in shared memory already."""
+
+    def __new__(
+        cls,
+        payload: Buffer | list[Buffer],
+        handles: Sequence[Shared] = ...,
+        *,
+        buffers: Sequence[Buffer] = ...,
+    ) -> Self: ...
 
 @final
 class Channel(Shared):
@@ -142,14 +157,19 @@ class Channel(Shared):
     def __new__(cls, maxsize: int = 0, max_bytes: int = 0) -> Self: ...
     def send(
         self,
-        payload: Buffer,
+        payload: Buffer | list[Buffer] | Parcel,
         handles: Sequence[Shared] = ...,
         *,
+        buffers: Sequence[Buffer] = ...,
         tag: int = 0,
         block: bool = True,
         timeout: float | None = None,
     ) -> bool:
-        """False when full (after `timeout` seconds). True: the message is in shared memory and survives the sender."""
+        """False when full (after `timeout` seconds). True: the message is in shared memory and survives the sender.
+
+        A payload may come in pieces, which are not joined before they are there, or as a `Parcel`. `buffers` travel
+        beside it and are used where they arrive.
+        """
     def receive(
         self,
         *,
@@ -174,10 +194,15 @@ class BaseQueue(Generic[_T]):
 
     def __new__(cls, *_arguments: Any, **_keywords: Any) -> Self: ...
     def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None: ...
-    def get(self, block: bool = True, timeout: float | None = None) -> _T: ...
+    def get(self, block: bool = True, timeout: float | None = None, *, writable: bool = False) -> _T: ...
     def put_many(self, items: Iterable[_T], block: bool = True, timeout: float | None = None) -> None: ...
     def get_many(
-        self, max_items: int | None = None, block: bool = True, timeout: float | None = None
+        self,
+        max_items: int | None = None,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        writable: bool = False,
     ) -> list[_T]: ...
     def qsize(self) -> int: ...
     def empty(self) -> bool: ...
@@ -243,9 +268,10 @@ class Child:
     def start(
         program: Program,
         method: str,
-        payload: bytes,
+        payload: Buffer | list[Buffer],
         handles: Sequence[Shared],
         *,
+        buffers: Sequence[Buffer] = ...,
         name: str,
         surroundings: SharedBytes,
     ) -> Child:
@@ -311,7 +337,8 @@ class Job:
     """What a new child has to do."""
 
     @property
-    def payload(self) -> bytes: ...
+    def payload(self) -> memoryview: ...
+    def buffers(self) -> list[memoryview]: ...
     @property
     def has_streams(self) -> bool:
         """Whether the standard streams are those that the template had when it learned the surroundings."""

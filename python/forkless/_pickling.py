@@ -5,6 +5,10 @@ and asks `Pickler.reducer_override` only about what is no plain value. Functions
 cannot import, those of `__main__` first of all, travel by value; see `_byvalue`, which is loaded when the
 first of them is met. Errors name the path to what does not pickle; see `_blame`.
 
+Large data is copied once on its way, into shared memory: buffers (of arrays, tables, tensors) travel beside
+the pickle and are used where they arrive, and large `bytes` inside it are not joined with the rest before
+they are there. `pack` is for that, `dumps` for a pickle that is one piece of bytes.
+
 Nothing here holds a lock: a finaliser that runs in the middle of `dumps` may call `dumps` itself.
 """
 
@@ -24,17 +28,23 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks
 from ._forkless import Shared, SharedBuffer
 
 if TYPE_CHECKING:
-    from ._byvalue import Writer
+    from typing_extensions import Buffer
 
-__all__ = ["PicklingError", "adopt_main", "dumps", "loads", "main_spec"]
+    from ._byvalue import Writer
+    from ._forkless import Message
+
+__all__ = ["Packed", "PicklingError", "adopt_main", "dumps", "loads", "main_spec", "pack"]
 
 _KEEP_BELOW = 1 << 16  # bytes of output; a pickler that wrote more holds tables that are better given back
+# Bytes from which a buffer travels beside the pickle. What does is not copied by its receiver, but the
+# message needs a block of its own, which costs as much as copying some kilobytes.
+_BESIDE = 1 << 13
 _LOOK_ABOVE = 1_000_000  # bytes of output; was it a function that took them along?
 
 
@@ -50,18 +60,20 @@ class Pickler(_pickle.Pickler):
 
     Attributes:
         handles: The shared objects met so far.
+        beside: What decides which buffers travel beside the pickle, and has them.
         home: Whether the receiver is the process that started this one.
         stranger: What the receiver is, if it cannot run this Python's code.
     """
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = []
+        self.parts: list[Buffer] = []
         self.handles: list[Shared] = []
         self.home = False
         self.stranger: str | None = None
         self._writer: Writer | None = None
         self._plain: set[type] = set()
-        super().__init__(_Output(self.parts.append), 5)
+        self.beside = _Beside()
+        super().__init__(_Output(self.parts.append), 5, buffer_callback=self.beside)
 
     @property
     def writer(self) -> "Writer":
@@ -98,7 +110,8 @@ class Pickler(_pickle.Pickler):
         extra = _extra_reducers().get(kind)
         # The one for connections starts a thread that serves copies of the descriptor.
         if extra is not None and kind.__module__ != "multiprocessing.connection":
-            return _extra(extra, obj)
+            reduced = _tensor(self, obj) if kind.__module__ == "torch" else NotImplemented
+            return _extra(extra, obj) if reduced is NotImplemented else reduced
         handler = _handlers_of_modules.get(kind.__module__)
         if handler is None and _is_proxy(kind):
             handler = _standard
@@ -109,13 +122,14 @@ class Pickler(_pickle.Pickler):
 
     def take(self) -> bytes:
         """The pickle written."""
-        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        return b"".join(self.parts)
 
     def reset(self) -> None:
         """Makes it as good as new; without it, the collector would have to free what was pickled."""
         self.clear_memo()
         self.parts.clear()
         self.handles = []
+        self.beside.buffers = None
         self._writer = None
         self._plain.clear()
 
@@ -134,8 +148,41 @@ class _Output:
 
     __slots__ = ("write",)
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    def __init__(self, write: "Callable[[Buffer], None]") -> None:
         self.write = write
+
+
+class _Beside:
+    """Says of each buffer whether it stays in the pickle; collects those that do not."""
+
+    __slots__ = ("buffers",)
+
+    def __init__(self) -> None:
+        self.buffers: list[pickle.PickleBuffer] | None = None  # None: all stay
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        if self.buffers is None or memoryview(buffer).nbytes < _BESIDE:
+            return True
+        self.buffers.append(buffer)
+        return False
+
+    def takes(self, size: int) -> bool:
+        """Whether a buffer of this many bytes would travel beside the pickle."""
+        return size >= _BESIDE and self.buffers is not None
+
+
+class Packed(NamedTuple):
+    """A message: what `Channel.send` wants to have.
+
+    It refers to the memory of the object, where that is large: send it before the object changes.
+    """
+
+    payload: "bytes | list[Buffer]"
+    """The pickle, or its pieces."""
+    handles: list[Shared]
+    """The shared objects it refers to: they must be kept until it has been loaded."""
+    buffers: list[pickle.PickleBuffer]
+    """What travels beside it."""
 
 
 # Picklers to use again, as making one costs more than a small message. `pop` and `append` are atomic.
@@ -160,32 +207,80 @@ def dumps(
     Raises:
         PicklingError: Something does not pickle.
     """
+    payload, handles, _ = _pack(obj, None, home, names, stranger)
+    return payload if isinstance(payload, bytes) else b"".join(payload), handles
+
+
+def pack(
+    obj: object, *, home: bool = False, names: Sequence[str] = (), stranger: str | None = None
+) -> Packed:
+    """As `dumps`, without a copy of large data: `Channel.send` and `Parcel` make the only one.
+
+    Args:
+        obj: See `dumps`.
+        home: See `dumps`.
+        names: See `dumps`.
+        stranger: See `dumps`.
+
+    Raises:
+        PicklingError: Something does not pickle.
+    """
+    return _pack(obj, [], home, names, stranger)
+
+
+def _pack(
+    obj: object,
+    buffers: list[pickle.PickleBuffer] | None,
+    home: bool,
+    names: Sequence[str],
+    stranger: str | None,
+) -> Packed:
     try:
         pickler = _idle.pop()
     except IndexError:
         pickler = Pickler()
-    pickler.home, pickler.stranger = home, stranger
+    pickler.home, pickler.stranger, pickler.beside.buffers = home, stranger, buffers
     try:
         pickler.dump(obj)
     except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:
         from ._blame import explain
 
         raise PicklingError(explain(obj, error, names)) from error
-    payload, handles = pickler.take(), pickler.handles
-    if len(payload) > _LOOK_ABOVE and pickler.uses_writer:
+    parts = pickler.parts
+    payload = parts[0] if len(parts) == 1 else parts.copy()
+    packed = Packed(payload, pickler.handles, buffers or [])  # type: ignore[arg-type]
+    if pickler.uses_writer and _size(packed) > _LOOK_ABOVE:
         pickler.writer.look_for_large_closures()
+    is_small = len(parts) == 1 and len(payload) < _KEEP_BELOW  # type: ignore[arg-type]
     pickler.reset()
-    if len(payload) < _KEEP_BELOW:
+    if is_small:
         _idle.append(pickler)
-    return payload, handles
+    return packed
 
 
-def loads(payload: bytes) -> Any:
-    """Rebuilds what `dumps` pickled in another process.
+def _size(packed: Packed) -> int:
+    payload = packed.payload
+    pieces = [payload] if isinstance(payload, bytes) else payload
+    return sum(memoryview(piece).nbytes for piece in (*pieces, *packed.buffers))
 
-    What shared objects it contains must be alive: hold the message that brought it until this returns.
+
+def loads(message: "bytes | Message", writable: bool = True) -> Any:
+    """Rebuilds what another process has pickled.
+
+    What was large and travelled beside the pickle is used where it arrived, without a copy, and keeps the
+    message's memory for as long as it lives. Nobody else has that memory.
+
+    Args:
+        message: What a channel has delivered, or a pickle. What shared objects it contains must be alive:
+            hold the message until this returns.
+        writable: Whether arrays over such memory can be written to, as all other arrays can.
     """
-    return pickle.loads(payload)
+    if isinstance(message, bytes):
+        return pickle.loads(message)
+    payload = message.payload
+    if isinstance(payload, bytes):
+        return pickle.loads(payload)
+    return pickle.loads(payload, buffers=message.buffers(writable))
 
 
 # Who is who: definitions that come from another process are taken, or not, by where they come from.
@@ -347,7 +442,7 @@ def _other(pickler: Pickler, obj: object) -> Any:
 
 
 def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
-    """All of a shared buffer: by handle. Anything else: refused, as in `pickle`."""
+    """All of a shared buffer: by handle. Anything else: its bytes, with their format and shape."""
     shared = obj.obj
     if isinstance(shared, SharedBuffer) and (obj.nbytes, obj.format, obj.shape) == (
         shared.nbytes,
@@ -355,7 +450,24 @@ def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
         shared.shape,
     ):
         return memoryview, (shared,)
-    return NotImplemented
+    is_plain = obj.format == "B" and obj.ndim == 1
+    if not is_plain and (obj.format.lstrip("@") not in _CASTABLE or not obj.nbytes):
+        raise TypeError(
+            f"cannot pickle a memoryview of shape {obj.shape} with items of format {obj.format!r}"
+        )
+    if obj.c_contiguous:
+        source: Any = pickle.PickleBuffer(obj.cast("B") if obj.nbytes else obj)
+    else:
+        source = obj.tobytes() if obj.readonly else bytearray(obj.tobytes())
+    return (memoryview, (source,)) if is_plain else (cast_view, (source, obj.format, obj.shape))
+
+
+_CASTABLE = tuple("cbB?hHiIlLqQnNfdP")  # formats that a memoryview can be given
+
+
+def cast_view(buffer: "Buffer", format: Any, shape: tuple[int, ...]) -> memoryview:
+    """A memoryview of items of this format, in this shape."""
+    return memoryview(buffer).cast(format, shape)
 
 
 handlers: dict[type, Callable[[Pickler, Any], Any]] = {
@@ -390,11 +502,23 @@ handlers.update(
 
 
 def _array(pickler: Pickler, obj: Any) -> Any:
-    """A view of a shared buffer, whatever its shape: the buffer's handle and the view's place in it."""
+    """A view of a shared buffer, whatever its shape: the buffer's handle and the view's place in it.
+
+    Any other large array: its memory, and how to look at it. NumPy itself would do as much for most types and
+    contiguous arrays, but neither for dates, which buffers do not know, nor for views with gaps.
+    """
     numpy = sys.modules["numpy"]
-    shared = buffer_of(obj) if type(obj) is numpy.ndarray else None
-    if shared is None:
+    if type(obj) is not numpy.ndarray:
         return NotImplemented
+    shared = buffer_of(obj)
+    if shared is None:
+        if not pickler.beside.takes(obj.nbytes) or obj.dtype.hasobject:
+            return NotImplemented
+        fortran = obj.flags.f_contiguous and not obj.flags.c_contiguous
+        source = obj.T if fortran else numpy.ascontiguousarray(obj)
+        flat = source.reshape(-1).view(numpy.uint8)
+        flat.flags.writeable = obj.flags.writeable
+        return view, (pickle.PickleBuffer(flat), obj.dtype, obj.shape, obj.strides if fortran else None, 0)
     if not obj.size:
         return view, (shared, obj.dtype, obj.shape, None, 0)
     start = _address(numpy.frombuffer(shared, numpy.uint8))
@@ -417,13 +541,49 @@ def _address(array: Any) -> int:
 
 
 def view(
-    shared: SharedBuffer, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None, offset: int
+    buffer: "Buffer", dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None, offset: int
 ) -> Any:
-    """A read-only array over a shared buffer, without a copy."""
+    """An array over a buffer, without a copy."""
     import numpy
 
-    buffer: Any = shared
-    return numpy.ndarray(shape, dtype, buffer, offset, strides)
+    memory: Any = buffer
+    return numpy.ndarray(shape, dtype, memory, offset, strides)
+
+
+def _numbers(pickler: Pickler, obj: Any) -> Any:
+    """A large `array.array`: its memory, which it would make a copy of by itself."""
+    if type(obj) is not sys.modules["array"].array or not pickler.beside.takes(len(obj) * obj.itemsize):
+        return NotImplemented
+    return numbers_of, (obj.typecode, pickle.PickleBuffer(obj))
+
+
+def numbers_of(typecode: Any, buffer: "Buffer") -> Any:
+    """An `array.array` with a copy of these bytes."""
+    from array import array
+
+    numbers = array(typecode)
+    numbers.frombytes(buffer)
+    return numbers
+
+
+def _tensor(pickler: Pickler, obj: Any) -> Any:
+    """A plain tensor of torch in main memory: as the array that it is.
+
+    Not tested: torch is large.
+    """
+    if type(obj).__name__ != "Tensor" or obj.device.type != "cpu" or obj.requires_grad:
+        return NotImplemented
+    try:
+        return tensor_of, (obj.numpy(),)
+    except (TypeError, RuntimeError):
+        return NotImplemented  # of a type or layout that arrays do not have
+
+
+def tensor_of(array: Any) -> Any:
+    """A tensor over the memory of an array."""
+    import torch  # type: ignore[import-not-found,unused-ignore]
+
+    return torch.from_numpy(array)
 
 
 def _dataclass_constant(pickler: Pickler, obj: Any) -> Any:
@@ -457,8 +617,10 @@ def _is_proxy(kind: type) -> bool:
 
 _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
     "__main__": _instance_of_main,
+    "array": _numbers,
     "dataclasses": _dataclass_constant,
     "numpy": _array,
+    "torch": _tensor,
     "typing": _typing,
     "weakref": _other,
     **dict.fromkeys(

@@ -25,7 +25,8 @@ def write() -> None:
     variables: dict[str, Any] = {"__builtins__": __builtins__, "helper": len}
     exec("def act(*args, _default=0): return helper(args)", variables)
     part = process.Process(target=variables["act"], args=("a", 1, 2.0))
-    _script, _ = process.pack(part)
+    script = process.pack(part).payload
+    _script = script if isinstance(script, bytes) else b"".join(script)
     for _ in range(_ENOUGH):
         _play(_script)
 

@@ -31,7 +31,7 @@ from . import _exit, _forkless, _pickling, _worker
 from ._worker import SETUP_FAILED, STOP, WAKE
 
 if TYPE_CHECKING:
-    from ._forkless import Message, Shared
+    from ._forkless import Message, Parcel, Shared
     from .process import Process
 
 # Tasks on their way per worker: one that runs and one that is at hand when it is done.
@@ -57,7 +57,7 @@ class Task:
     __slots__ = ("func", "handles", "id", "payload")
 
     id: int
-    payload: bytes
+    payload: "bytes | Parcel"
     handles: "Sequence[Shared]"
 
     def __init__(self, func: Callable[..., Any]) -> None:
@@ -201,7 +201,12 @@ class Scheduler:
         """
         task.id = next(self._ids)
         try:
-            task.payload, task.handles = _pickling.dumps(call, names=("function", "args", "kwargs"))
+            payload, handles, buffers = _pickling.pack(call, names=("function", "args", "kwargs"))
+            if isinstance(payload, bytes) and not buffers:
+                task.payload, task.handles = payload, handles
+            else:
+                # Copied now: what is large is referred to, and may change before a worker is free.
+                task.payload, task.handles = _forkless.Parcel(payload, handles, buffers=buffers), ()
         except Exception as error:
             task.settle(False, error)
             return
@@ -376,7 +381,7 @@ class Scheduler:
             self._woken = False
             return
         if tag == SETUP_FAILED:
-            error = _worker.rebuild(_pickling.loads(message.payload)[1])
+            error = _worker.rebuild(_pickling.loads(message)[1])
             self._break(f"the initializer raised {error!r} in a worker", error)
             return
         task = self._take(tag)
@@ -388,7 +393,7 @@ class Scheduler:
 
     def _deliver(self, task: Task, message: "Message") -> None:
         try:
-            done, value = _pickling.loads(message.payload)
+            done, value = _pickling.loads(message)
         except BaseException as error:
             done, value = False, self._unreadable(task, error)
         else:

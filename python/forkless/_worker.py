@@ -6,7 +6,7 @@ owner of the pool learns which task was lost when the worker dies.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _pickling, process
@@ -14,9 +14,8 @@ from . import _pickling, process
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ._forkless import Channel, Message, Shared
-
-    Packed = tuple[bytes, Sequence[Shared]]
+    from ._forkless import Channel, Message
+    from ._pickling import Packed
 
 # Tags that are no task's. A message to the workers with STOP ends one worker; one to the owner with WAKE says
 # that something has changed, with SETUP_FAILED that the initializer raised.
@@ -98,27 +97,26 @@ def _set_up(results: "Channel", setup: bytes) -> bool:
 
 
 def _send(results: "Channel", answer: "Packed", tag: int) -> None:
-    payload, handles = answer
     try:
-        results.send(payload, handles, tag=tag)
+        results.send(answer.payload, answer.handles, buffers=answer.buffers, tag=tag)
     except Exception as error:
         # No room for the answer in shared memory: there may still be some for the reason.
-        payload, handles = _failure(error)
-        results.send(payload, handles, tag=tag)
+        failure = _failure(error)
+        results.send(failure.payload, failure.handles, buffers=failure.buffers, tag=tag)
 
 
 def _answer(message: "Message") -> "Packed":
     try:
-        function, args, kwargs = _pickling.loads(message.payload)
+        function, args, kwargs = _pickling.loads(message)
         value = function(*args, **kwargs)
-        return _pickling.dumps((True, value), home=True, names=("done", "the result"))
+        return _pickling.pack((True, value), home=True, names=("done", "the result"))
     except BaseException as error:
         # SystemExit and KeyboardInterrupt too: they belong to the task, and its owner waits for an answer.
         return _failure(error)
 
 
 def _failure(error: BaseException) -> "Packed":
-    return _pickling.dumps((False, _describe(error)), home=True)
+    return _pickling.pack((False, _describe(error)), home=True)
 
 
 def _describe(error: BaseException) -> Report:

@@ -98,8 +98,6 @@ class BaseContext(_standard.BaseContext):
 
     Manager = _NotThereYet()
     Pipe = _NotThereYet()
-    JoinableQueue = _NotThereYet()
-    SimpleQueue = _NotThereYet()
     get_logger = _NotThereYet()
     log_to_stderr = _NotThereYet()
     allow_connection_pickling = _NotThereYet()

@@ -1,7 +1,8 @@
 """What can go wrong. Every class here is also the one that the standard library raises in that place.
 
-`WorkerDied` and `BrokenPool` derive from `concurrent.futures.process.BrokenProcessPool`, `ShutDown` from the `queue`
-module's, and those modules are heavy: they live in `_broken` and `_shutdown` and are loaded when first named.
+`WorkerDied` and `BrokenPool` derive from `concurrent.futures.process.BrokenProcessPool`, `ShutDown` from
+the `queue` module's, and those modules are heavy: they live in `_broken` and `_shutdown` and are loaded
+when first named.
 """
 
 import builtins

@@ -11,13 +11,14 @@ import pickle
 import signal
 import sys
 from _thread import _local
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _forks
 
 if TYPE_CHECKING:
-    from ._forkless import Child, Shared
+    from ._forkless import Child
+    from ._pickling import Packed
 
 __all__ = [
     "ForkServerProcess",
@@ -127,15 +128,14 @@ class Process:
 
         other = None if self._interpreter is None else _programs.of(self._interpreter)
         surroundings = _surroundings.here(elsewhere=other is not None)
-        payload, handles = _order(
-            self, _surroundings.handle_of(surroundings), None if other is None else other.stranger
-        )
+        order = _order(self, _surroundings.handle_of(surroundings), None if other is None else other.stranger)
         _before_start()
         self._child = _forkless.Child.start(
             _programs.default() if other is None else other.program,
             self._method(),
-            payload,
-            [*handles, surroundings],
+            order.payload,
+            [*order.handles, surroundings],
+            buffers=order.buffers,
             name=self._name,
             surroundings=surroundings,
         )
@@ -532,27 +532,27 @@ def exit_code(child: "Child") -> int | None:
         return None
 
 
-def pack(process: Process, stranger: str | None = None) -> "tuple[bytes, Sequence[Shared]]":
+def pack(process: Process, stranger: str | None = None) -> "Packed":
     """A process object for its child, with its authentication key, which no other pickle has."""
     from . import _pickling
 
     outer, _packing.now = getattr(_packing, "now", False), True
     try:
-        return _pickling.dumps(process, stranger=stranger)
+        return _pickling.pack(process, stranger=stranger)
     finally:
         _packing.now = outer
 
 
-def _order(
-    process: Process, surroundings: "tuple[int, ...]", stranger: str | None
-) -> "tuple[bytes, Sequence[Shared]]":
-    """The message that `_child.run` understands, with what can only be loaded in the right surroundings."""
+def _order(process: Process, surroundings: "tuple[int, ...]", stranger: str | None) -> "Packed":
+    """The message that `_child.run` understands: a pickle, then one that needs the right surroundings."""
     from . import _pickling
 
-    body, handles = pack(process, stranger)
+    body = pack(process, stranger)
     identity = f"{_pickling.identity}.{process._identity[-1]}"
     ignore_interrupt = process._ignore_interrupt or signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    return pickle.dumps((process._name, identity, ignore_interrupt, surroundings, body), protocol=5), handles
+    head = pickle.dumps((process._name, identity, ignore_interrupt, surroundings), protocol=5)
+    parts = [body.payload] if isinstance(body.payload, bytes) else body.payload
+    return _pickling.Packed([len(head).to_bytes(8, "little"), head, *parts], body.handles, body.buffers)
 
 
 def _before_start() -> None:

@@ -1,9 +1,9 @@
 """Queues between processes, over the core's channel.
 
-All of them are in shared memory as soon as `put` returns: there is no feeder thread. Items that cannot be pickled
-raise where they are put; an item that cannot be rebuilt raises where it is taken, and the queue goes on. Any
-queue may itself be sent anywhere, and may be used from `__del__`, weakref callbacks and signal handlers, also while
-the same thread is using it.
+All of them are in shared memory as soon as `put` returns: there is no feeder thread. Items that cannot be
+pickled raise where they are put; an item that cannot be rebuilt raises where it is taken, and the queue
+goes on. Any queue may itself be sent anywhere, and may be used from `__del__`, weakref callbacks and signal
+handlers, also while the same thread is using it.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,8 +41,8 @@ class QueueStatistics:
         received: items taken, by all processes, the lost included.
         waiting: items put and not taken.
         bytes_waiting: bytes of them, as pickled.
-        lost: items that a process had taken and not yet returned from `get` when it died; of a `JoinableQueue`, had
-            not yet reported with `task_done`.
+        lost: items that a process had taken and not yet returned from `get` when it died; of a
+            `JoinableQueue`, had not yet reported with `task_done`.
         lost_by: the last eight of those processes, latest first.
     """
 
@@ -62,8 +62,8 @@ class Queue(BaseQueue[T]):
     `join`, and items that cannot be pickled raise where they are put. A queue may itself be sent anywhere: in
     arguments, through other queues, in tasks of a pool.
 
-    A process that is killed at any moment leaves the queue working. What it had taken and not yet got is counted:
-    see `statistics`.
+    A process that is killed at any moment leaves the queue working. What it had taken and not yet got is
+    counted: see `statistics`.
 
     Args:
         maxsize: how many items fit; zero or less for no limit.
@@ -160,8 +160,8 @@ class Queue(BaseQueue[T]):
 class JoinableQueue(Queue[T]):
     """A queue that knows when everything put into it is done with; see `Queue`.
 
-    Whoever takes an item says with `task_done` that it is done with it. If it dies before, or ends without having said
-    so, the item is lost, and `join` says so instead of waiting for ever.
+    Whoever takes an item says with `task_done` that it is done with it. If it dies before, or ends without
+    having said so, the item is lost, and `join` says so instead of waiting for ever.
 
     Example:
         >>> queue = JoinableQueue()
@@ -190,8 +190,8 @@ class JoinableQueue(Queue[T]):
             timeout: how long to wait, in seconds; None waits for ever.
 
         Raises:
-            WorkerDied: the items that are not done died with who had taken them. Raised once: they count as done from
-                then on.
+            WorkerDied: the items that are not done died with who had taken them. Raised once: they count as
+                done from then on.
             TimeoutError: not all are done in time.
             QueueAbandoned: not all are done, and nobody else has the queue any more.
         """
@@ -210,8 +210,8 @@ class JoinableQueue(Queue[T]):
         names = ", ".join(f"{entry.name} (pid {entry.pid}) with {entry.count}" for entry in dead)
         items = "1 item" if lost == 1 else f"{lost} items"
         return WorkerDied(
-            f"{items} of {self!r} will never be done: the processes that had taken them ended without task_done(): "
-            f"{names}. Their exit codes say how; join() goes on without these items from now on",
+            f"{items} of {self!r} will never be done: who had taken them ended without task_done(): {names}. "
+            "Their exit codes say how; join() goes on without these items from now on",
             task=items,
             worker=dead[0].name if dead else "",
             pid=dead[0].pid if dead else 0,

@@ -21,7 +21,8 @@
 mod account;
 mod core;
 
-use std::sync::OnceLock;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use forkless_shm::block::{Block, PLAIN};
@@ -34,7 +35,7 @@ use forkless_sys::time::{Deadline, SLICE};
 pub use self::account::Loss;
 use self::account::{Account, CHANNEL_SIZE};
 use self::core::{Core, HOLDER_PATIENCE, Place, RECEIVE, SEND, Side, Unlock, field};
-use crate::Parcel;
+use crate::{Content, Parcel};
 
 /// How channels are taken apart: by receiving what is left.
 pub(crate) const KIND: Kind = Kind { id: Channel::KIND, drain: Some(drain), settle: None, private: false };
@@ -44,7 +45,7 @@ pub(crate) const ACCOUNT: Kind = account::KIND;
 /// The size of a chunk's block. Two of them fit the second-level cache with room to spare.
 const CHUNK: usize = 1 << 16;
 /// From here on a message travels as a parcel, so that no large copy is made under a lock.
-const INLINE_LIMIT: usize = 16 << 10;
+const INLINE_LIMIT: usize = Channel::INLINE_LIMIT;
 
 /// The most messages that are moved before the lock is given back: others wait for it.
 const MOST_AT_ONCE: usize = 256;
@@ -75,10 +76,20 @@ pub struct Message {
 #[derive(Debug)]
 enum Body {
     Inline(Vec<u8>),
-    Parcel(Parcel),
+    Parcel(Arc<Parcel>),
 }
 
 impl Message {
+    /// The parcel that it came in, whose extents can be used in place for as long as somebody has it; `None` for a message
+    /// that has nothing but a few bytes.
+    #[must_use]
+    pub fn parcel(&self) -> Option<&Arc<Parcel>> {
+        match &self.body {
+            Body::Inline(_) => None,
+            Body::Parcel(parcel) => Some(parcel),
+        }
+    }
+
     /// Copies its bytes out.
     ///
     /// # Errors
@@ -207,6 +218,8 @@ pub struct Statistics {
 impl Channel {
     /// The kind of its block.
     pub const KIND: u8 = 3;
+    /// Bytes of the largest message that needs no block of its own.
+    pub const INLINE_LIMIT: usize = 16 << 10;
 
     /// A new channel; at most `max_size` messages wait in it, 0 for no limit.
     ///
@@ -314,31 +327,53 @@ impl Channel {
     ///
     /// # Errors
     /// [`Error::TooLarge`] if it can never have room; see [`Arena::allocate`].
-    pub fn pack<'a>(&'a self, tag: u64, bytes: &'a [u8], handles: &[&Lease]) -> Result<Outbox<'a>, Error> {
-        Ok(Outbox { channel: self, packed: [self.packed(tag, bytes, handles)?], sent: 0 })
+    pub fn pack<'a>(&'a self, tag: u64, content: &Content<'a>) -> Result<Outbox<'a>, Error> {
+        Ok(Outbox { channel: self, packed: [self.packed(tag, content)?], sent: 0 })
     }
 
-    /// As [`Self::pack`], for several messages that are sent under one lock. Each is committed by itself.
+    /// As [`Self::pack`], for several messages that are sent under one lock.
     ///
     /// # Errors
     /// As [`Self::pack`].
-    pub fn pack_many<'a>(&'a self, messages: &'a [Outgoing<'a>]) -> Result<Outbox<'a, Vec<Packed<'a>>>, Error> {
-        let pack = |message: &'a Outgoing<'a>| self.packed(message.tag, message.bytes, &message.handles);
-        let packed = messages.iter().map(pack).collect::<Result<_, _>>()?;
+    pub fn pack_many<'a>(
+        &'a self,
+        messages: impl IntoIterator<Item = (u64, Content<'a>)>,
+    ) -> Result<Outbox<'a, Vec<Packed<'a>>>, Error> {
+        let packed = messages.into_iter().map(|(tag, content)| self.packed(tag, &content)).collect::<Result<_, _>>()?;
         Ok(Outbox { channel: self, packed, sent: 0 })
     }
 
-    fn packed<'a>(&self, tag: u64, bytes: &'a [u8], handles: &[&Lease]) -> Result<Packed<'a>, Error> {
-        let (length, limit) = (bytes.len() as u64, self.max_bytes()?);
-        if limit != 0 && length > limit {
-            return Err(Error::TooLarge { bytes: length, limit });
-        }
-        let body = if bytes.len() > INLINE_LIMIT || !handles.is_empty() {
-            PackedBody::Parcel(Parcel::pack(self.lease.arena(), bytes, handles)?.into_lease())
-        } else {
-            PackedBody::Inline(bytes)
+    fn packed<'a>(&self, tag: u64, content: &Content<'a>) -> Result<Packed<'a>, Error> {
+        let length = content.size().unwrap_or(usize::MAX) as u64;
+        self.check_size(length)?;
+        let is_small = length <= INLINE_LIMIT as u64;
+        let body = match content {
+            Content { parts: [bytes], extents: [], handles: [] } if is_small => {
+                PackedBody::Inline(Cow::Borrowed(*bytes))
+            }
+            Content { parts, extents: [], handles: [] } if is_small => PackedBody::Inline(Cow::Owned(parts.concat())),
+            _ => PackedBody::Parcel(Parcel::pack(self.lease.arena(), content)?.into_lease()),
         };
         Ok(Packed { tag, length, body: Some(body) })
+    }
+
+    fn check_size(&self, bytes: u64) -> Result<(), Error> {
+        let limit = self.max_bytes()?;
+        if limit != 0 && bytes > limit { Err(Error::TooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    /// A message packed before, to be sent by [`Outbox::send_within`].
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if it is in another arena, [`Error::TooLarge`] if it can never have room.
+    pub fn forward(&self, tag: u64, parcel: Parcel) -> Result<Outbox<'_>, Error> {
+        if parcel.lease().arena().id() != self.lease.arena().id() {
+            return Err(Error::Stale("an object cannot travel to another process tree"));
+        }
+        let length = parcel.size()?;
+        self.check_size(length)?;
+        let packed = Packed { tag, length, body: Some(PackedBody::Parcel(parcel.into_lease())) };
+        Ok(Outbox { channel: self, packed: [packed], sent: 0 })
     }
 
     /// Sends a message, waiting for room until the deadline; `false` if there was none, or the channel was closed.
@@ -346,7 +381,8 @@ impl Channel {
     /// # Errors
     /// As [`Self::pack`].
     pub fn send(&self, tag: u64, bytes: &[u8], handles: &[&Lease], deadline: Deadline) -> Result<bool, Error> {
-        let mut outbox = self.pack(tag, bytes, handles)?;
+        let parts = [bytes];
+        let mut outbox = self.pack(tag, &Content { parts: &parts, handles, ..Content::default() })?;
         loop {
             match outbox.send_within(deadline.remaining(SLICE))? {
                 Sent::Sent => return Ok(true),
@@ -594,17 +630,6 @@ impl Awaited {
     }
 }
 
-/// What is to be sent with [`Channel::pack_many`].
-#[derive(Debug)]
-pub struct Outgoing<'a> {
-    /// What the message is.
-    pub tag: u64,
-    /// Its bytes.
-    pub bytes: &'a [u8],
-    /// What it refers to.
-    pub handles: Vec<&'a Lease>,
-}
-
 /// A packed message.
 #[derive(Debug)]
 pub struct Packed<'a> {
@@ -616,7 +641,7 @@ pub struct Packed<'a> {
 
 #[derive(Debug)]
 enum PackedBody<'a> {
-    Inline(&'a [u8]),
+    Inline(Cow<'a, [u8]>),
     Parcel(Lease),
 }
 
@@ -626,6 +651,18 @@ pub struct Outbox<'a, M: AsMut<[Packed<'a>]> = [Packed<'a>; 1]> {
     channel: &'a Channel,
     packed: M,
     sent: usize,
+}
+
+impl Outbox<'_> {
+    /// The parcel that was not sent, to be kept for another time.
+    #[must_use]
+    pub fn into_parcel(self) -> Option<Parcel> {
+        let [packed] = self.packed;
+        match packed.body {
+            Some(PackedBody::Parcel(lease)) => Some(Parcel::from_lease(lease)),
+            _ => None,
+        }
+    }
 }
 
 impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
@@ -940,7 +977,7 @@ impl Taking {
     fn into_message(mut self) -> Option<Message> {
         let body = match self.body.take()? {
             TakenBody::Inline(bytes) => Body::Inline(bytes),
-            TakenBody::Parcel(lease) => Body::Parcel(Parcel::from_lease(lease)),
+            TakenBody::Parcel(lease) => Body::Parcel(Arc::new(Parcel::from_lease(lease))),
         };
         Some(Message { tag: self.tag, body })
     }

@@ -11,11 +11,11 @@ mod parcel;
 
 pub use buffer::Buffer;
 pub use channel::{
-    Awaited, Channel, Claim, Closing, Joined, Loss, Message, Outbox, Outgoing, Packed, Received, Sent, Statistics,
+    Awaited, Channel, Claim, Closing, Joined, Loss, Message, Outbox, Packed, Received, Sent, Statistics,
 };
 pub use forkless_shm::{Handle, Kind, Lease};
 pub use memory::Memory;
-pub use parcel::Parcel;
+pub use parcel::{Content, Parcel};
 
 /// Every kind of block that needs taking apart; what to make and join arenas with.
 pub static KINDS: &[Kind] =

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use forkless_ipc::{Buffer, Channel, KINDS, Parcel};
+use forkless_ipc::{Buffer, Channel, Content, KINDS, Parcel};
 use forkless_shm::{Arena, Error};
 use forkless_sys::process::ExitStatus;
 use forkless_testing::{Child, Random, Scene, handle, roles};
@@ -78,7 +78,9 @@ fn sizes_that_do_not_fit_their_block_are_errors() {
     }
     assert!(Buffer::open(arena, handle).is_ok());
 
-    let parcel = Parcel::pack(arena, &[2; 1000], &[buffer.lease()]).unwrap();
+    let parcel =
+        Parcel::pack(arena, &Content { parts: &[&[2; 1000]], handles: &[buffer.lease()], ..Content::default() })
+            .unwrap();
     for (field, value) in [(8, 1000), (8, u64::MAX), (8, 1 << 61), (16, 5000), (16, u64::MAX)] {
         let word = arena.map().u64(parcel.lease().block().payload() + field).unwrap();
         let good = word.swap(value, Ordering::SeqCst);
@@ -94,7 +96,11 @@ fn a_parcel_has_its_bytes_and_keeps_its_contents() {
     let buffer = Buffer::create(arena, b"", b"x").unwrap();
     let handle = buffer.lease().handle().unwrap();
     for size in [0, 1, 100, 100_000] {
-        let parcel = Parcel::pack(arena, &vec![3; size], &[buffer.lease(); 5]).unwrap();
+        let parcel = Parcel::pack(
+            arena,
+            &Content { parts: &[&vec![3; size]], handles: &[buffer.lease(); 5], ..Content::default() },
+        )
+        .unwrap();
         assert_eq!((parcel.length().unwrap(), parcel.bytes().unwrap()), (size, vec![3; size]));
         let mut copy = vec![0; size];
         parcel.copy_to(&mut copy).unwrap();
@@ -103,7 +109,7 @@ fn a_parcel_has_its_bytes_and_keeps_its_contents() {
         let again = Parcel::open(arena, parcel.lease().handle().unwrap()).unwrap();
         assert_eq!(again.length().unwrap(), size);
     }
-    let parcel = Parcel::pack(arena, b"", &[buffer.lease()]).unwrap();
+    let parcel = Parcel::pack(arena, &Content { handles: &[buffer.lease()], ..Content::default() }).unwrap();
     drop(buffer);
     assert!(Buffer::open(arena, handle).is_ok());
     drop(parcel);
@@ -114,6 +120,6 @@ fn a_parcel_has_its_bytes_and_keeps_its_contents() {
 fn an_object_does_not_travel_to_another_tree() {
     let [arena, other] = [0, 1].map(|_| Arena::create(KINDS).unwrap());
     let buffer = Buffer::create(other, b"", b"x").unwrap();
-    let error = Parcel::pack(arena, b"", &[buffer.lease()]).unwrap_err();
+    let error = Parcel::pack(arena, &Content { handles: &[buffer.lease()], ..Content::default() }).unwrap_err();
     assert_eq!(error, Error::Stale("an object cannot travel to another process tree"));
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forkless_ipc::{Buffer, Channel, Claim, KINDS, Parcel, Received, Sent};
+use forkless_ipc::{Buffer, Channel, Claim, Content, KINDS, Parcel, Received, Sent};
 use forkless_shm::{Arena, Error};
 use forkless_sys::process::ExitStatus;
 use forkless_sys::time::Deadline;
@@ -91,8 +91,9 @@ fn a_message_is_sent_once_however_often_it_is_tried() {
     let arena = Arena::create(KINDS).unwrap();
     let channel = Channel::create(arena, 1).unwrap();
     for bytes in [vec![1; 10], vec![2; 20_000]] {
-        let mut first = channel.pack(1, &bytes, &[]).unwrap();
-        let mut second = channel.pack(2, &bytes, &[]).unwrap();
+        let parts = [bytes.as_slice()];
+        let content = Content { parts: &parts, ..Content::default() };
+        let (mut first, mut second) = (channel.pack(1, &content).unwrap(), channel.pack(2, &content).unwrap());
         assert_eq!(first.send_within(Duration::ZERO).unwrap(), Sent::Sent);
         assert_eq!(second.send_within(Duration::ZERO).unwrap(), Sent::Full);
         assert_eq!(second.send_within(Duration::from_millis(1)).unwrap(), Sent::Full);
@@ -110,8 +111,9 @@ fn what_is_packed_and_never_sent_leaves_nothing() {
     let channel = Channel::create(arena, 0).unwrap();
     let buffer = Buffer::create(arena, b"", b"x").unwrap();
     let before = census(arena);
-    drop(channel.pack(1, &[0; 100_000], &[buffer.lease()]).unwrap());
-    drop(channel.pack(1, &[0; 10], &[]).unwrap());
+    let large = Content { parts: &[&[0; 100_000]], handles: &[buffer.lease()], ..Content::default() };
+    drop(channel.pack(1, &large).unwrap());
+    drop(channel.pack(1, &Content { parts: &[&[0; 10]], ..Content::default() }).unwrap());
     assert_eq!(census(arena), before);
 }
 

@@ -8,7 +8,7 @@ mod script;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forkless_ipc::{Buffer, Channel, Claim, KINDS, Parcel, Received};
+use forkless_ipc::{Buffer, Channel, Claim, Content, KINDS, Parcel, Received};
 use forkless_shm::block::PLAIN;
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Error, Role};
@@ -70,7 +70,14 @@ impl Town {
             send(&channel, number as u64, shape);
         }
         let buffer = Buffer::create(arena, b"description", &[7; 5000])?;
-        let parcel = Parcel::pack(arena, &[8; 200], &[buffer.lease(), channel.lease()])?;
+        let parcel = Parcel::pack(
+            arena,
+            &Content {
+                parts: &[&[8; 100], &[8; 100]],
+                extents: &[&[9; 70], &[], &[9; 5000]],
+                handles: &[buffer.lease(), channel.lease()],
+            },
+        )?;
         // Something on the free lists.
         for size in [10, 100, 5000, 100_000, 2 << 20] {
             drop(arena.allocate(size, PLAIN)?);
@@ -110,12 +117,12 @@ impl Town {
             let Ok(handle) = handle else { continue };
             let _ = (Channel::open(arena, handle), Buffer::open(arena, handle), Parcel::open(arena, handle));
         }
-        let _ = (buffer.description(), parcel.bytes(), parcel.length());
+        let _ = (buffer.description(), parcel.bytes(), parcel.length(), parcel.extents());
         let _ = channel.send(1, &[1; 100], &[], Deadline::after(SOON));
         let _ = channel.send(1, &[1; 40_000], &[buffer.lease()], Deadline::after(SOON));
         for _ in 0..SCRIPT.len() + 3 {
             if let Ok(Received::Message(message)) = channel.receive_within(SOON, Claim::Tag, None) {
-                let _ = message.bytes();
+                let _ = (message.bytes(), message.parcel().map(|parcel| parcel.extents()));
             }
         }
         let _ = (channel.len(), channel.max_size());

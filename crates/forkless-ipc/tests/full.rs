@@ -6,7 +6,7 @@ mod script;
 use std::process::Command;
 use std::time::Duration;
 
-use forkless_ipc::{Buffer, Channel, KINDS, Parcel, Sent};
+use forkless_ipc::{Buffer, Channel, Content, KINDS, Parcel, Sent};
 use forkless_shm::block::PLAIN;
 use forkless_shm::{Arena, Error, Lease};
 use forkless_sys::time::Deadline;
@@ -56,19 +56,24 @@ fn a_full_arena_can_be_emptied() {
     let full = |bytes: usize| Error::Full { bytes, size: arena.size() };
     assert_eq!(arena.allocate(usize::MAX / 2, PLAIN).unwrap_err(), full(usize::MAX / 2));
     assert!(matches!(Buffer::create(arena, b"", &[0; 100]), Err(Error::Full { .. })));
-    assert!(matches!(Parcel::pack(arena, &[], &[filling[0].duplicate().as_ref().unwrap()]), Err(Error::Full { .. })));
+    assert!(matches!(
+        Parcel::pack(arena, &Content { handles: &[filling[0].duplicate().as_ref().unwrap()], ..Content::default() }),
+        Err(Error::Full { .. })
+    ));
     assert!(matches!(Channel::create(arena, 0), Err(Error::Full { .. })));
 
     // Small messages fit until the chunk is full; then nothing is lost.
     let bytes = [7; 10_000];
-    let (mut count, mut outbox) = (0, channel.pack(0, &bytes, &[]).unwrap());
+    let parts = [bytes.as_slice()];
+    let content = Content { parts: &parts, ..Content::default() };
+    let (mut count, mut outbox) = (0, channel.pack(0, &content).unwrap());
     let error = loop {
         match outbox.send_within(Duration::ZERO) {
             Ok(sent) => assert_eq!(sent, Sent::Sent),
             Err(error) => break error,
         }
         count += 1;
-        outbox = channel.pack(count, &bytes, &[]).unwrap();
+        outbox = channel.pack(count, &content).unwrap();
     };
     assert!(matches!(error, Error::Full { .. }) && count < 10, "{count} messages, then {error}");
     assert!(outbox.send_within(Duration::ZERO).is_err(), "still not sent");

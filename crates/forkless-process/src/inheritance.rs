@@ -13,7 +13,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use forkless_ipc::{KINDS, Parcel};
+use forkless_ipc::{Content, KINDS, Parcel};
 use forkless_shm::{Arena, Handle, Lease, Owner};
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, orphan, process};
 
@@ -108,7 +108,7 @@ pub fn pass(arena: &'static Arena, objects: &[(&str, u8, &Lease)]) -> Result<Par
         lines.push(format!("{kind} {:x} {:x} {name}", lease.handle()?.offset, lease.handle()?.generation));
     }
     let leases: Vec<&Lease> = objects.iter().map(|(_, _, lease)| *lease).collect();
-    Ok(Parcel::pack(arena, lines.join("\0").as_bytes(), &leases)?)
+    Ok(Parcel::pack(arena, &Content { parts: &[lines.join("\0").as_bytes()], handles: &leases, ..Content::default() })?)
 }
 
 fn unpack(arena: &Arena, bytes: &[u8]) -> Result<Vec<Passed>, Error> {

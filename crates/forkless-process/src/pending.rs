@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forkless_ipc::Parcel;
+use forkless_ipc::{Content, Parcel};
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Lease, Owner, Role};
 use forkless_sys::crash::point;
@@ -22,9 +22,7 @@ pub struct Order<'a> {
     /// Its name.
     pub name: &'a str,
     /// What it has to do.
-    pub job: &'a [u8],
-    /// What the job refers to.
-    pub handles: &'a [&'a Lease],
+    pub job: Content<'a>,
     /// A block with what the child takes over from this process, if the template shall learn that beforehand: see
     /// [`Runtime::learn`](crate::Runtime::learn). It lives until there is another one.
     pub surroundings: Option<&'a Lease>,
@@ -57,7 +55,7 @@ impl Pending {
     /// # Errors
     /// [`Error::System`] when the system refuses.
     pub fn ask_for(arena: &'static Arena, program: &Program, order: &Order<'_>) -> Result<Self, Error> {
-        let job = Parcel::pack(arena, order.job, order.handles)?;
+        let job = Parcel::pack(arena, &order.job)?;
         point("start.packed");
         let mut pending = Self {
             arena,

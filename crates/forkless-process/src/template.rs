@@ -5,6 +5,7 @@
 //! for it to read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use crate::{Error, client};
 /// What a child has to do.
 #[derive(Debug)]
 pub struct Job {
-    parcel: Parcel,
+    parcel: Arc<Parcel>,
     /// How it was started.
     pub method: Method,
     /// Whether the standard streams are those that the template had when it [learned](Runtime::learn).
@@ -31,6 +32,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// What it came in: whoever uses it in place keeps it.
+    #[must_use]
+    pub fn parcel(&self) -> &Arc<Parcel> {
+        &self.parcel
+    }
+
     /// The bytes that the parent gave.
     ///
     /// # Errors
@@ -179,7 +186,7 @@ pub fn adopt() -> Result<Job, Error> {
     client::be_of_origin();
     arena.arrive(ticket.owner)?;
     point("child.arrived");
-    Ok(Job { parcel: Parcel::open(arena, ticket.job)?, method: Method::Spawn, has_streams: false })
+    Ok(Job { parcel: Arc::new(Parcel::open(arena, ticket.job)?), method: Method::Spawn, has_streams: false })
 }
 
 /// Ties this child's life to its tree's. There is no sense in going on without.
@@ -214,7 +221,7 @@ impl Birth {
                 (Self::wait(arena, template)?, has_streams)
             }
         };
-        Ok(Job { parcel: Parcel::open(arena, job)?, method: Method::Forkserver, has_streams })
+        Ok(Job { parcel: Arc::new(Parcel::open(arena, job)?), method: Method::Forkserver, has_streams })
     }
 
     fn wait(arena: &'static Arena, (template, origin): (u32, Owner)) -> Result<Handle, Error> {

@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use forkless_ipc::{Channel, Claim, KINDS, Received};
+use forkless_ipc::{Channel, Claim, Content, KINDS, Received};
 use forkless_process::template::{adopt, serve};
 use forkless_process::{Child, Client, Error, Fork, Method, Order, Pending, Program, Runtime};
 use forkless_shm::{Acquired, Arena, Handle, Statistics};
@@ -113,7 +113,12 @@ impl Tree {
     }
 
     fn start(&self, method: Method, job: &str) -> Result<Child, Error> {
-        let order = Order { method, name: "a child", job: job.as_bytes(), handles: &[], surroundings: None };
+        let order = Order {
+            method,
+            name: "a child",
+            job: Content { parts: &[job.as_bytes()], ..Content::default() },
+            surroundings: None,
+        };
         let mut pending = Pending::ask_for(self.arena, &self.program, &order)?;
         let deadline = Deadline::after(PATIENCE);
         loop {

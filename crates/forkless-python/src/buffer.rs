@@ -1,4 +1,4 @@
-//! `SharedBuffer`: an array that all processes read in place.
+//! `SharedBuffer`: an array that all processes read in place; and the reading of what other objects have.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
@@ -11,6 +11,31 @@ use pyo3::prelude::*;
 
 use crate::errors::OrRaise;
 use crate::shared::{Shared, home};
+
+/// The bytes of an object, held in place until this is dropped.
+pub(crate) struct Source(PyUntypedBuffer);
+
+impl Source {
+    pub(crate) fn get(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let view = PyUntypedBuffer::get(object)?;
+        if view.is_c_contiguous() || view.is_fortran_contiguous() {
+            return Ok(Self(view));
+        }
+        Err(PyBufferError::new_err("only contiguous buffers can be sent; make a contiguous copy first"))
+    }
+
+    /// In the order in which they are in memory.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.0.len_bytes() == 0 {
+            return &[];
+        }
+        // SAFETY: the view keeps `len_bytes` contiguous bytes alive and in place for as long as it lives. They are only
+        // ever copied into the arena. Should another thread of the program change them while that happens without the
+        // interpreter, the copy has some bytes from before and some from after, as with any function that reads an
+        // object while another writes to it.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.0.len_bytes()) }
+    }
+}
 
 /// Bytes in the arena, read-only in every process: a copy of `source`, with its format and shape.
 ///
@@ -93,7 +118,8 @@ impl SharedBuffer {
 impl SharedBuffer {
     #[new]
     fn new(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<PyClassInitializer<Self>> {
-        let view = PyUntypedBuffer::get(source)?;
+        let source = Source::get(source)?;
+        let view = &source.0;
         if !view.is_c_contiguous() {
             return Err(PyValueError::new_err("only C-contiguous buffers can be shared; make a contiguous copy first"));
         }
@@ -102,11 +128,8 @@ impl SharedBuffer {
             item_size: view.item_size().cast_signed(),
             shape: view.shape().iter().map(|extent| extent.cast_signed()).collect(),
         };
-        // SAFETY: the view keeps `len_bytes` contiguous bytes alive and in place until it is dropped at the end of this
-        // function. The interpreter is not released before the copy is made, so no Python code changes them.
-        let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
-        let bytes = if view.len_bytes() == 0 { &[] } else { bytes };
-        Self::parts(py, Buffer::create(home(py)?, &kind.to_bytes(), bytes).or_raise(py)?)
+        // The interpreter is not released before the copy is made, so no Python code changes the bytes.
+        Self::parts(py, Buffer::create(home(py)?, &kind.to_bytes(), source.bytes()).or_raise(py)?)
     }
 
     fn __len__(&self) -> usize {

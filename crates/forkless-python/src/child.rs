@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_ipc::Memory;
+use forkless_ipc::{Content, Memory};
 use forkless_process::{Client, Error, Fork, Method, Order, Pending, Program, Runtime, TREE_VARIABLE, template};
 use forkless_shm::{Arena, Handle};
 use forkless_sys::process::ExitStatus;
@@ -10,9 +10,11 @@ use forkless_sys::time::Deadline;
 use forkless_sys::{Errno, IntoRawFd, RawFd};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::PyMemoryView;
 
+use crate::channel::{all, bytes_of, sources};
 use crate::errors::OrRaise;
+use crate::memory::{view_of_bytes, views_of_extents};
 use crate::shared::{Shared, home, leases, object, open_shared};
 use crate::wait;
 
@@ -60,13 +62,15 @@ impl Child {
     /// Raises:
     ///     ProcessError: The template or the system refuses.
     #[staticmethod]
-    #[pyo3(signature = (program, method, payload, handles, *, name, surroundings))]
+    #[expect(clippy::too_many_arguments, reason = "what a child needs")]
+    #[pyo3(signature = (program, method, payload, handles, *, buffers = Vec::new(), name, surroundings))]
     fn start(
         py: Python<'_>,
         program: &PyProgram,
         method: &str,
-        payload: &Bound<'_, PyBytes>,
+        payload: &Bound<'_, PyAny>,
         handles: Vec<Bound<'_, Shared>>,
+        buffers: Vec<Bound<'_, PyAny>>,
         name: &str,
         surroundings: &Bound<'_, Shared>,
     ) -> PyResult<Self> {
@@ -74,9 +78,11 @@ impl Child {
             .ok_or_else(|| PyValueError::new_err(format!("unknown start method {method:?}")))?;
         let arena = home(py)?;
         let program = &program.program;
-        let objects = leases(&handles)?;
+        let (parts, buffers) = (sources(payload)?, all(&buffers)?);
+        let (parts, extents, objects) = (bytes_of(&parts), bytes_of(&buffers), leases(&handles)?);
+        let job = Content { parts: &parts, extents: &extents, handles: &objects };
         let surroundings = Some(object(surroundings)?.lease());
-        let order = Order { method, name, job: payload.as_bytes(), handles: &objects, surroundings };
+        let order = Order { method, name, job, surroundings };
         let mut pending = py.detach(|| Pending::ask_for(arena, program, &order)).or_raise(py)?;
         publish(py)?;
         let child = wait::until(py, Deadline::NEVER, |bound| pending.wait_within(bound))?;
@@ -182,10 +188,15 @@ pub(crate) struct Job {
 
 #[pymethods]
 impl Job {
-    /// The bytes that the parent gave.
+    /// The bytes that the parent gave, read-only.
     #[getter]
-    fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.job.bytes().or_raise(py)?))
+    fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
+        view_of_bytes(py, self.job.parcel())
+    }
+
+    /// The buffers that the parent gave, writable: nobody else uses them.
+    fn buffers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyMemoryView>>> {
+        views_of_extents(py, self.job.parcel(), true)
     }
 
     /// Whether this child's standard streams are those that its template had when it learned the surroundings.

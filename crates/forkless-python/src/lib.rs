@@ -40,6 +40,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<channel::Message>()?;
     module.add_class::<queue::BaseQueue>()?;
     module.add_class::<bell::Bell>()?;
+    module.add_class::<channel::Parcel>()?;
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Job>()?;

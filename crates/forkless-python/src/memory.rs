@@ -1,12 +1,17 @@
-//! `SharedBytes`: what shared values and arrays are made of.
+//! Bytes in the arena that Python uses in place: `SharedBytes`, what shared values and arrays are made of, and `View`,
+//! what large parts of messages arrive as.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
-use forkless_ipc::Memory;
+use forkless_ipc::{Memory, Parcel};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
 
 use crate::errors::OrRaise;
 use crate::shared::{Shared, home};
@@ -44,19 +49,81 @@ impl SharedBytes {
     /// # Safety
     /// Called by the interpreter with a view to fill in.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        if view.is_null() {
-            return Err(PyBufferError::new_err("no view to fill in"));
-        }
         let memory = &slf.get().memory;
-        let (address, length) = (memory.address().as_ptr().cast(), memory.length().cast_signed());
-        // SAFETY: `view` is the interpreter's, not null. `address` is the start of `length` bytes of the arena's mapping,
-        // which is writable and never unmapped; the block is this object's for as long as it lives, and the view
-        // keeps a reference to the object.
-        let result = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), address, length, 0, flags) };
-        if result < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+        // SAFETY: the address is the start of as many bytes of the arena's mapping, which is writable and never unmapped;
+        // the block is this object's for as long as it lives.
+        unsafe { fill(slf.as_any(), view, (memory.address(), memory.length()), true, flags) }
     }
 
     fn __repr__(&self) -> String {
         format!("<SharedBytes length={}>", self.memory.length())
     }
+}
+
+/// A piece of a message, where it arrived. Keeps the message's memory for as long as it, or a view of it, lives.
+#[pyclass(frozen, module = "forkless")]
+pub(crate) struct View {
+    parcel: Arc<Parcel>,
+    place: Range<usize>,
+    writable: bool,
+}
+
+#[pymethods]
+impl View {
+    /// # Safety
+    /// Called by the interpreter with a view to fill in.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let address = this.parcel.address(&this.place).or_raise(slf.py())?;
+        // SAFETY: `place` was checked to lie within the parcel's block, in the arena's mapping, which is writable and never
+        // unmapped; the block is kept by `parcel` for as long as this object lives.
+        unsafe { fill(slf.as_any(), view, (address, this.place.len()), this.writable, flags) }
+    }
+}
+
+/// A memoryview of the bytes of a parcel, read-only, without a copy.
+pub(crate) fn view_of_bytes<'py>(py: Python<'py>, parcel: &Arc<Parcel>) -> PyResult<Bound<'py, PyMemoryView>> {
+    view(py, parcel, parcel.place().or_raise(py)?, false)
+}
+
+/// Memoryviews of the extents of a parcel, without a copy.
+pub(crate) fn views_of_extents<'py>(
+    py: Python<'py>,
+    parcel: &Arc<Parcel>,
+    writable: bool,
+) -> PyResult<Vec<Bound<'py, PyMemoryView>>> {
+    let places = parcel.extents().or_raise(py)?;
+    places.into_iter().map(|place| view(py, parcel, place, writable)).collect()
+}
+
+fn view<'py>(
+    py: Python<'py>,
+    parcel: &Arc<Parcel>,
+    place: Range<usize>,
+    writable: bool,
+) -> PyResult<Bound<'py, PyMemoryView>> {
+    let view = Bound::new(py, View { parcel: Arc::clone(parcel), place, writable })?;
+    PyMemoryView::from(view.as_any())
+}
+
+/// Fills a view of the interpreter's in, over plain bytes.
+///
+/// # Safety
+/// From the address on there are that many bytes, which stay in place for as long as `object` lives, and may be written if
+/// `writable`.
+unsafe fn fill(
+    object: &Bound<'_, PyAny>,
+    view: *mut ffi::Py_buffer,
+    (address, length): (NonNull<u8>, usize),
+    writable: bool,
+    flags: c_int,
+) -> PyResult<()> {
+    if view.is_null() {
+        return Err(PyBufferError::new_err("no view to fill in"));
+    }
+    let (address, length) = (address.as_ptr().cast(), length.cast_signed());
+    // SAFETY: `view` is the interpreter's, not null, and will keep a reference to the object; the rest is the caller's
+    // promise.
+    let result = unsafe { ffi::PyBuffer_FillInfo(view, object.as_ptr(), address, length, (!writable).into(), flags) };
+    if result < 0 { Err(PyErr::fetch(object.py())) } else { Ok(()) }
 }

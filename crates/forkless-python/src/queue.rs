@@ -4,17 +4,22 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forkless_ipc::{Awaited, Claim, Closing, Joined, Message, Outbox, Outgoing, Packed, Received, Sent};
-use forkless_shm::Error;
+use forkless_ipc::{Awaited, Claim, Closing, Content, Joined, Message, Outbox, Packed, Received, Sent};
+use forkless_shm::{Error, Lease};
 use forkless_sys::proc;
 use forkless_sys::time::{Deadline, SLICE};
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
-use crate::channel::Channel;
+use smallvec::{SmallVec, smallvec};
+
+use crate::buffer::Source;
+use crate::channel::{Channel, Message as PyMessage, all, bytes_of, sources, unless_small};
 use crate::errors::{OrRaise, arena, raise};
+use crate::memory::view_of_bytes;
 use crate::shared::{Shared, leases};
 use crate::wait;
 
@@ -58,7 +63,14 @@ enum Item<'py> {
     Bytes(Bound<'py, PyBytes>),
     Text(Bound<'py, PyString>),
     Plain(u64, [u8; 8], usize),
-    Pickle(Bound<'py, PyBytes>, Vec<Bound<'py, Shared>>),
+    Pickle(Pickle<'py>),
+}
+
+/// A pickle in pieces, and what travels beside it.
+struct Pickle<'py> {
+    parts: Vec<Source>,
+    buffers: Vec<Source>,
+    handles: Vec<Bound<'py, Shared>>,
 }
 
 impl<'py> Item<'py> {
@@ -83,8 +95,9 @@ impl<'py> Item<'py> {
         } else if let Ok(truth) = object.cast_exact::<PyBool>() {
             return Ok(Self::Plain(if truth.is_true() { format::TRUE } else { format::FALSE }, [0; 8], 0));
         }
-        let (pickle, handles) = pickling(object.py(), &DUMPS, "dumps", object)?.extract()?;
-        Ok(Self::Pickle(pickle, handles))
+        let packed = pickling(object.py(), &PACK, "pack", (object,))?;
+        let (payload, handles, buffers): (Bound<'py, PyAny>, _, Vec<_>) = packed.extract()?;
+        Ok(Self::Pickle(Pickle { parts: sources(&payload)?, buffers: all(&buffers)?, handles }))
     }
 
     fn tag(&self) -> u64 {
@@ -96,70 +109,84 @@ impl<'py> Item<'py> {
         }
     }
 
-    fn bytes(&self) -> PyResult<&[u8]> {
+    /// Refers to all of it.
+    fn pieces(&self) -> PyResult<Pieces<'_>> {
         Ok(match self {
-            Self::Bytes(bytes) | Self::Pickle(bytes, _) => bytes.as_bytes(),
-            Self::Text(text) => text.to_str()?.as_bytes(),
-            Self::Plain(_, bytes, length) => &bytes[..*length],
+            Self::Bytes(bytes) => Pieces::of(bytes.as_bytes()),
+            Self::Text(text) => Pieces::of(text.to_str()?.as_bytes()),
+            Self::Plain(_, bytes, length) => Pieces::of(&bytes[..*length]),
+            Self::Pickle(pickle) => Pieces {
+                parts: bytes_of(&pickle.parts).into(),
+                extents: bytes_of(&pickle.buffers),
+                handles: leases(&pickle.handles)?,
+            },
         })
-    }
-
-    fn handles(&self) -> &[Bound<'py, Shared>] {
-        match self {
-            Self::Pickle(_, handles) => handles,
-            _ => &[],
-        }
     }
 }
 
-static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// What a [`Content`] is made of.
+struct Pieces<'a> {
+    parts: SmallVec<[&'a [u8]; 1]>,
+    extents: Vec<&'a [u8]>,
+    handles: Vec<&'a Lease>,
+}
+
+impl<'a> Pieces<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { parts: smallvec![bytes], extents: Vec::new(), handles: Vec::new() }
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content { parts: &self.parts, extents: &self.extents, handles: &self.handles }
+    }
+}
+
+static PACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 fn pickling<'py>(
     py: Python<'py>,
     function: &'static PyOnceLock<Py<PyAny>>,
     name: &str,
-    argument: &Bound<'py, PyAny>,
+    arguments: impl PyCallArgs<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let function = function.get_or_try_init(py, || {
         let module = py.import("forkless._pickling")?;
         Ok::<_, PyErr>(module.getattr(name)?.unbind())
     })?;
-    function.bind(py).call1((argument,))
+    function.bind(py).call1(arguments)
 }
 
-/// The item of a message.
-fn unpack<'py>(py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyAny>> {
+/// The item of a message. `writable`: whether what is used where it arrived can be written to.
+fn unpack<'py>(py: Python<'py>, message: Message, writable: bool) -> PyResult<Bound<'py, PyAny>> {
     let damaged = || arena(py, &Error::Corrupt("an item of a queue"));
-    let bytes = || match message.inline() {
-        Some(bytes) => Ok(PyBytes::new(py, bytes)),
-        None => {
-            let length = message.length().or_raise(py)?;
-            PyBytes::new_with(py, length, |into| message.copy_to(into).or_raise(py))
-        }
-    };
-    let word = || match message.inline().and_then(|bytes| bytes.try_into().ok()) {
-        Some(word) => Ok(word),
-        None => Err(damaged()),
-    };
-    Ok(match message.tag {
-        format::BYTES => bytes()?.into_any(),
-        format::TEXT => {
-            let long;
-            let text = match message.inline() {
-                Some(text) => text,
-                None => {
-                    long = message.bytes().or_raise(py)?;
-                    &long
-                }
+    if message.tag == format::PICKLE {
+        return match message.inline() {
+            Some(bytes) => pickling(py, &LOADS, "loads", (PyBytes::new(py, bytes),)),
+            None => pickling(py, &LOADS, "loads", (PyMessage::from(message), writable)),
+        };
+    }
+    let long;
+    let bytes = match message.parcel() {
+        None => message.inline().unwrap_or_default(),
+        Some(parcel) => {
+            long = view_of_bytes(py, parcel)?;
+            let view = Source::get(&long)?;
+            return match message.tag {
+                format::BYTES => Ok(PyBytes::new(py, view.bytes()).into_any()),
+                format::TEXT => Ok(PyString::from_bytes(py, view.bytes())?.into_any()),
+                _ => Err(damaged()),
             };
-            PyString::from_bytes(py, text)?.into_any()
         }
+    };
+    let word = || bytes.try_into().map_err(|_| damaged());
+    Ok(match message.tag {
+        format::BYTES => PyBytes::new(py, bytes).into_any(),
+        format::TEXT => PyString::from_bytes(py, bytes)?.into_any(),
         format::INTEGER => i64::from_le_bytes(word()?).into_pyobject(py)?.into_any(),
         format::FLOAT => PyFloat::new(py, f64::from_le_bytes(word()?)).into_any(),
         format::NONE => py.None().into_bound(py),
         format::FALSE | format::TRUE => PyBool::new(py, message.tag == format::TRUE).to_owned().into_any(),
-        format::PICKLE => pickling(py, &LOADS, "loads", bytes()?.as_any())?,
         _ => return Err(damaged()),
     })
 }
@@ -283,6 +310,7 @@ impl BaseQueue {
         max_items: Option<usize>,
         block: bool,
         timeout: Option<f64>,
+        writable: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let py = slf.py();
         let channel = Self::open(slf)?;
@@ -292,16 +320,17 @@ impl BaseQueue {
         };
         let messages = Self::receive(py, channel, most, block, timeout)?;
         let items = PyList::empty(py);
+        let count = messages.len();
         let mut failed = None;
-        for message in &messages {
-            match unpack(py, message) {
+        for message in messages {
+            match unpack(py, message, writable) {
                 Ok(item) => items.append(item)?,
                 Err(error) => {
                     failed.get_or_insert(error);
                 }
             }
         }
-        slf.get().finished(py, channel, messages.len())?;
+        slf.get().finished(py, channel, count)?;
         match failed {
             None => Ok(items),
             Some(error) => {
@@ -412,8 +441,10 @@ impl BaseQueue {
         let py = slf.py();
         let channel = Self::open(slf)?;
         let item = Item::pack(obj)?;
-        let leases = leases(item.handles())?;
-        let mut outbox = channel.pack(item.tag(), item.bytes()?, &leases).or_raise(py)?;
+        let pieces = item.pieces()?;
+        let content = pieces.content();
+        let tag = item.tag();
+        let mut outbox = unless_small(py, &content, || channel.pack(tag, &content)).or_raise(py)?;
         if Self::send(py, channel, &mut outbox, block, || wait::deadline(block, timeout))? {
             return Ok(());
         }
@@ -441,13 +472,11 @@ impl BaseQueue {
             if batch.is_empty() {
                 return Ok(());
             }
-            let messages = batch
-                .iter()
-                .map(|item| Ok(Outgoing { tag: item.tag(), bytes: item.bytes()?, handles: leases(item.handles())? }))
-                .collect::<PyResult<Vec<_>>>()?;
+            let pieces = batch.iter().map(Item::pieces).collect::<PyResult<Vec<_>>>()?;
             // An item's pickling may have closed it.
             let channel = Self::open(slf)?;
-            let mut outbox = channel.pack_many(&messages).or_raise(py)?;
+            let messages = batch.iter().zip(&pieces).map(|(item, pieces)| (item.tag(), pieces.content()));
+            let mut outbox = channel.pack_many(messages).or_raise(py)?;
             let all = Self::send(py, channel, &mut outbox, block, || Ok(deadline));
             sent += outbox.sent();
             match all {
@@ -463,9 +492,13 @@ impl BaseQueue {
 
     /// Takes the oldest item.
     ///
+    /// Large arrays, tables and buffers in it are not copied: they are where the sender has put them, in shared memory that
+    /// nobody else has any more, and that is given back when they are dropped.
+    ///
     /// Args:
     ///     block: wait while the queue is empty.
     ///     timeout: how long to wait, in seconds; None waits for ever, and less than zero counts as zero.
+    ///     writable: whether such arrays can be written to. It costs nothing.
     ///
     /// Raises:
     ///     queue.Empty: there was nothing in time.
@@ -473,8 +506,13 @@ impl BaseQueue {
     ///     forkless.ShutDown: the queue was shut down, and nothing is left.
     ///     forkless.QueueAbandoned: waiting without a timeout, while every other process that had the queue has ended or let it
     ///         go and this one has no other thread: nothing can come any more.
-    #[pyo3(signature = (block = true, timeout = None))]
-    fn get<'py>(slf: &Bound<'py, Self>, block: bool, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (block = true, timeout = None, *, writable = false))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        block: bool,
+        timeout: Option<f64>,
+        writable: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let channel = Self::open(slf)?;
         let message = match channel.receive_within(Duration::ZERO, Claim::Owed, None).or_raise(py)? {
@@ -485,7 +523,7 @@ impl BaseQueue {
                 messages.pop().ok_or_else(|| empty(py))?
             }
         };
-        let item = unpack(py, &message);
+        let item = unpack(py, message, writable);
         slf.get().finished(py, channel, 1)?;
         item
     }
@@ -496,19 +534,21 @@ impl BaseQueue {
     ///     max_items: how many to take at most; None takes all that are there.
     ///     block: wait while the queue is empty.
     ///     timeout: how long to wait for the first, in seconds; None waits for ever.
+    ///     writable: see `get`.
     ///
     /// Raises:
     ///     queue.Empty: there was nothing in time.
     ///     Exception: as in `get`. An item that cannot be rebuilt raises what `get` would raise; the others that were
     ///         taken with it are in the error's attribute `items`.
-    #[pyo3(signature = (max_items = None, block = true, timeout = None))]
+    #[pyo3(signature = (max_items = None, block = true, timeout = None, *, writable = false))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
         max_items: Option<usize>,
         block: bool,
         timeout: Option<f64>,
+        writable: bool,
     ) -> PyResult<Bound<'py, PyList>> {
-        Self::get_list(slf, max_items, block, timeout)
+        Self::get_list(slf, max_items, block, timeout, writable)
     }
 
     /// How many items there are now; another process may change it at any time.

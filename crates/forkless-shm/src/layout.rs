@@ -5,7 +5,7 @@ use forkless_sys::memory::PAGE;
 /// `forkless` in ASCII, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"forkless");
 /// Changes with any change to this file or to a kind of block.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 /// The header: words of the first page.
 pub(crate) mod header {

@@ -137,7 +137,7 @@ mod wait;
 
 /// Messages and bytes: see [`forkless_ipc`].
 pub mod ipc {
-    pub use forkless_ipc::{Buffer, Channel, Claim, Memory, Message, Parcel, Received, Sent};
+    pub use forkless_ipc::{Buffer, Channel, Claim, Content, Memory, Message, Parcel, Received, Sent};
 }
 
 pub use error::{Death, Error};
