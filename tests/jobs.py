@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -10,7 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from forkless import Event, Lock, Queue
+    from collections.abc import Callable
+
+    from forkless import Event, JoinableQueue, Lock, Queue, Semaphore
 
 
 def double(value: Any) -> Any:
@@ -88,6 +91,87 @@ def put(queue: Queue[Any], value: Any) -> None:
 def put_many(queue: Queue[Any], sender: int, count: int) -> None:
     for number in range(count):
         queue.put((sender, number))
+
+
+def put_range(queue: Queue[Any], count: int) -> None:
+    queue.put_many(range(count))
+
+
+def put_range_slowly(queue: Queue[Any], count: int) -> None:
+    for number in range(count):
+        time.sleep(0.002)  # so that the receiver waits for most
+        queue.put(number)
+
+
+def put_sizes(queue: Queue[Any], sizes: list[int]) -> None:
+    for size in sizes:
+        queue.put(bytes(size))
+
+
+def put_list(queue: Queue[Any], results: Queue[Any]) -> None:
+    results.put(list(queue))
+
+
+def echo_all(there: Queue[Any], back: Queue[Any]) -> None:
+    for item in there:
+        back.put(item)
+    back.shutdown()
+
+
+def wait_in_loop(queue: Queue[Any], started: Semaphore) -> None:
+    import asyncio  # heavy
+
+    async def main() -> None:
+        waiting = asyncio.create_task(queue.aget())
+        await asyncio.sleep(0.01)
+        started.release()
+        await waiting
+
+    asyncio.run(main())
+
+
+def report_end(call: Callable[[], object], started: Semaphore, outcomes: Queue[str]) -> None:
+    started.release()
+    try:
+        call()
+    except Exception as error:
+        outcomes.put(type(error).__name__)
+
+
+def do_tasks(queue: JoinableQueue[Any]) -> None:
+    for _ in queue:
+        queue.task_done()
+
+
+def take(queue: Queue[Any], count: int, taken: Event, wait: bool) -> None:
+    for _ in range(count):
+        queue.get()
+    taken.set()
+    if wait:
+        time.sleep(60)
+
+
+def take_by_one_and_finish_by_another(queue: JoinableQueue[Any]) -> None:
+    other = pickle.loads(pickle.dumps(queue))
+    for _ in range(2):
+        queue.get()
+    del queue
+    for _ in range(2):
+        other.task_done()
+
+
+def _refuse() -> None:
+    raise RuntimeError("on purpose")
+
+
+class Unloadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _refuse, ()
+
+
+class Deadly:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return die, ()
 
 
 def holding(lock: Lock) -> bool:

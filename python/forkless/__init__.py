@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SharedBuffer,
         inherited,
     )
-    from ._memory import memory_report
+    from ._memory import memory_report, set_warm_memory, trim_memory
     from ._methods import (
         freeze_support,
         get_all_start_methods,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         QueueAbandoned,
         RemoteError,
         ShutDown,
+        SharedMemoryFull,
         StaleHandle,
         TimeoutError,
         WorkerDied,
@@ -88,6 +89,7 @@ __all__ = [
     "SharedBuffer",
     "ShutDown",
     "SimpleQueue",
+    "SharedMemoryFull",
     "StaleHandle",
     "TimeoutError",
     "Value",
@@ -107,7 +109,9 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
     "set_terminate_grace",
+    "set_warm_memory",
     "share",
+    "trim_memory",
 ]
 
 _HOMES = {
@@ -123,7 +127,7 @@ _HOMES = {
         "SharedBuffer",
         "inherited",
     ),
-    "_memory": ("memory_report",),
+    "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_share": ("share",),
     "_methods": (
         "freeze_support",
@@ -142,6 +146,7 @@ _HOMES = {
         "QueueAbandoned",
         "RemoteError",
         "ShutDown",
+        "SharedMemoryFull",
         "StaleHandle",
         "TimeoutError",
         "WorkerDied",

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from ._forkless import BaseQueue, Bell
 
@@ -75,6 +74,12 @@ class _Watch:
         if not self._waiting[key]:
             del self._waiting[key]
             queue._take_down(self.bell.number, room)
+        if not self._waiting:
+            self.close()
+
+    def close(self) -> None:
+        """Nobody waits any more. Tracebacks may keep this object for longer; its descriptor goes now."""
+        del self.bell
 
     def wait(self, seconds: float) -> Awaitable[None]:
         """Until it rings, `seconds` at most."""
@@ -94,10 +99,10 @@ class _AsyncioWatch(_Watch):
             self._loop.add_reader(self.bell.fileno(), self._rang)
         super().begin(queue, room)
 
-    def end(self, queue: BaseQueue[Any], room: bool) -> None:
-        super().end(queue, room)
-        if not self._waiting:
-            self._loop.remove_reader(self.bell.fileno())
+    def close(self) -> None:
+        self._loop.remove_reader(self.bell.fileno())
+        del _watches[self._loop]
+        super().close()
 
     def _rang(self) -> None:
         self.bell.silence()
@@ -131,7 +136,8 @@ class _TrioWatch(_Watch):
         self.bell.silence()
 
 
-_watches: "WeakKeyDictionary[asyncio.AbstractEventLoop, _AsyncioWatch]" = WeakKeyDictionary()
+# Of the loops in which somebody waits: no descriptor is left when nobody does.
+_watches: "dict[asyncio.AbstractEventLoop, _AsyncioWatch]" = {}
 
 
 def _watch_of_loop() -> _Watch:

@@ -392,3 +392,12 @@ def arm_crash_point(name: str, passes: int = 1, *, halt: bool = False) -> bool:
 
     With `halt` it is stopped instead, until SIGCONT.
     """
+
+def set_warm_memory(bytes: int) -> None:
+    """Sets how many bytes of pages the free blocks of the arena keep at most, and gives back what is more."""
+
+def trim_memory() -> int:
+    """Gives back all pages of free blocks; how many bytes that were."""
+
+def warm_memory() -> int:
+    """Bytes of pages that free blocks keep now."""

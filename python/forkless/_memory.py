@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["MemoryReport", "ProcessMemory", "memory_report"]
+__all__ = ["MemoryReport", "ProcessMemory", "memory_report", "set_warm_memory", "trim_memory"]
 
 
 @dataclass(frozen=True)
@@ -101,3 +101,40 @@ def memory_report() -> MemoryReport:
         except ProcessLookupError:
             continue
     return MemoryReport(tuple(found))
+
+
+def set_warm_memory(size: int) -> None:
+    """Sets how much shared memory is kept for the next messages when those before are gone.
+
+    Memory that is there already takes an eighth of the time of memory that the system must first find and
+    clear, so some of what messages leave behind is kept: as much as this, at most. It counts for the whole
+    process tree, from now on; what is more is given back now.
+
+    Before anybody calls this, the environment variable `FORKLESS_WARM_MEMORY` says how much (`0`, `64M`,
+    `2G`); without it, it is 256 MiB, and no more than a tenth of the memory of the machine or of the control
+    group. `multiprocessing` keeps nothing, and copies each message into fresh memory.
+
+    Args:
+        size: How much to keep, in bytes; 0 gives everything back at once, always.
+
+    Raises:
+        ValueError: The size is negative.
+    """
+    from . import _forkless
+
+    if size < 0:
+        raise ValueError(f"the size of memory to keep is 0 or more bytes, not {size}")
+    _forkless.set_warm_memory(size)
+
+
+def trim_memory() -> int:
+    """Gives the shared memory back that is kept for the next messages; they make new.
+
+    For a program that has just sent much and is not going to do so again soon. See `set_warm_memory`.
+
+    Returns:
+        How much that was, in bytes.
+    """
+    from . import _forkless
+
+    return _forkless.trim_memory()

@@ -207,12 +207,17 @@ def dumps(
     Raises:
         PicklingError: Something does not pickle.
     """
-    payload, handles, _ = _pack(obj, None, home, names, stranger)
+    payload, handles, _ = pack(obj, home=home, names=names, stranger=stranger, beside=False)
     return payload if isinstance(payload, bytes) else b"".join(payload), handles
 
 
 def pack(
-    obj: object, *, home: bool = False, names: Sequence[str] = (), stranger: str | None = None
+    obj: object,
+    *,
+    home: bool = False,
+    names: Sequence[str] = (),
+    stranger: str | None = None,
+    beside: bool = True,
 ) -> Packed:
     """As `dumps`, without a copy of large data: `Channel.send` and `Parcel` make the only one.
 
@@ -221,41 +226,37 @@ def pack(
         home: See `dumps`.
         names: See `dumps`.
         stranger: See `dumps`.
+        beside: Whether large buffers travel beside the pickle, rather than in it.
 
     Raises:
         PicklingError: Something does not pickle.
     """
-    return _pack(obj, [], home, names, stranger)
-
-
-def _pack(
-    obj: object,
-    buffers: list[pickle.PickleBuffer] | None,
-    home: bool,
-    names: Sequence[str],
-    stranger: str | None,
-) -> Packed:
     try:
         pickler = _idle.pop()
     except IndexError:
         pickler = Pickler()
-    pickler.home, pickler.stranger, pickler.beside.buffers = home, stranger, buffers
+    pickler.home, pickler.stranger = home, stranger
+    buffers: list[pickle.PickleBuffer] = []
+    if beside:
+        pickler.beside.buffers = buffers
     try:
         pickler.dump(obj)
     except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:
         from ._blame import explain
 
         raise PicklingError(explain(obj, error, names)) from error
-    parts = pickler.parts
-    payload = parts[0] if len(parts) == 1 else parts.copy()
-    packed = Packed(payload, pickler.handles, buffers or [])  # type: ignore[arg-type]
+    payload: Any = pickler.parts
+    payload = payload[0] if len(payload) == 1 else payload.copy()
+    packed = _tuple(Packed, (payload, pickler.handles, buffers))
     if pickler.uses_writer and _size(packed) > _LOOK_ABOVE:
         pickler.writer.look_for_large_closures()
-    is_small = len(parts) == 1 and len(payload) < _KEEP_BELOW  # type: ignore[arg-type]
     pickler.reset()
-    if is_small:
+    if type(payload) is bytes and len(payload) < _KEEP_BELOW:
         _idle.append(pickler)
     return packed
+
+
+_tuple = tuple.__new__  # half of what calling the class takes
 
 
 def _size(packed: Packed) -> int:

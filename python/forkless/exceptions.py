@@ -23,6 +23,7 @@ __all__ = [
     "RemoteError",
     "RemoteTraceback",
     "ShutDown",
+    "SharedMemoryFull",
     "StaleHandle",
     "TimeoutError",
     "WorkerDied",
@@ -67,6 +68,14 @@ class OwnerDied(ProcessError):
 
 class QueueAbandoned(ProcessError, EOFError):
     """This process waits for a queue that nobody else has any more: it would wait for ever."""
+
+
+class SharedMemoryFull(ProcessError, MemoryError):
+    """Something is too large for shared memory; the message says how large, and how much there is.
+
+    Either the machine or the control group has no more memory, or the arena has no more room, which a limit
+    of address space (`RLIMIT_AS`) makes small. Nothing has been sent or made.
+    """
 
 
 class StaleHandle(ProcessError):

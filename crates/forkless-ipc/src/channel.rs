@@ -517,7 +517,9 @@ impl Channel {
         let counted = core.count_done(1)?;
         crash::point("channel.task.done");
         if counted {
-            // Death before this leaves it among the lost, although it is done: reported, not waited for.
+            // Death before this leaves it among the lost, although it is done: reported, not waited for. Another object for
+            // the same channel may have taken it.
+            self.account()?;
             self.finished(1)?;
         }
         Ok(counted)
@@ -590,8 +592,10 @@ impl Channel {
         if self.core()?.word(field::SHARED)?.load(Ordering::Relaxed) == 0 {
             return Ok(false);
         }
+        // An account has a lease of its own.
+        let accounts = u64::from(self.account()?.is_some());
         let (mine, all) = self.lease.arena().leases_on(&self.lease)?;
-        Ok(all == mine + u64::from(self.account()?.is_some()))
+        Ok(all == mine + accounts)
     }
 
     /// Has the bell of that number rung whenever there may be what is waited for, until [`Self::take_down`] undoes it; look

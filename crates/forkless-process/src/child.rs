@@ -1,5 +1,6 @@
 //! A child, seen by the process that asked for it.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub struct Child {
     process: OwnedFd,
     client: &'static Client,
     /// Keeps what the job refers to until the child has ended: it may not have read it before.
-    _job: Parcel,
+    job: Mutex<Option<Parcel>>,
     returned: AtomicBool,
     /// When it is to be killed, in nanoseconds of the monotonic clock.
     kill_at: AtomicU64,
@@ -50,7 +51,7 @@ impl Child {
         let name = name.to_owned();
         let parent = arena.me()?;
         let (returned, kill_at) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        Ok(Self { arena, owner, parent, pid, name, process, client, _job: job, returned, kill_at })
+        Ok(Self { arena, owner, parent, pid, name, process, client, job: Mutex::new(Some(job)), returned, kill_at })
     }
 
     /// A descriptor for the process, or one that is always readable if it has ended already.
@@ -94,6 +95,15 @@ impl Child {
     }
 
     fn end(&self) -> Option<End> {
+        let end = self.find_end()?;
+        // It needs its job no more, and others may wait for what the job refers to. Somebody else who is at it does it.
+        if let Ok(mut job) = self.job.try_lock() {
+            *job = None;
+        }
+        Some(end)
+    }
+
+    fn find_end(&self) -> Option<End> {
         if let Some(end) = self.arena.end(self.owner) {
             return Some(end);
         }

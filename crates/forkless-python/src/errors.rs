@@ -7,7 +7,7 @@ use forkless_shm::{Arena, Owner};
 use forkless_sys::futex;
 use forkless_sys::process::{ExitStatus, signal_name};
 use forkless_sys::time::SLICE;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 /// An exception class of `forkless.exceptions`, imported when the first one is raised: most programs never need it.
@@ -25,8 +25,8 @@ pub(crate) fn arena(py: Python<'_>, error: &forkless_shm::Error) -> PyErr {
     let message = error.to_string();
     match error {
         Error::Stale(_) => raise(py, "StaleHandle", message),
-        Error::Full { .. } => PyMemoryError::new_err(message),
-        Error::TooLarge { .. } => PyValueError::new_err(message),
+        Error::Full { .. } | Error::NoMemory { .. } => raise(py, "SharedMemoryFull", message),
+        Error::Setting { .. } | Error::TooLarge { .. } => PyValueError::new_err(message),
         Error::System { errno, .. } => PyOSError::new_err((errno.raw_os_error(), message)),
         Error::NoSlot | Error::Corrupt(_) => raise(py, "ProcessError", message),
     }

@@ -66,6 +66,9 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::ignore_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
     module.add_function(wrap_pyfunction!(tree::memory, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::set_warm_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::trim_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(tree::warm_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;
     module.add_function(wrap_pyfunction!(tree::census, module)?)?;
     Ok(())

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::OrRaise;
+use crate::shared::home;
 
 /// Counts the ends of this process's children.
 #[pyfunction]
@@ -78,6 +79,25 @@ pub(crate) fn census(py: Python<'_>) -> PyResult<(usize, usize)> {
     let Some(arena) = Arena::home() else { return Ok((0, 0)) };
     let statistics = py.detach(|| arena.statistics()).or_raise(py)?;
     Ok((statistics.blocks, statistics.leases))
+}
+
+/// Sets how many bytes of pages the free blocks of the arena keep at most, and gives back what is more.
+#[pyfunction]
+pub(crate) fn set_warm_memory(py: Python<'_>, bytes: u64) -> PyResult<()> {
+    let arena = home(py)?;
+    py.detach(|| arena.set_warm_limit(bytes)).or_raise(py)
+}
+
+/// Gives back all pages of free blocks; how many bytes that were.
+#[pyfunction]
+pub(crate) fn trim_memory(py: Python<'_>) -> PyResult<u64> {
+    Arena::home().map_or(Ok(0), |arena| py.detach(|| arena.trim(0)).or_raise(py))
+}
+
+/// Bytes of pages that free blocks keep now.
+#[pyfunction]
+pub(crate) fn warm_memory(py: Python<'_>) -> PyResult<usize> {
+    Arena::home().map_or(Ok(0), |arena| Ok(py.detach(|| arena.statistics()).or_raise(py)?.warm))
 }
 
 /// Bytes of (RSS, PSS, USS, private dirty) of one process.

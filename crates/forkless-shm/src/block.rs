@@ -8,8 +8,11 @@
 //! ```text
 //! +0  generation (63..32) | state (23..16) | kind (15..8) | class (7..0)
 //! +8  leases on it while live; the next free block while free
-//! +16 the payload; +64 in blocks of a page or more, so that arrays are aligned
+//! +16 the payload; +64 in blocks of a page or more, so that arrays are aligned. Then
+//! +16 how far it has pages (blocks of 64 KiB and more), from its beginning
 //! ```
+//!
+//! What happens to the pages of free blocks: see [`warm`](crate::warm).
 
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
@@ -52,13 +55,11 @@ const FREE: u64 = 0;
 const LIVE: u64 = 1;
 /// Its last holder takes it apart; it cannot be opened any more.
 const DYING: u64 = 2;
-/// Free, and its pages have gone back to the system.
-const COLD: u64 = 3;
 
-/// Free blocks from a megabyte on keep their pages until this many bytes are kept. Fresh pages are eight times
-/// slower than warm ones (100 MB: 80 against 10 ms), and memory that is never given back is a leak.
-const WARM_LIMIT: u64 = 256 << 20;
-const WARM_CLASS: u8 = 20;
+/// From this class on a block's pages are counted, and given back.
+const WARM_CLASS: u8 = 16;
+/// Where it says how far it has pages.
+const TOUCHED: usize = 16;
 
 /// Where a block is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub struct Block(u64);
 
 const CLASS_BITS: u64 = UNIT as u64 - 1;
 const _: () = assert!((*CLASSES.end() - *CLASSES.start()) as u64 <= CLASS_BITS);
+const _: () = assert!(header::COLD + 8 * *CLASSES.end() as usize + 8 <= header::FREE + 8 * 64);
+const _: () = assert!(header::COLD + 8 * WARM_CLASS as usize > header::FREE + 8 * *CLASSES.end() as usize);
 
 /// The name of a block: 20 bytes that travel, and mean nothing once the block is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,6 +167,16 @@ impl Block {
         1 << self.class()
     }
 
+    /// Whether its pages are counted.
+    pub(crate) fn has_pages(self) -> bool {
+        self.class() >= WARM_CLASS
+    }
+
+    /// Where it says how far it has pages.
+    pub(crate) fn touched_at(self) -> usize {
+        self.offset() + TOUCHED
+    }
+
     /// Bytes of payload there is room for.
     #[must_use]
     pub fn capacity(self) -> usize {
@@ -221,20 +234,29 @@ impl Transaction {
         let full = Error::Full { bytes: payload, size };
         let class = class_for(payload).ok_or(full.clone())?;
         let head = header::FREE + 8 * usize::from(class);
-        let free = self.get(head)? as usize;
+        let mut free = self.get(head)? as usize;
+        let mut head = head;
+        if free == 0 && class >= WARM_CLASS {
+            head = header::COLD + 8 * usize::from(class);
+            free = self.get(head)? as usize;
+        }
         let (offset, generation) = if free == 0 {
             let end = if kind == LEASE { heap_end } else { heap_end - FOR_LEASES };
-            (self.extend(class, end)?.ok_or(full)?, 1)
+            let offset = self.extend(class, end)?.ok_or(full)?;
+            if class >= WARM_CLASS {
+                self.set(offset + TOUCHED, 0)?;
+            }
+            (offset, 1)
         } else {
             let header = Header(self.get(free)?);
-            if !matches!(header.state(), FREE | COLD) || header.class() != class {
+            if header.state() != FREE || header.class() != class {
                 return Err(Error::Corrupt("a free list"));
             }
             let next = self.get(free + 8)?;
             self.set(head, next)?;
-            if class >= WARM_CLASS && header.state() == FREE {
+            if class >= WARM_CLASS {
                 let warm = self.get(header::WARM)?;
-                self.set(header::WARM, warm.saturating_sub(1 << class))?;
+                self.set(header::WARM, warm.saturating_sub(self.get(free + TOUCHED)?))?;
             }
             (free, header.generation().wrapping_add(1).max(1))
         };
@@ -267,27 +289,42 @@ impl Transaction {
         Ok(Some(offset))
     }
 
-    /// Puts a block on its free list. `true`: its pages should go back to the system.
-    pub(crate) fn free(&mut self, block: Block) -> Result<bool, Error> {
+    /// Puts a block on its free list.
+    pub(crate) fn free(&mut self, block: Block) -> Result<(), Error> {
         let header = Header(self.get(block.offset())?);
         if !matches!(header.state(), LIVE | DYING) {
             return Err(Error::Corrupt("a block freed twice"));
         }
-        let head = header::FREE + 8 * usize::from(block.class());
+        let mut list = header::FREE;
+        if block.has_pages() {
+            let touched = self.touched(block)?;
+            self.set(block.touched_at(), touched)?;
+            self.set(header::WARM, self.get(header::WARM)?.saturating_add(touched))?;
+            if touched == 0 {
+                list = header::COLD;
+            }
+        }
+        let head = list + 8 * usize::from(block.class());
         let next = self.get(head)?;
         self.set(block.offset() + 8, next)?;
         self.set(head, block.offset() as u64)?;
-        let mut state = FREE;
-        if block.class() >= WARM_CLASS {
-            let warm = self.get(header::WARM)?.saturating_add(1 << block.class());
-            if warm > WARM_LIMIT {
-                state = COLD;
-            } else {
-                self.set(header::WARM, warm)?;
+        self.set(block.offset(), header.with_state(FREE).0)
+    }
+
+    /// How far a block has pages, of those whose pages are counted.
+    pub(crate) fn touched(&self, block: Block) -> Result<u64, Error> {
+        if block.has_pages() { Ok(self.get(block.touched_at())?.min(block.size() as u64)) } else { Ok(0) }
+    }
+
+    /// A free block that has pages, taken off its list as by [`Self::allocate`]: one of the largest, and not of the class of
+    /// `spared`.
+    pub(crate) fn take_warm(&mut self, spared: Option<Block>) -> Result<Option<Block>, Error> {
+        for class in (WARM_CLASS..=*CLASSES.end()).rev().filter(|class| spared.is_none_or(|it| it.class() != *class)) {
+            if self.get(header::FREE + 8 * usize::from(class))? != 0 {
+                return self.allocate((1 << class) - payload_at(class), PLAIN).map(Some);
             }
         }
-        self.set(block.offset(), header.with_state(state).0)?;
-        Ok(state == COLD)
+        Ok(None)
     }
 
     /// Changes the number of leases on a block; returns the new one.
@@ -337,7 +374,7 @@ impl Transaction {
 
     pub(crate) fn state_of(&self, block: Block) -> Result<State, Error> {
         match Header(self.get(block.offset())?).state() {
-            FREE | COLD => Ok(State::Free),
+            FREE => Ok(State::Free),
             LIVE => Ok(State::Live),
             DYING => Ok(State::Dying),
             _ => Err(Error::Corrupt("the state of a block")),
@@ -347,8 +384,9 @@ impl Transaction {
     /// The lengths of all free lists. Gives up beyond `most`, since a damaged list may have no end.
     pub(crate) fn count_free(&self, most: usize) -> Result<usize, Error> {
         let mut count = 0;
-        for class in CLASSES {
-            let mut at = self.get(header::FREE + 8 * usize::from(class))? as usize;
+        let cold = (WARM_CLASS..=*CLASSES.end()).map(|class| (class, header::COLD));
+        for (class, list) in CLASSES.map(|class| (class, header::FREE)).chain(cold) {
+            let mut at = self.get(list + 8 * usize::from(class))? as usize;
             while at != 0 {
                 let block = Block::at(self.arena(), at)?;
                 count += 1;
@@ -370,18 +408,17 @@ impl Arena {
     /// die before they are: allocate such a block as [`PLAIN`].
     ///
     /// # Errors
-    /// [`Error::Full`] when the arena has no room, [`Error::System`] when the machine has no memory.
+    /// [`Error::Full`] when the arena has no room, [`Error::NoMemory`] when the machine or the control group has none;
+    /// [`Error::Setting`] if the environment sets a limit that cannot be read, see [`Self::warm_limit`].
     pub fn allocate(&'static self, payload: usize, kind: u8) -> Result<Lease, Error> {
         let me = self.me()?;
         let mut transaction = Transaction::begin(self)?;
-        let warm = transaction.get(header::WARM)?;
         let block = transaction.allocate(payload, kind)?;
-        let was_warm = transaction.get(header::WARM)? != warm;
         let lease = transaction.lease(me, block)?;
+        let touched = transaction.touched(block)?;
         transaction.commit()?;
-        if payload >= 1 << WARM_CLASS && !was_warm {
-            // Better an error here than SIGBUS, or the memory killer, in the middle of a copy.
-            self.memory().reserve(block.offset(), payload).map_err(Error::system("allocate shared memory"))?;
+        if block.has_pages() {
+            self.warm_up(block, touched, (payload + payload_at(block.class())) as u64)?;
         }
         Ok(lease)
     }

@@ -18,12 +18,15 @@ pub(crate) mod header {
     pub(crate) const LOCK: usize = 32;
     /// The first byte of the heap never allocated so far.
     pub(crate) const FRESH: usize = 40;
-    /// Bytes in free blocks whose pages are kept for reuse.
+    /// Bytes of pages in free blocks, kept for reuse.
     pub(crate) const WARM: usize = 48;
     /// How many slots have ever been used: the rest of the table has no pages yet.
     pub(crate) const SLOTS_USED: usize = 56;
-    /// One list head per size class.
+    /// One list head per size class: of free blocks, then of those among them that have no pages.
     pub(crate) const FREE: usize = 64;
+    pub(crate) const COLD: usize = FREE + 8 * 24;
+    /// One more than the bytes that WARM may come to; 0 as long as nobody has decided.
+    pub(crate) const WARM_LIMIT: usize = 576;
     /// Owner words of the processes that wait for a job, 0 for none.
     pub(crate) const STANDBYS: usize = 1024;
     /// The transaction log: a count, then pairs (offset, value).
@@ -85,4 +88,4 @@ pub(crate) mod slot {
 
 const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::JOB_ARENA && slot::STREAMS + 8 <= slot::SIZE);
 const _: () = assert!(header::STANDBYS + 8 * STANDBYS <= header::LOG);
-const _: () = assert!(header::FREE + 8 * 64 <= header::STANDBYS);
+const _: () = assert!(header::FREE + 8 * 64 <= header::WARM_LIMIT && header::WARM_LIMIT < header::STANDBYS);

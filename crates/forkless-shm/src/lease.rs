@@ -14,12 +14,14 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::AtomicU64;
 
 use forkless_sys::atomic::Ordering;
+use forkless_sys::crash;
 
 use crate::arena::Arena;
 use crate::block::{Block, LEASE, State, UNIT};
 use crate::layout::slot;
 use crate::slot::Owner;
 use crate::txn::Transaction;
+use crate::warm::Room;
 use crate::{Error, Handle};
 
 /// Fields of a lease record, from its block's header on; the offsets in four bytes are in units of blocks.
@@ -277,22 +279,27 @@ impl Lease {
                 extra = Some(drain(arena, self.target)?);
                 continue;
             }
-            transaction.unlink(owner, node)?;
-            let mut cold = Vec::new();
             if last {
-                let extra = extra.filter(|&offset| offset != 0).map(|offset| arena.block(offset)).transpose()?;
-                for block in [self.target].into_iter().chain(extra) {
-                    if transaction.free(block)? {
-                        cold.push(block);
-                    }
+                let room = transaction.room_for(self.target, owner)?;
+                if !matches!(room, Room::Enough) {
+                    transaction.count_leases(self.target, 1)?;
+                    transaction.set_dying(self.target)?;
+                    transaction.commit()?;
+                    let cooled = match &room {
+                        Room::Other(other) => other.target,
+                        Room::None | Room::Enough => self.target,
+                    };
+                    crash::point("warm.chosen");
+                    arena.cool(cooled)?;
+                    continue;
                 }
             }
-            // Under the lock, so that nobody has the block again before its pages are gone; the header's page stays.
-            transaction.flush()?;
-            for block in cold {
-                arena.memory().punch(block.payload(), block.capacity());
+            transaction.unlink(owner, node)?;
+            if last {
+                let extra = extra.filter(|&offset| offset != 0).map(|offset| arena.block(offset)).transpose()?;
+                [self.target].into_iter().chain(extra).try_for_each(|block| transaction.free(block))?;
             }
-            return Ok(());
+            return transaction.commit();
         }
     }
 }
@@ -429,8 +436,7 @@ impl Transaction {
         if let Some(after) = self.record_at(record.next)? {
             self.set_links(record.next, record.previous, after.next)?;
         }
-        self.free(node)?;
-        Ok(())
+        self.free(node)
     }
 
     /// The first lease on a process's list.

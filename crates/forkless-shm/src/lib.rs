@@ -22,6 +22,7 @@ pub mod slot;
 mod standby;
 mod statistics;
 mod txn;
+pub mod warm;
 
 pub use arena::Arena;
 pub use block::{Block, Handle, Kind};
@@ -58,6 +59,25 @@ pub enum Error {
         bytes: u64,
         /// The most that may wait.
         limit: u64,
+    },
+    /// The machine, or the control group, has no memory for the pages of a block.
+    #[error(
+        "no memory for {bytes} bytes more: {available} bytes are available on this machine, or to this control group; send \
+         less at once, or have receivers drop what they have"
+    )]
+    NoMemory {
+        /// Bytes needed.
+        bytes: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// An environment variable has a value that says nothing.
+    #[error("{name}={value} is no number of bytes: it may be 0, 4096, 64M or 1G, for example")]
+    Setting {
+        /// Of the variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
     },
     /// Every process slot is taken.
     #[error("the process tree is full: all {} slots are taken", layout::SLOTS)]

@@ -24,6 +24,8 @@ pub struct Statistics {
     pub leases: usize,
     /// Blocks on the free lists.
     pub free: usize,
+    /// Bytes of pages that free blocks keep.
+    pub warm: usize,
     /// Bytes of the heap that have ever been allocated; the rest is untouched and costs nothing.
     pub bytes_used: usize,
 }
@@ -52,7 +54,10 @@ impl Arena {
             }
             let block = self.block(at)?;
             match transaction.state_of(block)? {
-                State::Free => statistics.free += 1,
+                State::Free => {
+                    statistics.free += 1;
+                    statistics.warm += transaction.touched(block)? as usize;
+                }
                 _ if transaction.kind_of(block)? == LEASE => statistics.leases += 1,
                 state => {
                     statistics.blocks += 1;
@@ -66,6 +71,9 @@ impl Arena {
         statistics.bytes_used = at - HEAP;
         if at != fresh {
             return Err(Error::Corrupt("the end of the heap"));
+        }
+        if transaction.get(header::WARM)? != statistics.warm as u64 {
+            return Err(Error::Corrupt("how many pages free blocks keep"));
         }
         if transaction.count_free(statistics.free)? != statistics.free {
             return Err(Error::Corrupt("a free block is on no free list"));

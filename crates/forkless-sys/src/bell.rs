@@ -7,8 +7,6 @@
 //!
 //! [`unix(7)`]: https://man7.org/linux/man-pages/man7/unix.7.html
 
-use std::sync::OnceLock;
-
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -53,20 +51,10 @@ impl AsFd for Bell {
 /// Rings a bell; `false` if there is none of that number any more.
 #[must_use]
 pub fn ring(number: u64) -> bool {
-    static RINGER: OnceLock<OwnedFd> = OnceLock::new();
-    let send = |ringer: &OwnedFd| {
-        let address = address(number)?;
-        rustix::net::sendto(ringer, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &address).map(|_| ())
-    };
-    let ringer = match RINGER.get() {
-        Some(ringer) => send(ringer),
-        None => datagrams().and_then(|ringer| send(RINGER.get_or_init(|| ringer))),
-    };
-    let rung = match ringer {
-        // The program has closed descriptors that are not its own.
-        Err(Errno::BADF | Errno::NOTSOCK | Errno::OPNOTSUPP) => datagrams().and_then(|ringer| send(&ringer)),
-        other => other,
-    };
+    // A socket for each ring: one to keep would be a descriptor that nobody asked for, and that programs close by mistake.
+    let rung = datagrams().and_then(|ringer| {
+        rustix::net::sendto(&ringer, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &address(number)?)
+    });
     // With so many rings unheard that no more fit, it is readable. What else may go wrong costs the listener a moment.
     !matches!(rung, Err(Errno::CONNREFUSED | Errno::NOENT))
 }

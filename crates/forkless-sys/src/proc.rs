@@ -1,6 +1,7 @@
-//! The few files of `/proc` that are read in-process.
+//! The few files of `/proc`, and those of control groups, that are read in-process.
 
 use std::fs;
+use std::path::Path;
 
 use crate::process;
 
@@ -34,6 +35,63 @@ fn parse_smaps_rollup(text: &str) -> Option<Memory> {
     let private_dirty = field("Private_Dirty")?;
     let uss = field("Private_Clean")? + private_dirty;
     Some(Memory { rss: field("Rss")?, pss: field("Pss")?, uss, private_dirty })
+}
+
+/// The memory that this process may use, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryCapacity {
+    /// What the machine has, or what a control group is limited to.
+    pub total: u64,
+    /// What is to be had without taking it from others: swap and caches included.
+    pub available: u64,
+}
+
+/// The smallest that the machine and this process's control groups ([`cgroups(7)`]) allow; `None` without `/proc`.
+///
+/// [`cgroups(7)`]: https://man7.org/linux/man-pages/man7/cgroups.7.html
+#[must_use]
+pub fn memory_capacity() -> Option<MemoryCapacity> {
+    let machine = parse_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    Some(within_groups(machine, &groups, Path::new("/sys/fs/cgroup")))
+}
+
+fn parse_meminfo(text: &str) -> Option<MemoryCapacity> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    let available = field("MemAvailable")?.saturating_add(field("SwapFree").unwrap_or(0));
+    Some(MemoryCapacity { total: field("MemTotal")?, available })
+}
+
+/// `groups` is what `/proc/self/cgroup` says. A process in a namespace of its own sees its group as the root; one without
+/// may see a path that is not mounted for it: then the root is the best there is.
+fn within_groups(machine: MemoryCapacity, groups: &str, mount: &Path) -> MemoryCapacity {
+    let mut capacity = machine;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, files) = match controllers {
+            "" => (mount.to_owned(), ["memory.max", "memory.current", "inactive_file"]),
+            "memory" => {
+                let files = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"];
+                (mount.join("memory"), files)
+            }
+            _ => continue,
+        };
+        for group in root.join(path.trim_start_matches('/')).ancestors().take_while(|group| group.starts_with(&root)) {
+            let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+            let [limit, usage, inactive] = files;
+            let Some(limit) = number(limit) else { continue };
+            let statistics = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+            let cached = statistics.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse().ok());
+            let used = number(usage).unwrap_or(0).saturating_sub(cached.unwrap_or(0));
+            capacity.total = capacity.total.min(limit);
+            capacity.available = capacity.available.min(limit.saturating_sub(used));
+        }
+    }
+    capacity
 }
 
 /// The threads of this process, native ones included, or `None` without `/proc`.
@@ -127,6 +185,37 @@ mod tests {
         let fields: Vec<String> = (4..53).map(|n| n.to_string()).collect();
         assert_eq!(parse_zombie(&format!("7 (a) b) Z {}", fields.join(" "))), Some(52));
         assert_eq!(parse_zombie(&format!("7 (a) b) S {}", fields.join(" "))), None);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        let MemoryCapacity { total, available } = memory_capacity().unwrap();
+        assert!(total > 64 << 20 && available > 0);
+    }
+
+    #[test]
+    fn the_narrowest_group_decides() {
+        let mount = std::env::temp_dir().join(format!("forkless-groups-{}", std::process::id()));
+        let files = [
+            ("memory.max", "max\n"),
+            ("a/memory.max", "2000\n"),
+            ("a/memory.current", "900\n"),
+            ("a/memory.stat", "anon 1\ninactive_file 100\n"),
+            ("a/b/memory.max", "5000\n"),
+            ("memory/memory.limit_in_bytes", "3000\n"),
+            ("memory/memory.usage_in_bytes", "2900\n"),
+        ];
+        for (name, text) in files {
+            fs::create_dir_all(mount.join(name).parent().unwrap()).unwrap();
+            fs::write(mount.join(name), text).unwrap();
+        }
+        let machine = MemoryCapacity { total: 10_000, available: 4000 };
+        let within = |groups| within_groups(machine, groups, &mount);
+        assert_eq!(within(""), machine);
+        assert_eq!(within("0::/\n"), machine);
+        assert_eq!(within("0::/a/b\n"), MemoryCapacity { total: 2000, available: 1200 });
+        assert_eq!(within("3:cpu:/a\n4:memory:/elsewhere\n"), MemoryCapacity { total: 3000, available: 100 });
+        fs::remove_dir_all(mount).unwrap();
     }
 
     #[test]
