@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -44,10 +45,68 @@ def note_wakes(event: Any, ready: Any, times: Any, count: int) -> None:
         event.clear()
 
 
+<<<<<<< HEAD
+def fill(queue: Any, go: Any, count: int, payload: object) -> None:
+    """Says that it is there, then puts many messages."""
+    queue.put(None)
+    go.wait()
+=======
 def fill(queue: Any, count: int, payload: Any) -> None:
     """Puts many messages."""
+>>>>>>> main
     for _ in range(count):
         queue.put(payload)
+
+
+def fill_many(queue: Any, go: Any, batches: int, batch: list[object]) -> None:
+    """The same, many at a time."""
+    queue.put(None)
+    go.wait()
+    for _ in range(batches):
+        queue.put_many(batch)
+
+
+def arrays(count: int, items: int) -> Iterator[Any]:
+    """Numbered arrays of doubles, in four places by turns: more than may be on their way unpickled."""
+    import numpy
+
+    places = [numpy.arange(items, dtype="float64") for _ in range(4)]
+    for number in range(count):
+        array = places[number % 4]
+        array[0] = number
+        yield array
+
+
+def fill_arrays(queue: Any, count: int, items: int) -> None:
+    """Puts arrays."""
+    for array in arrays(count, items):
+        queue.put(array)
+
+
+def fill_mailbox(mailbox: Any, count: int, items: int) -> None:
+    """Copies arrays into a mailbox."""
+    mailbox.fill(arrays(count, items))
+
+
+def touch(inbox: Any, outbox: Any, count: int) -> None:
+    """Reads both ends of arrays and says when."""
+    import numpy
+
+    for _ in range(count):
+        array = numpy.asarray(inbox.get())
+        ends = float(array[0]), float(array[-1])
+        outbox.put((time.clock_gettime(time.CLOCK_MONOTONIC), ends))
+
+
+def count_bytes(inbox: Any, outbox: Any) -> None:
+    """Says how much has come whenever it gets None; ends with anything that has no length."""
+    total = 0
+    while (item := inbox.get()) != 0:
+        if item is None:
+            outbox.put(total)
+            total = 0
+        else:
+            total += len(item)
 
 
 def echo(inbox: Any, outbox: Any, count: int) -> None:

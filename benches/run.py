@@ -30,13 +30,21 @@ for group in GROUPS:
     importlib.import_module(group)
 
 
-def measure(name: str, subject: str) -> float:
-    """One benchmark of one subject in a fresh interpreter, in its unit."""
+NOT_THERE = 69  # the exit code for a subject that is not installed or lacks what is measured
+
+
+def measure(benchmark: suite.Benchmark, subject: str) -> float | None:
+    """One benchmark of one subject in a fresh interpreter, in its unit; None if there is no such thing."""
+    name = benchmark.name
+    if subject.startswith("@"):
+        name, subject = subject[1:], benchmark.ours
     command = [sys.executable, __file__, "--one", name, subject]
     environ = dict(os.environ)
     # Otherwise every child of a start method that imports compiles the module with the jobs anew.
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environ)
+    if done.returncode == NOT_THERE:
+        return None
     if done.returncode != 0:
         raise SystemExit(f"{name} under {subject} failed:\n{done.stderr}")
     return float(json.loads(done.stdout))
@@ -45,54 +53,67 @@ def measure(name: str, subject: str) -> float:
 def human(amount: float, unit: str) -> str:
     """A quantity with the prefix that suits it."""
     prefixes = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9))
+    if unit == "x":
+        return f"{amount:.3g} x"
     usable = [(name, scale) for name, scale in prefixes if unit == "B" or scale <= 1]
     prefix, scale = next((pair for pair in usable if amount >= pair[1]), usable[-1])
     return f"{amount / scale:.3g} {prefix}{unit}"
 
 
 def compare(benchmark: suite.Benchmark, rounds: int) -> dict[str, Any]:
-    """The figures of one benchmark."""
-    subjects = (benchmark.ours, *benchmark.peers)
-    table = [[measure(benchmark.name, subject) for subject in subjects] for _ in range(rounds)]
-    columns = list(zip(*table, strict=True))
-    ours = statistics.median(columns[0])
-    ratios = [
-        statistics.median(mine / theirs for mine, theirs in zip(columns[0], column, strict=True))
-        for column in columns[1:]
-    ]
-    met = (benchmark.at_most is None or ratios[0] <= benchmark.at_most) and (
-        benchmark.limit is None or ours <= benchmark.limit
-    )
+    """The figures of one benchmark; of none but the missing, when forkless is among them."""
+    subjects = [benchmark.ours, *benchmark.peers]
+    first = [measure(benchmark, subject) for subject in subjects]
+    missing = [subject for subject, figure in zip(subjects, first, strict=True) if figure is None]
+    if benchmark.ours in missing:
+        return {"name": benchmark.name, "missing": missing}
+    subjects = [subject for subject in subjects if subject not in missing]
+    # The first round tells who is there; to count it as well keeps a single round possible.
+    table = [[figure for figure in first if figure is not None]]
+    table += [[measure(benchmark, subject) or 0.0 for subject in subjects] for _ in range(rounds - 1)]
+    ours, *theirs = zip(*table, strict=True)
+    peers = []
+    for name, figures in zip(subjects[1:], theirs, strict=True):
+        ratio = statistics.median(mine / other for mine, other in zip(ours, figures, strict=True))
+        at_most = benchmark.at_most.get(name)
+        met = None if at_most is None else ratio <= at_most
+        median = statistics.median(figures)
+        peers.append({"name": name, "median": median, "ratio": ratio, "at_most": at_most, "met": met})
+    median = statistics.median(ours)
     return {
         "name": benchmark.name,
         "unit": benchmark.unit,
-        "ours": ours,
-        "peers": [
-            {"name": peer, "median": statistics.median(column), "ratio": ratio}
-            for peer, column, ratio in zip(benchmark.peers, columns[1:], ratios, strict=True)
-        ],
-        "at_most": benchmark.at_most,
+        "ours": median,
+        "spread": (min(ours), max(ours)),
+        "peers": peers,
+        "missing": missing,
         "limit": benchmark.limit,
-        "met": met,
+        "met": None if benchmark.limit is None else median <= benchmark.limit,
     }
 
 
 def line(figures: dict[str, Any]) -> str:
     """One benchmark as a line of the table for each of its peers."""
-    unit, target = figures["unit"], ""
-    if figures["at_most"] is not None:
-        target = f"≤ {figures['at_most']:.2g} x"
-    if figures["limit"] is not None:
-        target = f"≤ {human(figures['limit'], unit)}"
-    if target:
-        target += "" if figures["met"] else "  missed"
+    if "ours" not in figures:
+        return f"{figures['name']:26}{'not there':>10}"
+    unit = figures["unit"]
     ours = f"{figures['name']:26}{human(figures['ours'], unit):>10}"
+    limit = "" if figures["limit"] is None else f"≤ {human(figures['limit'], unit)}{verdict(figures['met'])}"
     lines = []
     for peer in figures["peers"]:
-        theirs = f"{peer['name']:>16}{human(peer['median'], unit):>10}{peer['ratio']:>8.2f} x"
-        lines.append(f"{ours:36}{theirs}   {target}".rstrip())
-        ours = target = ""
+        target = "" if peer["at_most"] is None else f"≤ {peer['at_most']:.2g} x{verdict(peer['met'])}"
+        theirs = f"{peer['name']:>20}{human(peer['median'], unit):>10}{peer['ratio']:>8.2f} x"
+        lines.append(f"{ours:36}{theirs}   {'  '.join(filter(None, (limit, target)))}".rstrip())
+        ours = limit = ""
+    if not lines:
+        lines.append(f"{ours:36}{'':40}   {limit}".rstrip())
+    lines += [f"{'':36}{name:>20}   not there" for name in figures["missing"]]
     return "\n".join(lines)
+
+
+def verdict(met: bool) -> str:
+    """What is said of a promise that was not kept."""
+    return "" if met else "  missed"
 
 
 def main() -> None:
@@ -108,7 +129,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         name, subject = options.one
-        print(json.dumps(suite.ALL[name].function(suite.subject(subject))))
+        try:
+            print(json.dumps(suite.ALL[name].function(suite.subject(subject))))
+        except suite.NotThere:
+            sys.exit(NOT_THERE)
         return
     groups = options.group or ([] if options.only else GROUPS)
     chosen = [
@@ -117,7 +141,7 @@ def main() -> None:
         if benchmark.name in (options.only or ()) or benchmark.function.__module__ in groups
     ]
     print(f"Python {platform.python_version()}, {platform.machine()}, {options.rounds} rounds")
-    print(f"{'':26}{'forkless':>10}{'peer':>26}{'ratio':>10}   target")
+    print(f"{'':26}{'forkless':>10}{'peer':>30}{'ratio':>10}   target")
     results = []
     for benchmark in chosen:
         results.append(compare(benchmark, options.rounds))

@@ -181,14 +181,15 @@ sys.exit(dev["main"](["demo"]))
     assert outcome.stderr == "\n./dev: interrupted\n"
 
 
-def test_the_lock_names_no_host_and_hashes_everything() -> None:
-    text = (ROOT / "requirements-dev.txt").read_text()
+@pytest.mark.parametrize("name", ["requirements-dev", "benches/requirements"])
+def test_the_lock_names_no_host_and_hashes_everything(name: str) -> None:
+    text = (ROOT / f"{name}.txt").read_text()
     assert "://" not in text
     assert "/" not in text
     entries = text.replace("\\\n", "").splitlines()
     assert all(re.match(r"[a-z0-9-]+==\S+ .*--hash=sha256:", entry) for entry in entries), entries
     locked = {entry.partition("==")[0] for entry in entries}
-    wanted = re.findall(r"^([a-z][a-z-]*)", (ROOT / "requirements-dev.in").read_text(), re.MULTILINE)
+    wanted = re.findall(r"^([a-z][a-z-]*)", (ROOT / f"{name}.in").read_text(), re.MULTILINE)
     assert set(wanted) <= locked
 
 

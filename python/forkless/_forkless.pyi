@@ -404,6 +404,12 @@ def census() -> tuple[int, int]:
 def memory(pid: int) -> tuple[int, int, int, int]:
     """Bytes of (RSS, PSS, USS, private dirty) of one process. ProcessLookupError if it is gone."""
 
+def arm_crash_point(name: str, passes: int = 1, *, halt: bool = False) -> bool:
+    """For fault tests: has this process killed at the `passes`-th pass through a point. False in release builds.
+
+    With `halt` it is stopped instead, until SIGCONT.
+    """
+
 def set_warm_memory(bytes: int) -> None:
     """Sets how many bytes of pages the free blocks of the arena keep at most, and gives back what is more."""
 
@@ -412,6 +418,3 @@ def trim_memory() -> int:
 
 def warm_memory() -> int:
     """Bytes of pages that free blocks keep now."""
-
-def arm_crash_point(name: str, passes: int = 1) -> bool:
-    """For fault tests: has this process killed at the `passes`-th pass through a point. False in release builds."""

@@ -109,9 +109,10 @@ pub(crate) fn memory(py: Python<'_>, pid: u32) -> PyResult<(u64, u64, u64, u64)>
     Ok((memory.rss, memory.pss, memory.uss, memory.private_dirty))
 }
 
-/// For fault tests: has this process killed at the `passes`-th pass through a named point. False in release builds.
+/// For fault tests: has this process killed at the `passes`-th pass through a named point, or with `halt` stopped until
+/// SIGCONT. False in release builds.
 #[pyfunction]
-#[pyo3(signature = (name, passes = 1))]
-pub(crate) fn arm_crash_point(name: &str, passes: u32) -> bool {
-    crash::arm(name, passes)
+#[pyo3(signature = (name, passes = 1, *, halt = false))]
+pub(crate) fn arm_crash_point(name: &str, passes: u32, halt: bool) -> bool {
+    if halt { crash::arm_halt(name, passes) } else { crash::arm(name, passes) }
 }
