@@ -45,15 +45,10 @@ def note_wakes(event: Any, ready: Any, times: Any, count: int) -> None:
         event.clear()
 
 
-<<<<<<< HEAD
 def fill(queue: Any, go: Any, count: int, payload: object) -> None:
     """Says that it is there, then puts many messages."""
     queue.put(None)
     go.wait()
-=======
-def fill(queue: Any, count: int, payload: Any) -> None:
-    """Puts many messages."""
->>>>>>> main
     for _ in range(count):
         queue.put(payload)
 

@@ -69,24 +69,6 @@ def queue_8_producers(mp: Any) -> float:
     return through(mp, 48_000, SMALL, producers=8)
 
 
-@benchmark(at_most=1 / 6)
-def queue_8_mb_array(mp: Any) -> float:
-    """Per array of 8 MB that its receiver sums."""
-    import numpy as np
-
-    queue, count, warm = mp.Queue(2), 60, 10
-    array = np.ones(1 << 20)
-    producer = mp.Process(target=fill, args=(queue, count + warm, array))
-    producer.start()
-    for number in range(count + warm):
-        if number == warm:
-            begin = time.perf_counter()
-        assert queue.get().sum() == 1 << 20
-    elapsed = time.perf_counter() - begin
-    producer.join()
-    return elapsed / count
-
-
 @benchmark()
 def queue_dict(mp: Any) -> float:
     """Per message that is a small dictionary."""

@@ -326,6 +326,19 @@ def test_many_at_once_with_room_for_few() -> None:
     assert got == list(range(100))
 
 
+@pytest.mark.parametrize("maxsize", [1, 2, 3, 4, 16, 17])
+def test_many_at_once_never_exceed_the_limit(maxsize: int) -> None:
+    queue: forkless.Queue[int] = forkless.Queue(maxsize)
+    for count in range(1, 40):
+        if count <= maxsize:
+            queue.put_many(range(count), block=False)
+        else:
+            with pytest.raises(standard.Full) as caught:
+                queue.put_many(range(count), block=False)
+            assert caught.value.sent == maxsize  # type: ignore[attr-defined]
+        assert queue.get_many() == list(range(min(count, maxsize)))
+
+
 def test_many_at_once_one_of_which_cannot_be_sent() -> None:
     queue: forkless.Queue[Any] = forkless.Queue()
     items = [*range(300), threading.Lock(), 5]

@@ -12,7 +12,6 @@ METHODS = ("forkserver", "spawn")
 
 # --- names ---------------------------------------------------------------------------------------------
 
-_MESSAGES = "not there yet (issue 5)"
 _POOL = "not there yet (issue 6)"
 _DROP_IN = "not there yet (issue 9)"
 
@@ -20,7 +19,6 @@ NOT_THERE = "not there: "  # how the reason of a test begins that was skipped fo
 
 # What forkless does not have yet. A test that uses it is skipped.
 NAMES: dict[str, str] = {
-    **dict.fromkeys(("JoinableQueue", "SimpleQueue"), _MESSAGES),
     **dict.fromkeys(("Manager", "get_logger", "log_to_stderr"), _DROP_IN),
 }
 
@@ -46,6 +44,7 @@ RUN: dict[str, str] = {
             "WithProcessesTestArray",
             "WithProcessesTestSharedCTypes",
             "WithProcessesTestQueue",
+            "TestSimpleQueue",
             "WithProcessesTestPool",
             "WithProcessesTestPoolWorkerErrors",
             "WithProcessesTestPoolWorkerLifetime",
@@ -96,7 +95,6 @@ _AT_ONCE = (
 
 # Classes that need one name, which forkless does not have yet.
 WAITING: dict[str, str] = {
-    "TestSimpleQueue": "SimpleQueue",
     "WithProcessesTestLogging": "get_logger",
     **dict.fromkeys(
         (
@@ -165,6 +163,7 @@ _NOT_BROKEN = "differs on purpose: only the task fails, the others go on"
 
 # Tests that fail.
 DIFFERENT: dict[str, str] = {
+    "TestSimpleQueue.test_closed": f"{_INTERNALS}: SimpleQueue._reader",
     "TestStartMethod.test_get_all": _NO_FORK,
     "TestStartMethod.test_mixed_startmethod": _NO_FORK,
     "WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": _PUT_RAISES,

@@ -421,7 +421,18 @@ impl Channel {
         beside: Option<(&AtomicU32, u32)>,
     ) -> Result<Received, Error> {
         let mut received = None;
-        let end = self.receive_each(1, bound, claim, beside, |message| received = Some(message))?;
+        let end = self.receive_each(1, Some(bound), claim, beside, |message| received = Some(message))?;
+        Ok(received.map_or(end, Received::Message))
+    }
+
+    /// The next message, if there is one and nobody else is receiving at this moment: for those who go on to wait.
+    ///
+    /// # Errors
+    /// As [`Self::receive_within`].
+    #[inline]
+    pub fn receive_free(&self, claim: Claim) -> Result<Received, Error> {
+        let mut received = None;
+        let end = self.receive_each(1, None, claim, None, |message| received = Some(message))?;
         Ok(received.map_or(end, Received::Message))
     }
 
@@ -437,24 +448,28 @@ impl Channel {
         claim: Claim,
         into: &mut Vec<Message>,
     ) -> Result<Received, Error> {
-        self.receive_each(most.min(MOST_AT_ONCE), bound, claim, None, |message| into.push(message))
+        self.receive_each(most.min(MOST_AT_ONCE), Some(bound), claim, None, |message| into.push(message))
     }
 
     fn receive_each(
         &self,
         most: usize,
-        bound: Duration,
+        bound: Option<Duration>,
         claim: Claim,
         beside: Option<(&AtomicU32, u32)>,
         mut receive: impl FnMut(Message),
     ) -> Result<Received, Error> {
         let core = self.core()?;
         let account = if claim == Claim::Owed { self.account()? } else { None };
-        let until = Deadline::after(bound);
-        let _unlock = match core.lock(RECEIVE, bound)? {
-            Ok(unlock) => unlock,
-            Err(Attempt::Interrupted) => return Ok(Received::Interrupted),
-            Err(_) => return Ok(Received::Empty),
+        let Some(_unlock) = (match bound {
+            None => core.lock_free(RECEIVE)?,
+            Some(bound) => match core.lock(RECEIVE, bound)? {
+                Ok(unlock) => Some(unlock),
+                Err(Attempt::Interrupted) => return Ok(Received::Interrupted),
+                Err(_) => None,
+            },
+        }) else {
+            return Ok(Received::Empty);
         };
         let before = core.count(RECEIVE)?.load(Ordering::Relaxed);
         let mut woken = Woken::Look;
@@ -469,8 +484,8 @@ impl Channel {
             if closed != 0 {
                 return end(core);
             }
-            if sleeps && !bound.is_zero() {
-                woken = core.sleep(RECEIVE, before, until, beside)?;
+            if let Some(bound) = bound.filter(|bound| sleeps && !bound.is_zero()) {
+                woken = core.sleep(RECEIVE, before, Deadline::after(bound), beside)?;
             }
         }
         Ok(if woken == Woken::Interrupted { Received::Interrupted } else { Received::Empty })
@@ -514,15 +529,8 @@ impl Channel {
     /// [`Error::Corrupt`] if its block is damaged.
     pub fn task_done(&self) -> Result<bool, Error> {
         let core = self.core()?;
-        let counted = core.count_done(1)?;
-        crash::point("channel.task.done");
-        if counted {
-            // Death before this leaves it among the lost, although it is done: reported, not waited for. Another object for
-            // the same channel may have taken it.
-            self.account()?;
-            self.finished(1)?;
-        }
-        Ok(counted)
+        // Another object for the same channel may have taken it, with the same account.
+        core.count_done(1, self.account()?)
     }
 
     /// Waits until all messages that were sent are done with, at most `bound` (and at most 50 ms).
@@ -540,7 +548,7 @@ impl Channel {
         }
         let lost = (core.double(field::LOST)?.load(Ordering::Acquire) as u32).wrapping_sub((done >> 32) as u32);
         if open <= lost {
-            return core.forgive(done, open);
+            return core.forgive();
         }
         let word = core.word(field::DONE)?;
         Ok(match futex::wait(word, done as u32, bound.min(SLICE)) {
@@ -681,31 +689,47 @@ impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn send_within(&mut self, bound: Duration) -> Result<Sent, Error> {
+        self.send_all(Some(bound))
+    }
+
+    /// As much as there is room for, if nobody else is sending at this moment: for those who go on to wait.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn send_free(&mut self) -> Result<Sent, Error> {
+        self.send_all(None)
+    }
+
+    fn send_all(&mut self, mut bound: Option<Duration>) -> Result<Sent, Error> {
         let core = self.channel.core()?;
-        let until = Deadline::after(bound);
-        let mut bound = bound;
         loop {
-            match self.send_some(core, bound, until)? {
-                Sent::Sent if self.sent < self.packed.as_mut().len() => bound = Duration::ZERO,
+            match self.send_some(core, bound)? {
+                Sent::Sent if self.sent < self.packed.as_mut().len() => bound = bound.map(|_| Duration::ZERO),
                 other => return Ok(other),
             }
         }
     }
 
     /// As much as may be moved under one lock.
-    fn send_some(&mut self, core: Core, bound: Duration, until: Deadline) -> Result<Sent, Error> {
+    fn send_some(&mut self, core: Core, bound: Option<Duration>) -> Result<Sent, Error> {
         let Some(first) = self.packed.as_mut().get(self.sent) else { return Ok(Sent::Sent) };
         let length = first.length;
         if core.closed()? != 0 {
             return Ok(Sent::Closed);
         }
-        let _unlock = match core.lock(SEND, bound)? {
-            Ok(unlock) => unlock,
-            Err(Attempt::Interrupted) => return Ok(Sent::Interrupted),
-            Err(_) => return Ok(Sent::Full),
+        let until = Deadline::after(bound.unwrap_or_default());
+        let Some(_unlock) = (match bound {
+            None => core.lock_free(SEND)?,
+            Some(bound) => match core.lock(SEND, bound)? {
+                Ok(unlock) => Some(unlock),
+                Err(Attempt::Interrupted) => return Ok(Sent::Interrupted),
+                Err(_) => None,
+            },
+        }) else {
+            return Ok(Sent::Full);
         };
         if !core.has_room_for(length)? {
-            if bound.is_zero() {
+            if bound.is_none_or(|bound| bound.is_zero()) {
                 return Ok(Sent::Full);
             }
             let received = core.count(RECEIVE)?.load(Ordering::Acquire);
@@ -722,7 +746,10 @@ impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
         while *sent < end && outcome == Ok(Sent::Sent) {
             let mut sending = Sending::new(core)?;
             outcome = sending.append_all(&packed[*sent..end]);
-            let count = sending.commit()?;
+            let (count, is_one_left) = sending.commit()?;
+            if is_one_left {
+                outcome = Ok(Sent::Sent);
+            }
             // Nothing is to be sent twice.
             let owned: Vec<_> = packed[*sent..*sent + count].iter_mut().filter_map(Packed::release).collect();
             owned.into_iter().try_for_each(Lease::given)?;
@@ -784,9 +811,7 @@ impl Sending {
             if self.core.closed()? != 0 {
                 return Ok(Sent::Closed);
             }
-            if self.count > 0
-                && !self.core.has_room(self.sequence.wrapping_add(self.count), self.place.bytes, packed.length)?
-            {
+            if !self.core.has_room(self.sequence.wrapping_add(self.count), self.place.bytes, packed.length)? {
                 return Ok(Sent::Full);
             }
             match &packed.body {
@@ -831,14 +856,15 @@ impl Sending {
         Ok(())
     }
 
-    /// By one store; how many messages.
-    fn commit(mut self) -> Result<usize, Error> {
-        if self.count > 0 && self.count.is_multiple_of(2) {
+    /// By one store; how many messages, and whether the last was left.
+    fn commit(mut self) -> Result<(usize, bool), Error> {
+        let is_one_left = self.count > 0 && self.count.is_multiple_of(2);
+        if is_one_left {
             self.count -= 1;
             self.place = self.last;
         }
         if self.count == 0 {
-            return Ok(0);
+            return Ok((0, false));
         }
         let next = self.sequence.wrapping_add(self.count);
         self.core.set_place(SEND, next, self.place)?;
@@ -849,7 +875,7 @@ impl Sending {
         // A chunk of the message that was left is the sender's still, and goes.
         let (count, fresh) = (self.count, self.fresh);
         fresh.into_iter().filter(|(first, _)| *first < count).try_for_each(|(_, lease)| lease.given())?;
-        Ok(count as usize)
+        Ok((count as usize, is_one_left))
     }
 }
 
@@ -1043,34 +1069,47 @@ fn end(core: Core) -> Result<Received, Error> {
 }
 
 impl Core {
-    /// So many tasks more are done; `false`, and nothing done, if they were all.
-    fn count_done(self, count: u32) -> Result<bool, Error> {
-        let word = self.double(field::DONE)?;
-        let mut done = word.load(Ordering::Acquire);
-        loop {
+    /// So many tasks more are done, and are no longer owed; `false`, and nothing done, if they were all.
+    fn count_done(self, count: u32, account: Option<&Account>) -> Result<bool, Error> {
+        let at = self.at + field::DONE;
+        let mut left = None;
+        self.arena.amend(|read| {
+            let done = read(at)?;
             let open = self.count(SEND)?.load(Ordering::Acquire).wrapping_sub(done as u32);
-            if open < count {
-                return Ok(false);
+            left = open.checked_sub(count);
+            if left.is_none() {
+                return Ok(Vec::new());
             }
-            let next = done >> 32 << 32 | u64::from((done as u32).wrapping_add(count));
-            match word.compare_exchange(done, next, Ordering::SeqCst, Ordering::Acquire) {
-                Ok(_) if open == count => return self.wake_joiners().map(|()| true),
-                Ok(_) => return Ok(true),
-                Err(now) => done = now,
-            }
+            let mut changes = vec![(at, done >> 32 << 32 | u64::from((done as u32).wrapping_add(count)))];
+            changes.extend(account.map_or(Ok(None), |account| account.finishing(read))?);
+            Ok(changes)
+        })?;
+        crash::point("channel.task.done");
+        if left == Some(0) {
+            self.wake_joiners()?;
         }
+        Ok(left.is_some())
     }
 
-    /// What is open died with who had taken it: reported once, then done.
-    fn forgive(self, done: u64, open: u32) -> Result<Joined, Error> {
-        let forgiven = ((done >> 32) as u32).wrapping_add(open);
-        let next = u64::from(forgiven) << 32 | u64::from((done as u32).wrapping_add(open));
-        let word = self.double(field::DONE)?;
-        if word.compare_exchange(done, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return Ok(Joined::Waiting);
+    /// If what is open died with who had taken it: that is reported once, and then it is done.
+    fn forgive(self) -> Result<Joined, Error> {
+        let at = self.at + field::DONE;
+        let mut joined = Joined::Waiting;
+        self.arena.amend(|read| {
+            let done = read(at)?;
+            let open = self.count(SEND)?.load(Ordering::Acquire).wrapping_sub(done as u32);
+            let forgiven = (done >> 32) as u32;
+            if open == 0 || open > (read(self.at + field::LOST)? as u32).wrapping_sub(forgiven) {
+                return Ok(Vec::new());
+            }
+            joined = Joined::Lost(open);
+            let done = u64::from((done as u32).wrapping_add(open));
+            Ok(vec![(at, u64::from(forgiven.wrapping_add(open)) << 32 | done)])
+        })?;
+        if joined != Joined::Waiting {
+            self.wake_joiners()?;
         }
-        self.wake_joiners()?;
-        Ok(Joined::Lost(open))
+        Ok(joined)
     }
 
     fn wake_joiners(self) -> Result<(), Error> {
@@ -1088,7 +1127,7 @@ fn discard(core: Core) -> Result<(), Error> {
         if taken == 0 {
             return Ok(());
         }
-        core.count_done(taken as u32)?;
+        core.count_done(taken as u32, None)?;
     }
 }
 

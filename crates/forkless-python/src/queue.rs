@@ -205,7 +205,8 @@ impl BaseQueue {
         deadline: impl FnOnce() -> PyResult<Deadline>,
     ) -> PyResult<bool> {
         // First without releasing the interpreter: most sends never wait.
-        match outbox.send_within(Duration::ZERO).or_raise(py)? {
+        let first = if block { outbox.send_free() } else { outbox.send_within(Duration::ZERO) };
+        match first.or_raise(py)? {
             Sent::Sent => return Ok(true),
             Sent::Closed => return Err(vain(py, &Vain::Closed)),
             Sent::Full | Sent::Interrupted => {}
@@ -263,18 +264,17 @@ impl BaseQueue {
                 };
             }
         };
-        let mut received = receive(Duration::ZERO).or_raise(py)?;
-        if received.is_none() {
-            let deadline = wait::deadline(block, timeout)?;
-            if !deadline.passed() {
-                let mut patience = Patience::new(deadline);
-                received = wait::until(py, deadline, |bound| {
-                    let received = receive(bound)?;
-                    let over = received.is_none() && patience.is_over(channel)?;
-                    Ok::<_, Error>(if over { Some(Err(Vain::LeftAlone)) } else { received })
-                })?;
-            }
-        }
+        let deadline = wait::deadline(block, timeout)?;
+        let received = if deadline.passed() {
+            receive(Duration::ZERO).or_raise(py)?
+        } else {
+            let mut patience = Patience::new(deadline);
+            wait::until(py, deadline, |bound| {
+                let received = receive(bound)?;
+                let over = received.is_none() && patience.is_over(channel)?;
+                Ok::<_, Error>(if over { Some(Err(Vain::LeftAlone)) } else { received })
+            })?
+        };
         match received {
             Some(Ok(())) => Ok(messages),
             Some(Err(why)) => Err(vain(py, &why)),
@@ -497,7 +497,7 @@ impl BaseQueue {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let channel = Self::open(slf)?;
-        let message = match channel.receive_within(Duration::ZERO, Claim::Owed, None).or_raise(py)? {
+        let message = match channel.receive_free(Claim::Owed).or_raise(py)? {
             Received::Message(message) => message,
             Received::Closed => return Err(vain(py, &Vain::Closed)),
             Received::Empty | Received::Interrupted => {

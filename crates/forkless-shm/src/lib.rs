@@ -30,6 +30,7 @@ pub use lease::Lease;
 pub use robust::{Acquired, Attempt, Wait};
 pub use slot::{Owner, Role};
 pub use statistics::Statistics;
+pub use txn::Read;
 
 use forkless_sys::Errno;
 

@@ -1,18 +1,18 @@
 //! What a process has taken from a channel and not finished yet, so that its death is known for what it was.
 //!
-//! An account is a block of its own that only its process leases. One double word is all there is to keep:
+//! An account is a block of its own that only its process leases. One double word says what was taken:
 //!
 //! ```text
-//! sequence number (63..32) | TAKING (31) | messages owed (30..0)
+//! sequence number (63..32) | TAKING (31) | messages taken (30..0)
 //! ```
 //!
-//! Before a receiver commits messages from *n* on, it says that it is taking them; after that, that it owes so many
-//! more. Death in between is settled by who takes the receivers' lock over, or by the cleaner, before the count moves on: the count
+//! Another one counts those that are finished with; the difference is what is owed. Before a receiver commits messages
+//! from *n* on, it says that it is taking them; after that, that it has taken so many more. Death in between is settled by who takes the receivers' lock over, or by the cleaner, before the count moves on: the count
 //! tells how many were taken. What a dead process still owes is added to what the channel has lost, together with
 //! its name.
 
 use forkless_shm::block::{Block, PLAIN};
-use forkless_shm::{Arena, Error, Kind, Lease, Owner};
+use forkless_shm::{Arena, Error, Kind, Lease, Owner, Read};
 use forkless_sys::atomic::{AtomicU64, Ordering};
 use forkless_sys::crash;
 
@@ -26,15 +26,18 @@ const ACCOUNT: u8 = 12;
 const CHANNEL: usize = 0;
 /// u64, see above.
 const WORD: usize = 8;
+/// u64: of the messages taken, those that are finished with; counts as far as they do.
+const FINISHED: usize = 16;
 /// u32 of a u64: the process.
-const PID: usize = 16;
+const PID: usize = 24;
 /// Its name, cut off if it is long.
-const NAME: usize = 24;
+const NAME: usize = 32;
 const NAME_SIZE: usize = 40;
 const SIZE: usize = NAME + NAME_SIZE;
 
 const TAKING: u64 = 1 << 31;
-const OWED: u64 = TAKING - 1;
+/// What counts wrap at.
+const COUNT: u64 = TAKING - 1;
 
 /// The channel's list of the dead: u64 with what was lost (63..32) and the pid (31..0), then the name.
 const ENTRY: usize = 8 + NAME_SIZE;
@@ -99,50 +102,62 @@ impl Account {
     }
 
     fn word(&self, arena: &'static Arena) -> Result<&'static AtomicU64, Error> {
-        word(arena, self.at)
+        double(arena, self.at + WORD)
     }
 
     /// Says that messages from `sequence` on are about to be taken. Holds the receivers' lock.
     pub(super) fn takes(&self, arena: &'static Arena, sequence: u32) -> Result<(), Error> {
-        let taking = |now: u64| Some(u64::from(sequence) << 32 | TAKING | now & OWED);
+        let taking = |now: u64| Some(u64::from(sequence) << 32 | TAKING | now & COUNT);
         let _ = self.word(arena)?.fetch_update(Ordering::AcqRel, Ordering::Relaxed, taking);
         Ok(())
     }
 
     /// So many were taken.
     pub(super) fn took(&self, arena: &'static Arena, count: u32) -> Result<(), Error> {
-        let took = |now: u64| Some(((now & OWED) + u64::from(count)) & OWED);
+        let took = |now: u64| Some(((now & COUNT) + u64::from(count)) & COUNT);
         let _ = self.word(arena)?.fetch_update(Ordering::AcqRel, Ordering::Relaxed, took);
         Ok(())
     }
 
     /// So many messages are finished with, of those that are owed.
     pub(super) fn finished(&self, arena: &'static Arena, count: u32) -> Result<(), Error> {
-        let less = |now: u64| Some(now & !OWED | (now & OWED).saturating_sub(u64::from(count)));
-        let _ = self.word(arena)?.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
+        double(arena, self.at + FINISHED)?.fetch_add(u64::from(count), Ordering::AcqRel);
         Ok(())
     }
+
+    /// The word to change, and its new value, if one message more is finished with; `None` if none is owed.
+    pub(super) fn finishing(&self, read: Read<'_>) -> Result<Option<(usize, u64)>, Error> {
+        let at = self.at + FINISHED;
+        Ok((owed(self.at, read)? > 0).then_some((at, read(at)?.wrapping_add(1))))
+    }
+}
+
+/// What an account owes.
+fn owed(at: usize, read: Read<'_>) -> Result<u64, Error> {
+    Ok(read(at + WORD)?.wrapping_sub(read(at + FINISHED)?) & COUNT)
 }
 
 impl Drop for Account {
     /// While something is owed the account stays, also without an object: until the process dies with it.
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
-        let owes = self.word(lease.arena()).is_ok_and(|word| word.load(Ordering::Acquire) & OWED != 0);
-        if owes && self.is_mine(lease.arena()) {
+        let arena = lease.arena();
+        let read = |at| Ok(double(arena, at)?.load(Ordering::Acquire));
+        let owes = owed(self.at, &read).is_ok_and(|owed| owed > 0);
+        if owes && self.is_mine(arena) {
             std::mem::forget(lease);
         }
     }
 }
 
-fn word(arena: &'static Arena, at: usize) -> Result<&'static AtomicU64, Error> {
-    arena.map().u64(at + WORD).ok_or(Error::Corrupt("an account"))
+fn double(arena: &'static Arena, at: usize) -> Result<&'static AtomicU64, Error> {
+    arena.map().u64(at).ok_or(Error::Corrupt("an account"))
 }
 
-/// Decides whether the message that a dead process was taking is among those that it owes.
+/// Decides how many of the messages that a dead process was taking it has taken.
 fn settle(arena: &'static Arena, account: Block) -> Result<(), Error> {
     let at = account.payload();
-    let word = word(arena, at)?;
+    let word = double(arena, at + WORD)?;
     let now = word.load(Ordering::Acquire);
     let channel = arena.map().u64(at + CHANNEL).ok_or(Error::Corrupt("an account"))?.load(Ordering::Acquire);
     if now & TAKING == 0 || channel == 0 {
@@ -153,7 +168,7 @@ fn settle(arena: &'static Arena, account: Block) -> Result<(), Error> {
     // Nobody else has taken any since: they would have had to settle this first.
     let taken = received.wrapping_sub((now >> 32) as u32);
     let taken = if taken.cast_signed() > 0 { u64::from(taken) } else { 0 };
-    word.store(((now & OWED) + taken) & OWED, Ordering::Release);
+    word.store(((now & COUNT) + taken) & COUNT, Ordering::Release);
     Ok(())
 }
 
@@ -167,14 +182,14 @@ fn drain(arena: &'static Arena, block: Block) -> Result<usize, Error> {
     let channel = arena.block(channel as usize)?;
     let core = Core { arena, at: channel.payload() };
     arena.amend(|read| {
-        let owed = read(at + WORD)? & OWED;
+        let owed = owed(at, read)?;
         if owed == 0 {
             return Ok(Vec::new());
         }
         let deaths = read(core.at + field::DEATHS)?;
         let entry = core.at + field::DEAD + ENTRY * (deaths % ENTRIES as u64) as usize;
         let mut changes = vec![
-            (at + WORD, 0),
+            (at + FINISHED, read(at + WORD)?),
             (core.at + field::LOST, read(core.at + field::LOST)?.wrapping_add(owed)),
             (core.at + field::DEATHS, deaths.wrapping_add(1)),
             (entry, owed << 32 | read(at + PID)? & 0xffff_ffff),

@@ -177,7 +177,7 @@ impl Core {
         self.place(side, seen)
     }
 
-    /// Takes a side's lock. From a dead owner: first what it was moving is settled, while the counts still tell.
+    /// Takes a side's lock.
     pub(super) fn lock(self, side: Side, bound: Duration) -> Result<Result<Unlock, Attempt>, Error> {
         let word = self.word(side.at + Side::LOCK)?;
         let me = self.arena.me()?;
@@ -195,13 +195,27 @@ impl Core {
                 attempt = self.arena.acquire_within(word, me, &mut wait, SLICE);
             }
         }
-        let Attempt::Acquired(acquired) = attempt else { return Ok(Err(attempt)) };
+        match attempt {
+            Attempt::Acquired(acquired) => self.locked(side, acquired).map(Ok),
+            other => Ok(Err(other)),
+        }
+    }
+
+    /// Takes a side's lock if nobody has it.
+    pub(super) fn lock_free(self, side: Side) -> Result<Option<Unlock>, Error> {
+        let word = self.word(side.at + Side::LOCK)?;
+        let acquired = self.arena.acquire_free(word, self.arena.me()?);
+        acquired.map(|acquired| self.locked(side, acquired)).transpose()
+    }
+
+    /// From a dead owner: first what it was moving is settled, while the counts still tell.
+    fn locked(self, side: Side, acquired: Acquired) -> Result<Unlock, Error> {
         let unlock = Unlock { core: self, side };
         if let Acquired::FromTheDead(_) = acquired {
             crash::point("channel.inherited");
             self.arena.settle()?;
         }
-        Ok(Ok(unlock))
+        Ok(unlock)
     }
 
     fn worth_waiting(self, side: Side) -> Result<bool, Error> {
@@ -210,9 +224,17 @@ impl Core {
 
     /// Messages waiting, exact at one moment.
     pub(super) fn waiting(self) -> Result<u32, Error> {
-        // The receivers' count first: it never overtakes the senders'.
-        let received = self.count(RECEIVE)?.load(Ordering::Acquire);
-        Ok(self.count(SEND)?.load(Ordering::Acquire).wrapping_sub(received))
+        let count = self.count(RECEIVE)?;
+        let mut received = count.load(Ordering::Acquire);
+        loop {
+            let sent = self.count(SEND)?.load(Ordering::Acquire);
+            // Unchanged, and so both were at once what they are said to be.
+            let now = count.load(Ordering::Acquire);
+            if now == received {
+                return Ok(sent.wrapping_sub(received));
+            }
+            received = now;
+        }
     }
 
     /// Whether there is a message for the holder of the receivers' lock, who has read `count`.
