@@ -45,6 +45,8 @@ _KEEP_BELOW = 1 << 16  # bytes of output; a pickler that wrote more holds tables
 # Bytes from which a buffer travels beside the pickle. What does is not copied by its receiver, but the
 # message needs a block of its own, which costs as much as copying some kilobytes.
 _BESIDE = 1 << 13
+# What objects and the pickler raise for something that does not pickle.
+_REFUSALS = (TypeError, AttributeError, RuntimeError, pickle.PicklingError)
 _LOOK_ABOVE = 1_000_000  # bytes of output; was it a function that took them along?
 
 
@@ -125,6 +127,12 @@ class Pickler(_pickle.Pickler):
     def take(self) -> bytes:
         """The pickle written."""
         return b"".join(self.parts)
+
+    def forget(self) -> None:
+        """Forgets what it has pickled: nothing but plain objects, all of which was taken."""
+        self.clear_memo()
+        if self._plain:
+            self._plain.clear()
 
     def reset(self) -> None:
         """Makes it as good as new; without it, the collector would have to free what was pickled."""
@@ -251,22 +259,55 @@ def pack(
         pickler.beside.buffers = buffers
     try:
         pickler.dump(obj)
-    except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:
+    except _REFUSALS as error:
         from ._blame import explain
 
         raise PicklingError(explain(obj, error, names)) from error
+    packed = _finish(pickler, buffers)
+    payload = packed.payload
+    if type(payload) is bytes and len(payload) < _KEEP_BELOW:
+        _idle.append(pickler)
+    return packed
+
+
+def _finish(pickler: Pickler, buffers: list[pickle.PickleBuffer]) -> Packed:
+    """What it has written."""
     payload: Any = pickler.parts
     payload = payload[0] if len(payload) == 1 else payload.copy()
     packed = _tuple(Packed, (payload, pickler.handles, buffers))
     if pickler.uses_writer and _size(packed) > _LOOK_ABOVE:
         pickler.writer.look_for_large_closures()
     pickler.reset()
-    if type(payload) is bytes and len(payload) < _KEEP_BELOW:
-        _idle.append(pickler)
     return packed
 
 
 _tuple = tuple.__new__  # half of what calling the class takes
+
+# Picklers whose buffers travel beside the pickle, with nothing to forget.
+_ready: list[Pickler] = []
+
+
+def pack_item(obj: object) -> bytes | Packed:
+    """As `pack`, at half its cost for what queues mostly carry: the pickle, where nothing is beside it."""
+    try:
+        pickler = _ready.pop()
+    except IndexError:
+        pickler = Pickler()
+        pickler.beside.buffers = []
+    try:
+        pickler.dump(obj)
+    except _REFUSALS as error:
+        from ._blame import explain
+
+        raise PicklingError(explain(obj, error, ())) from error
+    parts = pickler.parts
+    if len(parts) > 1 or pickler.handles or pickler.beside.buffers or pickler.uses_writer:
+        return _finish(pickler, pickler.beside.buffers or [])
+    payload: Any = parts.pop()
+    pickler.forget()
+    if len(payload) < _KEEP_BELOW:
+        _ready.append(pickler)
+    return payload  # type: ignore[no-any-return]
 
 
 def _size(packed: Packed) -> int:

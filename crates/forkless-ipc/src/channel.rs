@@ -756,6 +756,9 @@ impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
             *sent += count;
         }
         if *sent > before {
+            if packed[before..*sent].iter().any(Packed::is_large) {
+                core.note_processor(SEND)?;
+            }
             core.wake(SEND)?;
         }
         // What comes after a failure was not sent, and the caller may try again.
@@ -764,6 +767,10 @@ impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
 }
 
 impl Packed<'_> {
+    fn is_large(&self) -> bool {
+        self.length > INLINE_LIMIT as u64
+    }
+
     /// After it was sent: what belongs to the channel now.
     fn release(&mut self) -> Option<Lease> {
         match self.body.take() {
@@ -1033,7 +1040,7 @@ fn take(
     account: Option<&Account>,
     mut receive: impl FnMut(Message),
 ) -> Result<usize, Error> {
-    let mut taken = 0;
+    let (mut taken, mut is_large) = (0, false);
     while taken < most {
         let mut receiving = Receiving::new(core)?;
         let mut outcome = Ok(true);
@@ -1043,6 +1050,7 @@ fn take(
         let messages = receiving.commit(claim, account)?;
         taken += messages.len();
         let none = messages.is_empty();
+        is_large |= messages.iter().any(|taking| matches!(taking.body, Some(TakenBody::Parcel(_))));
         messages.into_iter().filter_map(Taking::into_message).for_each(&mut receive);
         match outcome {
             // What was taken before the damage is not lost by it.
@@ -1052,6 +1060,9 @@ fn take(
         }
     }
     if taken > 0 {
+        if is_large {
+            core.note_processor(RECEIVE)?;
+        }
         core.wake(RECEIVE)?;
     }
     Ok(taken)

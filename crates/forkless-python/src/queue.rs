@@ -8,7 +8,6 @@ use forkless_ipc::{Awaited, Claim, Closing, Content, Joined, Message, Outbox, Pa
 use forkless_shm::{Error, Lease};
 use forkless_sys::proc;
 use forkless_sys::time::{Deadline, SLICE};
-use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -45,11 +44,12 @@ enum Item<'py> {
     Bytes(Bound<'py, PyBytes>),
     Text(Bound<'py, PyString>),
     Plain(u64, [u8; 8], usize),
-    Pickle(Pickle<'py>),
+    Pickle(Bound<'py, PyBytes>),
+    Large(Large<'py>),
 }
 
 /// A pickle in pieces, and what travels beside it.
-struct Pickle<'py> {
+struct Large<'py> {
     parts: Vec<Source>,
     buffers: Vec<Source>,
     handles: Vec<Bound<'py, Shared>>,
@@ -77,9 +77,13 @@ impl<'py> Item<'py> {
         } else if let Ok(truth) = object.cast_exact::<PyBool>() {
             return Ok(Self::Plain(if truth.is_true() { format::TRUE } else { format::FALSE }, [0; 8], 0));
         }
-        let packed = pickling(object.py(), &PACK, "pack", (object,))?;
+        let packed = PACK.import(object.py(), "forkless._pickling", "pack_item")?.call1((object,))?;
+        let packed = match packed.cast_into_exact::<PyBytes>() {
+            Ok(pickle) => return Ok(Self::Pickle(pickle)),
+            Err(other) => other.into_inner(),
+        };
         let (payload, handles, buffers): (Bound<'py, PyAny>, _, Vec<_>) = packed.extract()?;
-        Ok(Self::Pickle(Pickle { parts: sources(&payload)?, buffers: all(&buffers)?, handles }))
+        Ok(Self::Large(Large { parts: sources(&payload)?, buffers: all(&buffers)?, handles }))
     }
 
     fn tag(&self) -> u64 {
@@ -87,20 +91,20 @@ impl<'py> Item<'py> {
             Self::Bytes(_) => format::BYTES,
             Self::Text(_) => format::STR,
             Self::Plain(tag, ..) => *tag,
-            Self::Pickle(..) => format::PICKLE,
+            Self::Pickle(_) | Self::Large(_) => format::PICKLE,
         }
     }
 
     /// Refers to all of it.
     fn pieces(&self) -> PyResult<Pieces<'_>> {
         Ok(match self {
-            Self::Bytes(bytes) => Pieces::of(bytes.as_bytes()),
+            Self::Bytes(bytes) | Self::Pickle(bytes) => Pieces::of(bytes.as_bytes()),
             Self::Text(text) => Pieces::of(text.to_str()?.as_bytes()),
             Self::Plain(_, bytes, length) => Pieces::of(&bytes[..*length]),
-            Self::Pickle(pickle) => Pieces {
-                parts: bytes_of(&pickle.parts).into(),
-                extents: bytes_of(&pickle.buffers),
-                handles: leases(&pickle.handles)?,
+            Self::Large(large) => Pieces {
+                parts: bytes_of(&large.parts).into(),
+                extents: bytes_of(&large.buffers),
+                handles: leases(&large.handles)?,
             },
         })
     }
@@ -125,27 +129,16 @@ impl<'a> Pieces<'a> {
 
 static PACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-fn pickling<'py>(
-    py: Python<'py>,
-    function: &'static PyOnceLock<Py<PyAny>>,
-    name: &str,
-    arguments: impl PyCallArgs<'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let function = function.get_or_try_init(py, || {
-        let module = py.import("forkless._pickling")?;
-        Ok::<_, PyErr>(module.getattr(name)?.unbind())
-    })?;
-    function.bind(py).call1(arguments)
-}
+/// The one in C, for what has nothing beside it.
+static LOADS_PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The item of a message. `writable`: whether what is used where it arrived can be written to.
 fn unpack<'py>(py: Python<'py>, message: Message, writable: bool) -> PyResult<Bound<'py, PyAny>> {
     let damaged = || arena(py, &Error::Corrupt("an item of a queue"));
     if message.tag == format::PICKLE {
         return match message.inline() {
-            Some(bytes) => pickling(py, &LOADS, "loads", (PyBytes::new(py, bytes),)),
-            None => pickling(py, &LOADS, "loads", (PyMessage::from(message), writable)),
+            Some(bytes) => LOADS_PLAIN.import(py, "_pickle", "loads")?.call1((PyBytes::new(py, bytes),)),
+            None => LOADS.import(py, "forkless._pickling", "loads")?.call1((PyMessage::from(message), writable)),
         };
     }
     let long;

@@ -98,6 +98,12 @@ pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
+/// The processor that the caller runs on, at this moment.
+#[must_use]
+pub fn current_processor() -> u32 {
+    rustix::thread::sched_getcpu() as u32
+}
+
 /// A descriptor for a process ([`pidfd_open(2)`]): it never comes to mean another process with the same number.
 ///
 /// # Errors

@@ -1,13 +1,13 @@
 //! A channel's words: where they are, how its sides are locked, how they sleep and wake each other.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forkless_shm::{Acquired, Arena, Attempt, Error, Wait};
 use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::{Deadline, SLICE};
-use forkless_sys::{bell, crash};
+use forkless_sys::{bell, crash, process};
 
 /// The words that are written seldom and read by everybody. The block's payload begins 16 bytes into a cache line, and what
 /// one side writes all the time has lines of its own.
@@ -58,6 +58,10 @@ impl Side {
     const SEEN: usize = 4;
     /// Two [`Place`]s, for even and odd counts.
     const PLACES: usize = 8;
+    /// u32: the other side's count at which a holder has slept: whoever waits for that count to move has looked out before.
+    const SLEPT: usize = 56;
+    /// u32: the processor on which this side last moved a large message.
+    const PROCESSOR: usize = 60;
 
     fn other(self) -> Self {
         if self == SEND { RECEIVE } else { SEND }
@@ -92,6 +96,12 @@ pub(super) const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
 /// much, so that looking out for that long is at most twice as bad as knowing what comes (Karlin et al., *Competitive
 /// randomized algorithms for non-uniform problems*, 1990).
 const LOOKOUT: Duration = Duration::from_micros(10);
+/// And for as long as the last message took to copy, at 10 GB/s, if that was sent from another processor: the next one may be on its
+/// way. A sleeper is often woken where its waker runs, and neither gets on while the other does.
+const LOOKOUT_PER_BYTE: f64 = 1e-10;
+/// Bytes of a message that takes longer than that to copy.
+const LARGE: u64 = 100_000;
+
 /// Looks between two at the clock.
 const LOOKS: u32 = forkless_sys::atomic::spins(16);
 
@@ -302,9 +312,12 @@ impl Core {
         let changed = |order| {
             word.load(order) != seen || beside.is_some_and(|(beside, seen)| beside.load(Ordering::Relaxed) != seen)
         };
-        if look_out(|| changed(Ordering::Relaxed)) {
+        let slept = self.word(side.at + Side::SLEPT)?;
+        let copying = if slept.load(Ordering::Relaxed) == seen { Duration::ZERO } else { self.copying(side)? };
+        if look_out(LOOKOUT + copying, || changed(Ordering::Relaxed)) {
             return Ok(Woken::Look);
         }
+        slept.store(seen, Ordering::Relaxed);
         let sleeps = self.word(side.sleeps)?;
         sleeps.store(1, Ordering::Relaxed);
         // Pairs with the fence in `wake`: either the other side sees us asleep, or we see its count.
@@ -317,6 +330,25 @@ impl Core {
         };
         sleeps.store(0, Ordering::Relaxed);
         Ok(woken)
+    }
+
+    /// Notes where a large message was moved.
+    pub(super) fn note_processor(self, side: Side) -> Result<(), Error> {
+        self.word(side.at + Side::PROCESSOR)?.store(process::current_processor(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// For how long a message as large as the last one is copied, by who can do so now.
+    fn copying(self, side: Side) -> Result<Duration, Error> {
+        let other = self.word(side.other().at + Side::PROCESSOR)?.load(Ordering::Relaxed);
+        let count = self.count(side)?.load(Ordering::Relaxed);
+        let (now, before) = (self.place(side, count)?.bytes, self.place(side, count.wrapping_sub(1))?.bytes);
+        // Damaged, it may be anything.
+        let bytes = now.saturating_sub(before).min(1 << 30);
+        if bytes < LARGE || other == process::current_processor() {
+            return Ok(Duration::ZERO);
+        }
+        Ok(Duration::from_secs_f64(bytes as f64 * LOOKOUT_PER_BYTE))
     }
 
     /// Wakes who of the other side sleeps, after this side's count has moved.
@@ -394,22 +426,23 @@ impl Core {
     }
 }
 
-/// Whether it came about while somebody who may run at the same time could have brought it about.
-fn look_out(came: impl Fn() -> bool) -> bool {
+/// Whether it came about within that time, while somebody who may run at the same time could have brought it about.
+fn look_out(patience: Duration, came: impl Fn() -> bool) -> bool {
     static ALONE: OnceLock<bool> = OnceLock::new();
-    if LOOKS == 0
-        || *ALONE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2))
-    {
+    let alone = || std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2);
+    if LOOKS == 0 || *ALONE.get_or_init(alone) {
         return false;
     }
-    let deadline = Deadline::after(LOOKOUT);
-    while !deadline.passed() {
+    let began = Instant::now();
+    loop {
         for _ in 0..LOOKS {
             if came() {
                 return true;
             }
             std::hint::spin_loop();
         }
+        if began.elapsed() > patience {
+            return false;
+        }
     }
-    false
 }
