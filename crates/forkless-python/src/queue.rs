@@ -223,7 +223,7 @@ impl BaseQueue {
         }
     }
 
-    /// At least one message, unless there is none in time; `most` at most.
+    /// At least one message, unless there is none in time; as many as go by at once, `most` at most.
     fn receive(
         py: Python<'_>,
         channel: &forkless_ipc::Channel,
@@ -233,29 +233,11 @@ impl BaseQueue {
     ) -> PyResult<Vec<Message>> {
         let mut messages = Vec::new();
         let mut receive = |bound: Duration| -> Result<Option<Result<(), Vain>>, Error> {
-            if most == 1 {
-                return Ok(match channel.receive_within(bound, Claim::Owed, None)? {
-                    Received::Message(message) => {
-                        messages.push(message);
-                        Some(Ok(()))
-                    }
-                    Received::Closed => Some(Err(Vain::Closed)),
-                    Received::Empty | Received::Interrupted => None,
-                });
-            }
-            loop {
-                let before = messages.len();
-                let bound = if before == 0 { bound } else { Duration::ZERO };
-                let end = channel.receive_many_within(most - before, bound, Claim::Owed, &mut messages);
-                let more = messages.len() > before;
-                return match end {
-                    _ if more && messages.len() < most => continue,
-                    _ if !messages.is_empty() => Ok(Some(Ok(()))),
-                    Ok(Received::Closed) => Ok(Some(Err(Vain::Closed))),
-                    Ok(_) => Ok(None),
-                    Err(error) => Err(error),
-                };
-            }
+            Ok(match channel.receive_many_within(most, bound, Claim::Owed, &mut messages)? {
+                _ if !messages.is_empty() => Some(Ok(())),
+                Received::Closed => Some(Err(Vain::Closed)),
+                _ => None,
+            })
         };
         let deadline = wait::deadline(block, timeout)?;
         let received = if deadline.passed() {
@@ -293,19 +275,32 @@ impl BaseQueue {
             Some(0) => return Ok(PyList::empty(py)),
             other => other.unwrap_or(usize::MAX),
         };
-        let messages = Self::receive(py, channel, most, block, timeout)?;
+        let mut messages = Self::receive(py, channel, most, block, timeout)?;
+        // What is there now, not what a sender adds while it is taken.
+        let most = most.min(messages.len() + channel.len().or_raise(py)? as usize);
         let items = PyList::empty(py);
-        let count = messages.len();
         let mut failed = None;
-        for message in messages {
-            match unpack(py, message, writable) {
-                Ok(item) => items.append(item)?,
-                Err(error) => {
-                    failed.get_or_insert(error);
+        let mut taken = 0;
+        // A few at a time, so that their bytes are still in the cache, whose places the next ones take.
+        while !messages.is_empty() {
+            let count = messages.len();
+            for message in messages.drain(..) {
+                match unpack(py, message, writable) {
+                    Ok(item) => items.append(item)?,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
                 }
             }
+            slf.get().finished(py, channel, count)?;
+            taken += count;
+            // What was taken is given, whatever becomes of the rest.
+            if taken < most
+                && channel.receive_many_within(most - taken, Duration::ZERO, Claim::Owed, &mut messages).is_err()
+            {
+                break;
+            }
         }
-        slf.get().finished(py, channel, count)?;
         match failed {
             None => Ok(items),
             Some(error) => {
