@@ -199,6 +199,14 @@ class Packed(NamedTuple):
 _idle: list[Pickler] = []
 
 
+def _pop(picklers: list[Pickler]) -> Pickler | None:
+    """One of them, if there is one. What interrupts the making of another is no error on top of an error."""
+    try:
+        return picklers.pop()
+    except IndexError:
+        return None
+
+
 def dumps(
     obj: object,
     *,
@@ -249,10 +257,7 @@ def pack(
     Raises:
         PicklingError: Something does not pickle.
     """
-    try:
-        pickler = _idle.pop()
-    except IndexError:
-        pickler = Pickler()
+    pickler = _pop(_idle) or Pickler()
     pickler.home, pickler.stranger, pickler.leased = home, stranger, leased
     buffers: list[pickle.PickleBuffer] = []
     if beside:
@@ -289,9 +294,8 @@ _ready: list[Pickler] = []
 
 def pack_item(obj: object) -> bytes | Packed:
     """As `pack`, at half its cost for what queues mostly carry: the pickle, where nothing is beside it."""
-    try:
-        pickler = _ready.pop()
-    except IndexError:
+    pickler = _pop(_ready)
+    if pickler is None:
         pickler = Pickler()
         pickler.beside.buffers = []
     try:
