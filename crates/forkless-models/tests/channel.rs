@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use forkless_ipc::{Channel, Claim, Received};
+use forkless_ipc::{Channel, Claim, Closing, Content, Joined, Received, Sent};
 use forkless_models::{Process, World, at_every_step, clean, next_block, with_stack};
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sync::Deadline;
+use forkless_sys::atomic::Ordering;
 use forkless_sys::model;
 
 /// Bytes of a chunk, and of one record here.
@@ -23,6 +24,11 @@ fn set_up<const CHILDREN: usize>(room: u32) -> (World, &'static Channel, [Child;
     let channel = Channel::create(world.arena, room).unwrap();
     send(&channel, 9);
     assert_eq!(receive(&channel), 9);
+    // Words that nobody accesses before there is somebody to wait for.
+    for field in [104, 108, 168, 172] {
+        let word = world.arena.map().u32(channel.lease().block().payload() + field).unwrap();
+        assert_eq!(word.load(Ordering::Relaxed), 0);
+    }
     world.watch(channel.lease());
     world.watch_range(chunk + RECORD, 2 * RECORD);
     let (channel, children) = world.share(channel, Channel::lease, Channel::open);
@@ -182,4 +188,113 @@ const OBJECT: u8 = 100;
 
 fn open(child: &'static Arena, handle: Handle) -> Result<Lease, Error> {
     child.open(handle, OBJECT)
+}
+
+/// Bytes of an account.
+const ACCOUNT: usize = 72;
+
+/// As [`set_up`]; each child has an account, and has finished with what it had taken.
+fn set_up_owing<const CHILDREN: usize>() -> (World, &'static Channel, [Child; CHILDREN]) {
+    let (mut world, channel, children) = set_up::<CHILDREN>(0);
+    world.watch_transactions();
+    for (child, mine) in children {
+        send(channel, 9);
+        world.watch_range(next_block(child, ACCOUNT).payload(), ACCOUNT);
+        assert_eq!(take(mine), Some(9));
+        assert!(mine.task_done().unwrap());
+    }
+    // The one from the beginning.
+    assert!(channel.task_done().unwrap());
+    (world, channel, children)
+}
+
+/// Takes a message if there is one, and owes it.
+fn take(channel: &Channel) -> Option<u64> {
+    loop {
+        if let Received::Message(message) = channel.receive_within(Duration::ZERO, Claim::Owed, None).unwrap() {
+            return Some(message.tag);
+        }
+        if channel.is_empty().unwrap() {
+            return None;
+        }
+    }
+}
+
+/// Also between the steps of a transaction, in which a task is done and no longer owed.
+#[test]
+fn a_message_of_the_dead_is_lost_or_somebody_elses() {
+    at_every_step(|doom| {
+        let (world, channel, children) = set_up_owing::<2>();
+        let arena = world.arena;
+        send(channel, 1);
+        send(channel, 2);
+        world.check(move || {
+            let [(first, mine), (second, yours)] = children;
+            model::bounded();
+            let doomed = Process::start_doomed(first, doom, move || {
+                let taken = take(mine);
+                assert!(taken.is_none() || mine.task_done().unwrap());
+                taken
+            });
+            let other = Process::start(second, move || {
+                let taken = take(yours);
+                assert!(taken.is_none() || yours.task_done().unwrap());
+                u64::from(taken.is_some())
+            });
+            let (alive, others) = (doomed.join(), other.join().unwrap());
+            clean(arena, [first]);
+            let (left, lost) = with_stack(move || {
+                let left = std::iter::from_fn(|| take(channel)).map(|_| assert!(channel.task_done().unwrap())).count();
+                (left as u64, channel.statistics().unwrap().lost)
+            });
+            assert!(alive.is_none() || lost == 0);
+            // Done with by the doomed one, if by nobody else.
+            let by_the_doomed = 2 - left - others - lost;
+            assert!(by_the_doomed <= 1);
+            let joined = channel.join_within(Duration::ZERO).unwrap();
+            assert_eq!(joined, if lost == 0 { Joined::Done } else { Joined::Lost(1) });
+            assert_eq!(channel.join_within(Duration::ZERO).unwrap(), Joined::Done);
+        });
+    });
+}
+
+#[test]
+fn of_many_sent_at_once_the_first_arrive() {
+    at_every_step(|doom| {
+        let (world, channel, children) = set_up::<1>(0);
+        world.check(move || {
+            let [(first, mine)] = children;
+            model::bounded();
+            let doomed = Process::start_doomed(first, doom, move || {
+                let bytes = [1, 2, 3, 4].map(u64::to_le_bytes);
+                let parts = bytes.each_ref().map(|bytes| [&bytes[..]]);
+                let content = |(tag, parts)| (tag, Content { parts, ..Content::default() });
+                let mut outbox =
+                    mine.pack_many((1..=4).zip(&parts).map(|(tag, parts)| content((tag, &parts[..])))).unwrap();
+                while outbox.send_within(Duration::ZERO).unwrap() != Sent::Sent {}
+            });
+            let all = doomed.join().is_some();
+            let tags: Vec<_> = std::iter::from_fn(|| claim(channel)).collect();
+            assert_eq!(tags, (1..=tags.len() as u64).collect::<Vec<_>>());
+            // An odd number by each commit.
+            assert!(if all { tags.len() == 4 } else { [0, 3, 4].contains(&tags.len()) });
+        });
+    });
+}
+
+#[test]
+fn what_was_sent_before_the_end_arrives() {
+    let (world, channel, children) = set_up::<2>(0);
+    world.check(move || {
+        let [(first, mine), (second, yours)] = children;
+        // Who looks whether the channel is closed and then sleeps may miss the wake-up, and looks again.
+        model::bounded();
+        let sender = Process::start(first, move || mine.send(1, &1u64.to_le_bytes(), &[], Deadline::NEVER).unwrap());
+        let receiver =
+            Process::start(second, move || yours.receive(Deadline::NEVER).unwrap().map(|message| message.tag));
+        channel.close(Closing::Graceful).unwrap();
+        let (sent, received) = (sender.join().unwrap(), receiver.join().unwrap());
+        assert_eq!(received, sent.then_some(1));
+        assert!(matches!(channel.receive_within(Duration::ZERO, Claim::Nothing, None).unwrap(), Received::Closed));
+    });
 }
