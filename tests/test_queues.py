@@ -642,8 +642,9 @@ def test_simple_queue() -> None:
     assert queue.get() == "simple"
     child.join()
     queue.close()
-    with pytest.raises(ValueError, match="closed"):
-        queue.get()
+    for call in (queue.get, queue.empty):
+        with pytest.raises(OSError, match="closed"):
+            call()
 
 
 def test_contexts_make_all_kinds() -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "OwnerDied",
     "ProcessError",
     "QueueAbandoned",
+    "QueueClosed",
     "RemoteError",
     "RemoteTraceback",
     "SharedMemoryFull",
@@ -64,6 +65,10 @@ class OwnerDied(ProcessError):
         self.exitcode = exitcode
         self.held_since = held_since
         self.made_at = made_at
+
+
+class QueueClosed(ProcessError, ValueError, OSError):
+    """This process has closed the queue; `multiprocessing` raises `ValueError` or `OSError`, by the kind."""
 
 
 class QueueAbandoned(ProcessError, EOFError):

@@ -229,6 +229,18 @@ class SimpleQueue(Queue[T]):
     def __init__(self, *, ctx: object = None) -> None:
         super().__init__(ctx=ctx)
 
+    def empty(self) -> bool:
+        """Whether there is no item now.
+
+        Raises:
+            QueueClosed: the queue was closed by this process.
+        """
+        if self._closed:
+            from .exceptions import QueueClosed
+
+            raise QueueClosed(f"{self!r} is closed in this process")
+        return super().empty()
+
 
 def _attach(kind: type[Queue[T]], channel: Channel) -> Queue[T]:
     queue = kind.__new__(kind)

@@ -8,7 +8,7 @@ use forkless_ipc::{Awaited, Claim, Closing, Content, Joined, Message, Outbox, Pa
 use forkless_shm::{Error, Lease};
 use forkless_sys::proc;
 use forkless_sys::time::{Deadline, SLICE};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
@@ -184,7 +184,7 @@ impl BaseQueue {
     fn open<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a forkless_ipc::Channel> {
         let this = slf.get();
         if this.closed.load(Ordering::Relaxed) {
-            return Err(PyValueError::new_err(format!("{} is closed in this process", slf.repr()?)));
+            return Err(raise(slf.py(), "QueueClosed", format!("{} is closed in this process", slf.repr()?)));
         }
         Ok(&this.channel()?.channel)
     }
@@ -403,7 +403,8 @@ impl BaseQueue {
     /// Raises:
     ///     queue.Full: there was no room in time.
     ///     pickle.PicklingError: the item cannot be sent; the message names what is wrong.
-    ///     ValueError: the queue was closed by this process, or the item is larger than `max_bytes`.
+    ///     forkless.QueueClosed: the queue was closed by this process.
+    ///     ValueError: the item is larger than `max_bytes`.
     ///     forkless.ShutDown: the queue was shut down.
     ///     forkless.QueueAbandoned: there is no room, and nobody else who could make some.
     #[pyo3(signature = (obj, block = true, timeout = None))]
@@ -472,7 +473,7 @@ impl BaseQueue {
     ///
     /// Raises:
     ///     queue.Empty: there was nothing in time.
-    ///     ValueError: the queue was closed by this process.
+    ///     forkless.QueueClosed: the queue was closed by this process.
     ///     forkless.ShutDown: the queue was shut down, and nothing is left.
     ///     forkless.QueueAbandoned: waiting without a timeout, while every other process that had the queue has ended or let it
     ///         go and this one has no other thread: nothing can come any more.
@@ -556,6 +557,12 @@ impl BaseQueue {
     /// This process will use the queue no more; others are not affected.
     fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process has closed it.
+    #[getter]
+    fn _closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// (sent, received, bytes waiting, lost, [(name, pid, count)]).

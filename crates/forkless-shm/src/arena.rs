@@ -15,6 +15,9 @@ use crate::{Error, Kind};
 /// Sizes to try, in bytes, largest first: address space is free until a limit says otherwise.
 const SIZES: [usize; 6] = [MAX_SIZE, 64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
 
+/// Bytes of address space that an arena leaves to the program.
+const SPARE: usize = 64 << 20;
+
 /// One arena as this process sees it. Lives as long as the process: objects keep plain references to it.
 #[derive(Debug)]
 pub struct Arena {
@@ -65,8 +68,14 @@ impl Arena {
     fn reserve() -> Result<(MemoryFile, Mapping), Error> {
         let mut last = Errno::NOMEM;
         for size in SIZES {
-            match MemoryFile::create("forkless", size).and_then(|file| Ok((Mapping::whole(&file)?, file))) {
-                Ok((map, file)) => return Ok((file, map)),
+            let map = |file: MemoryFile| {
+                let map = Mapping::whole(&file)?;
+                // The rest of the program needs some, too: a failed allocation may end it.
+                Mapping::read_only(&file, 0, SPARE)?;
+                Ok((file, map))
+            };
+            match MemoryFile::create("forkless", size).and_then(map) {
+                Ok(reserved) => return Ok(reserved),
                 Err(errno @ (Errno::NOMEM | Errno::FBIG | Errno::INVAL | Errno::OVERFLOW)) => last = errno,
                 Err(errno) => return Err(Error::system("create the shared arena")(errno)),
             }
