@@ -54,19 +54,19 @@ def through(mp: Any, count: int, payload: object, producers: int = 1) -> float:
 @benchmark("faster-fifo-single", "billiard", at_most={"fork": 0.2, "faster-fifo": 0.5})
 def queue_100_bytes(mp: Any) -> float:
     """Per message of 100 bytes, one producer, one consumer."""
-    return through(mp, 200_000, SMALL)
+    return through(mp, 400_000, SMALL)
 
 
 @benchmark("fork", at_most={"@queue_100_bytes": 1.0, "faster-fifo": 0.5})
 def queue_2_producers(mp: Any) -> float:
     """The same from two producers; not slower than from one."""
-    return through(mp, 200_000, SMALL, producers=2)
+    return through(mp, 400_000, SMALL, producers=2)
 
 
 @benchmark("fork", at_most={"@queue_100_bytes": 1.0, "faster-fifo": 0.5})
 def queue_8_producers(mp: Any) -> float:
     """The same from eight."""
-    return through(mp, 200_000, SMALL, producers=8)
+    return through(mp, 400_000, SMALL, producers=8)
 
 
 @benchmark()

@@ -102,6 +102,10 @@ const LOOKOUT_PER_BYTE: f64 = 1e-10;
 /// Bytes of a message that takes longer than that to copy.
 const LARGE: u64 = 100_000;
 
+/// How often a sender makes way before it sleeps for the lock. Where senders are more than processors, the one that holds it has often
+/// been preempted; it needs a moment to be done with it, and each that slept for it would have to be woken.
+const YIELDS: u32 = forkless_sys::atomic::spins(16);
+
 /// Looks between two at the clock.
 const LOOKS: u32 = forkless_sys::atomic::spins(16);
 
@@ -192,7 +196,15 @@ impl Core {
         let word = self.word(side.at + Side::LOCK)?;
         let me = self.arena.me()?;
         let mut wait = Wait::new();
-        let mut attempt = match self.arena.acquire_free(word, me) {
+        let mut acquired = self.arena.acquire_free(word, me);
+        for _ in 0..if side == SEND { YIELDS } else { 0 } {
+            if acquired.is_some() {
+                break;
+            }
+            std::thread::yield_now();
+            acquired = self.arena.acquire_free(word, me);
+        }
+        let mut attempt = match acquired {
             Some(acquired) => Attempt::Acquired(acquired),
             // Not waiting for messages does not mean not waiting for a holder who is about to be done.
             None => self.arena.acquire_within(word, me, &mut wait, bound.max(Duration::from_millis(1))),
