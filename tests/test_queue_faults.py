@@ -29,7 +29,7 @@ import json, random, sys, time
 sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})
 import forkless, traffic
 from forkless import _forkless
-from support import eventually
+from support import eventually, status_of
 
 forkless.set_forkserver_preload(["traffic"])
 board = forkless.RawArray("Q", traffic.WORDS)
@@ -225,3 +225,26 @@ print(json.dumps([arrived, lost, time.monotonic() - begin]))
     arrived, lost, seconds = json.loads(outcome.check())
     print(f"{rounds} rounds, {arrived} messages, {lost} lost with their consumers, {seconds:.1f} s")
     assert arrived > 20 * rounds
+
+
+@needs_points
+@pytest.mark.parametrize("point", ["arena.written", "arena.logged", "arena.applied"])
+def test_who_is_stopped_while_it_has_the_arenas_lock_is_told_to_go_on(point: str) -> None:
+    """Nobody else could: whoever was to send SIGCONT may be waiting for the lock."""
+    outcome = run_program(
+        f"""{HEAD}
+queue = forkless.Queue()
+
+def stop(queue):
+    assert _forkless.arm_crash_point({point!r}, halt=True)
+    queue.put(bytes(100_000))
+
+child = forkless.Process(target=stop, args=(queue,))
+child.start()
+assert eventually(lambda: status_of(child.pid)[0] == "T", 20)
+print(len([forkless.Event() for _ in range(10)]), len(queue.get(timeout=20)))
+child.join(20)
+print(child.exitcode)
+"""
+    )
+    assert outcome.check() == "10 100000\n0\n", outcome

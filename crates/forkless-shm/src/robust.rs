@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::time::SLICE;
-use forkless_sys::{crash, liveness};
+use forkless_sys::{AsFd, crash, liveness, proc, process};
 
 use crate::arena::Arena;
 use crate::layout::SLOTS;
@@ -37,6 +37,8 @@ const WAITERS: u32 = 0x8000_0000;
 /// Somebody has waited for long: the next release sets the lock aside.
 const HANDOVER: u32 = 0x8000;
 const FLAGS: u32 = WAITERS | HANDOVER;
+
+const SIGCONT: i32 = 18;
 
 const _: () = assert!(SLOTS < HANDOVER as usize);
 
@@ -204,8 +206,9 @@ impl Arena {
         }
     }
 
-    /// Takes a lock of ours that is held for microseconds only, whatever signals arrive.
-    pub(crate) fn acquire_internal(&self, word: &AtomicU32, me: Owner) -> Acquired {
+    /// Takes a lock of ours that is held for microseconds only, whatever signals arrive. If its holder was stopped in the middle
+    /// of them, it is told to go on: whoever is to let it go on may be waiting here.
+    pub fn acquire_internal(&self, word: &AtomicU32, me: Owner) -> Acquired {
         if let Some(acquired) = self.try_acquire(word, me) {
             return acquired;
         }
@@ -214,6 +217,24 @@ impl Arena {
             if let Attempt::Acquired(acquired) = self.acquire_within(word, me, &mut wait, SLICE) {
                 return acquired;
             }
+            if !cfg!(loom) {
+                self.let_go_on(word);
+            }
+        }
+    }
+
+    /// Has the holder of a lock go on, if SIGSTOP or a terminal has stopped it. What a debugger has stopped is left alone.
+    fn let_go_on(&self, word: &AtomicU32) {
+        let Some(owner) = holder(word) else { return };
+        let pid = self.pid_word(owner).map_or(0, |pid| pid.load(Ordering::Acquire));
+        if !proc::is_stopped(pid) {
+            return;
+        }
+        if let Ok(process) = process::open(pid)
+            && holder(word) == Some(owner)
+            && !self.is_dead(owner)
+        {
+            let _ = process::send_signal(process.as_fd(), SIGCONT);
         }
     }
 

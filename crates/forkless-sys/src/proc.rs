@@ -133,6 +133,13 @@ pub fn is_gone(pid: u32, started: u64) -> bool {
     }
 }
 
+/// Whether a process was stopped by a signal, and not by a debugger.
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, fields)| fields.starts_with(" T ")))
+}
+
 /// The status of a process that has ended and waits to be reaped, as `waitpid(2)` would report it; `None` if it runs, is
 /// gone, or is not ours to read.
 #[must_use]
