@@ -827,7 +827,8 @@ impl Sending {
                     let mut body = [0; 16];
                     body[..8].copy_from_slice(&lease.block().offset().to_le_bytes());
                     body[8..].copy_from_slice(&packed.length.to_le_bytes());
-                    lease.give(self.core.count_at(SEND), self.sequence)?;
+                    // Its own, not the first one's: it may be the one that is left.
+                    lease.give(self.core.count_at(SEND), self.sequence.wrapping_add(self.count))?;
                     self.append(packed, record::PARCEL, &body)?;
                 }
                 None => {}
@@ -843,7 +844,7 @@ impl Sending {
         let size = record::HEAD + bytes.len().next_multiple_of(8);
         if size + record::HEAD > core.left(place)? {
             let lease = core.arena.allocate(CHUNK - 64, PLAIN)?;
-            lease.give(core.count_at(SEND), self.sequence)?;
+            lease.give(core.count_at(SEND), self.sequence.wrapping_add(self.count))?;
             write_head(core, place.at, record::LINK, 0, lease.block().offset() as u64)?;
             place = Place { chunk: lease.block().offset(), at: lease.block().payload(), ..place };
             self.fresh.push((self.count, lease));
@@ -962,7 +963,8 @@ impl Receiving {
 
     /// A lease on a block of the channel that is this process's once the messages have been received.
     fn block(&self, offset: usize) -> Result<Lease, Error> {
-        Lease::take(self.core.arena, self.core.arena.block(offset)?, self.core.count_at(RECEIVE), self.sequence)
+        let sequence = self.sequence.wrapping_add(self.taken.len() as u32);
+        Lease::take(self.core.arena, self.core.arena.block(offset)?, self.core.count_at(RECEIVE), sequence)
     }
 
     /// By one store.
