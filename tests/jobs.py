@@ -123,7 +123,7 @@ def wait_in_loop(queue: Queue[Any], started: Semaphore) -> None:
 
     async def main() -> None:
         waiting = asyncio.create_task(queue.aget())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # the other task runs until it waits
         started.release()
         await waiting
 

@@ -63,10 +63,8 @@ def deaths(outcome: Outcome) -> Counter[str]:
     return Counter(re.findall(r"^process \d+ dies at (\S+)$", outcome.stderr, re.MULTILINE))
 
 
-@needs_points
-def test_death_at_every_step_of_the_channel() -> None:
-    names = points("forkless-ipc/src/channel.rs", "forkless-ipc/src/channel/*.rs")
-    names.remove("channel.closed")  # see the next test
+def check_deaths_at(names: list[str]) -> None:
+    """Has senders and receivers die at every pass through these points, while others use the queue."""
     outcome = run_program(
         f"""{HEAD}
 with Balanced():
@@ -81,6 +79,13 @@ with Balanced():
     )
     assert outcome.check() == "", outcome
     assert set(deaths(outcome)) == set(names), "a point that nobody has died at is not tested"
+
+
+@needs_points
+def test_death_at_every_step_of_the_channel() -> None:
+    names = points("forkless-ipc/src/channel.rs", "forkless-ipc/src/channel/*.rs")
+    names.remove("channel.closed")  # see the next test
+    check_deaths_at(names)
 
 
 @needs_points
@@ -186,20 +191,7 @@ queue.join(timeout=5)
 def test_death_at_every_step_of_the_lock_and_the_arena() -> None:
     """The steps that a channel takes through others: their own tests do not know what it does with them."""
     names = points("forkless-shm/src/robust.rs", "forkless-shm/src/txn.rs")
-    outcome = run_program(
-        f"""{HEAD}
-with Balanced():
-    for number, (dooms, many) in enumerate(traffic.every_doom({names!r})):
-        try:
-            traffic.doomed_round(board, random.Random(number), dooms, many)
-        except BaseException:
-            print(dooms, many, flush=True)
-            raise
-""",
-        timeout=500,
-    )
-    assert outcome.check() == "", outcome
-    assert set(deaths(outcome)) == set(names), "a point that nobody has died at is not tested"
+    check_deaths_at(names)
 
 
 def test_random_kills_and_stops() -> None:

@@ -725,7 +725,7 @@ def test_a_cancelled_wait_has_taken_nothing() -> None:
     async def main() -> None:
         queue: forkless.Queue[int] = forkless.Queue()
         waiting = asyncio.create_task(queue.aget())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -779,7 +779,7 @@ def test_a_loop_that_died_leaves_its_place_to_others(monkeypatch: pytest.MonkeyP
         return got
 
     async def later() -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
         queue.put(1)
 
     assert asyncio.run(main()) == 1

@@ -8,6 +8,7 @@ it, the loop looks after `TICK` seconds by itself.
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ async def _until(queue: BaseQueue[Any], room: bool, timeout: float | None, attem
         watch.end(queue, room)
 
 
-class _Watch:
+class _Watch(ABC):
     """The bell of one loop, and which queues ring it."""
 
     def __init__(self) -> None:
@@ -81,9 +82,9 @@ class _Watch:
         """Nobody waits any more. Tracebacks may keep this object for longer; its descriptor goes now."""
         del self.bell
 
+    @abstractmethod
     def wait(self, seconds: float) -> Awaitable[None]:
         """Until it rings, `seconds` at most."""
-        raise NotImplementedError
 
 
 class _AsyncioWatch(_Watch):

@@ -45,8 +45,6 @@ _KEEP_BELOW = 1 << 16  # bytes of output; a pickler that wrote more holds tables
 # Bytes from which a buffer travels beside the pickle. What does is not copied by its receiver, but the
 # message needs a block of its own, which costs as much as copying some kilobytes.
 _BESIDE = 1 << 13
-# What objects and the pickler raise for something that does not pickle.
-_REFUSALS = (TypeError, AttributeError, RuntimeError, pickle.PicklingError)
 _LOOK_ABOVE = 1_000_000  # bytes of output; was it a function that took them along?
 
 
@@ -262,17 +260,21 @@ def pack(
     buffers: list[pickle.PickleBuffer] = []
     if beside:
         pickler.beside.buffers = buffers
-    try:
-        pickler.dump(obj)
-    except _REFUSALS as error:
-        from ._blame import explain
-
-        raise PicklingError(explain(obj, error, names)) from error
+    _dump(pickler, obj, names)
     packed = _finish(pickler, buffers)
     payload = packed.payload
     if type(payload) is bytes and len(payload) < _KEEP_BELOW:
         _idle.append(pickler)
     return packed
+
+
+def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+    try:
+        pickler.dump(obj)
+    except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:
+        from ._blame import explain
+
+        raise PicklingError(explain(obj, error, names)) from error
 
 
 def _finish(pickler: Pickler, buffers: list[pickle.PickleBuffer]) -> Packed:
@@ -298,12 +300,7 @@ def pack_item(obj: object) -> bytes | Packed:
     if pickler is None:
         pickler = Pickler()
         pickler.beside.buffers = []
-    try:
-        pickler.dump(obj)
-    except _REFUSALS as error:
-        from ._blame import explain
-
-        raise PicklingError(explain(obj, error, ())) from error
+    _dump(pickler, obj)
     parts = pickler.parts
     if len(parts) > 1 or pickler.handles or pickler.beside.buffers or pickler.uses_writer:
         return _finish(pickler, pickler.beside.buffers or [])

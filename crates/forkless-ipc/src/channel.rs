@@ -461,15 +461,11 @@ impl Channel {
     ) -> Result<Received, Error> {
         let core = self.core()?;
         let account = if claim == Claim::Owed { self.account()? } else { None };
-        let Some(_unlock) = (match bound {
-            None => core.lock_free(RECEIVE)?,
-            Some(bound) => match core.lock(RECEIVE, bound)? {
-                Ok(unlock) => Some(unlock),
-                Err(Attempt::Interrupted) => return Ok(Received::Interrupted),
-                Err(_) => None,
-            },
-        }) else {
-            return Ok(Received::Empty);
+        let until = bound.filter(|bound| !bound.is_zero()).map(Deadline::after);
+        let _unlock = match core.lock(RECEIVE, bound)? {
+            Ok(unlock) => unlock,
+            Err(Attempt::Interrupted) => return Ok(Received::Interrupted),
+            Err(_) => return Ok(Received::Empty),
         };
         let before = core.count(RECEIVE)?.load(Ordering::Relaxed);
         let mut woken = Woken::Look;
@@ -484,8 +480,8 @@ impl Channel {
             if closed != 0 {
                 return end(core);
             }
-            if let Some(bound) = bound.filter(|bound| sleeps && !bound.is_zero()) {
-                woken = core.sleep(RECEIVE, before, Deadline::after(bound), beside)?;
+            if let Some(until) = until.filter(|_| sleeps) {
+                woken = core.sleep(RECEIVE, before, until, beside)?;
             }
         }
         Ok(if woken == Woken::Interrupted { Received::Interrupted } else { Received::Empty })
@@ -717,21 +713,14 @@ impl<'a, M: AsMut<[Packed<'a>]>> Outbox<'a, M> {
         if core.closed()? != 0 {
             return Ok(Sent::Closed);
         }
-        let until = Deadline::after(bound.unwrap_or_default());
-        let Some(_unlock) = (match bound {
-            None => core.lock_free(SEND)?,
-            Some(bound) => match core.lock(SEND, bound)? {
-                Ok(unlock) => Some(unlock),
-                Err(Attempt::Interrupted) => return Ok(Sent::Interrupted),
-                Err(_) => None,
-            },
-        }) else {
-            return Ok(Sent::Full);
+        let until = bound.filter(|bound| !bound.is_zero()).map(Deadline::after);
+        let _unlock = match core.lock(SEND, bound)? {
+            Ok(unlock) => unlock,
+            Err(Attempt::Interrupted) => return Ok(Sent::Interrupted),
+            Err(_) => return Ok(Sent::Full),
         };
         if !core.has_room_for(length)? {
-            if bound.is_none_or(|bound| bound.is_zero()) {
-                return Ok(Sent::Full);
-            }
+            let Some(until) = until else { return Ok(Sent::Full) };
             let received = core.count(RECEIVE)?.load(Ordering::Acquire);
             // What was received up to here made no room: looked at before it was noted, and so once more.
             let woken = if core.has_room_for(length)? { Woken::Look } else { core.sleep(SEND, received, until, None)? };
@@ -1073,7 +1062,7 @@ fn take(
 /// What a receiver who holds the lock of a channel that is closed and was empty is told. A sender may have been about to
 /// commit: with the senders' lock taken once, everybody knows.
 fn end(core: Core) -> Result<Received, Error> {
-    match core.lock(SEND, SLICE)? {
+    match core.lock(SEND, Some(SLICE))? {
         Ok(unlock) => drop(unlock),
         Err(Attempt::Interrupted) => return Ok(Received::Interrupted),
         Err(_) => return Ok(Received::Empty),
@@ -1148,7 +1137,7 @@ fn discard(core: Core) -> Result<(), Error> {
 fn lock_patiently(core: Core) -> Result<Unlock, Error> {
     let patience = Deadline::after(HOLDER_PATIENCE);
     loop {
-        match core.lock(RECEIVE, SLICE)? {
+        match core.lock(RECEIVE, Some(SLICE))? {
             Ok(unlock) => return Ok(unlock),
             Err(_) if patience.passed() => {
                 return Err(Error::Corrupt("a channel that nobody receives from, and somebody locked"));

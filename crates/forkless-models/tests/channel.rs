@@ -220,6 +220,13 @@ fn take(channel: &Channel) -> Option<u64> {
     }
 }
 
+/// Takes a message if there is one, and is done with it.
+fn do_task(channel: &Channel) -> bool {
+    let taken = take(channel);
+    assert!(taken.is_none() || channel.task_done().unwrap());
+    taken.is_some()
+}
+
 /// Also between the steps of a transaction, in which a task is done and no longer owed.
 #[test]
 fn a_message_of_the_dead_is_lost_or_somebody_elses() {
@@ -231,20 +238,12 @@ fn a_message_of_the_dead_is_lost_or_somebody_elses() {
         world.check(move || {
             let [(first, mine), (second, yours)] = children;
             model::bounded();
-            let doomed = Process::start_doomed(first, doom, move || {
-                let taken = take(mine);
-                assert!(taken.is_none() || mine.task_done().unwrap());
-                taken
-            });
-            let other = Process::start(second, move || {
-                let taken = take(yours);
-                assert!(taken.is_none() || yours.task_done().unwrap());
-                u64::from(taken.is_some())
-            });
-            let (alive, others) = (doomed.join(), other.join().unwrap());
+            let doomed = Process::start_doomed(first, doom, move || do_task(mine));
+            let other = Process::start(second, move || do_task(yours));
+            let (alive, others) = (doomed.join(), u64::from(other.join().unwrap()));
             clean(arena, [first]);
             let (left, lost) = with_stack(move || {
-                let left = std::iter::from_fn(|| take(channel)).map(|_| assert!(channel.task_done().unwrap())).count();
+                let left = std::iter::from_fn(|| do_task(channel).then_some(())).count();
                 (left as u64, channel.statistics().unwrap().lost)
             });
             assert!(alive.is_none() || lost == 0);

@@ -1,12 +1,13 @@
 //! What other processes say to the template and to children, changed at will.
 
 use forkless_ipc::KINDS;
-use forkless_shm::{Arena, Handle, Owner};
+use forkless_shm::Arena;
 use forkless_testing::fuzz;
 
 use crate::inheritance::{parse, unpack};
 use crate::invitation::{Invitation, Ticket};
-use crate::protocol::{Method, Request};
+use crate::protocol::Request;
+use crate::protocol::tests::examples;
 
 /// Whatever is taken for a request means the same when it is said again.
 fn request(bytes: &[u8]) {
@@ -17,19 +18,7 @@ fn request(bytes: &[u8]) {
 
 #[test]
 fn requests() {
-    let owner = Owner::from_word(0x1_0001).unwrap();
-    let job = Handle { arena: 1, offset: 64, generation: 2 };
-    let good = [
-        Request::Start { method: Method::Forkserver, owner, job },
-        Request::Start { method: Method::Spawn, owner, job },
-        Request::Attach,
-        Request::Shutdown,
-        Request::Refill,
-        Request::Retire,
-        Request::Kill { owner, at: u64::MAX },
-        Request::Learn { surroundings: job },
-    ];
-    fuzz(50_000, &good.map(Request::to_bytes).each_ref().map(|bytes| &bytes[..]), request);
+    fuzz(50_000, &examples().map(Request::to_bytes).each_ref().map(|bytes| &bytes[..]), request);
 }
 
 /// The variables with which programs are started. No descriptor is taken up.

@@ -166,14 +166,14 @@ impl Request {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    #[test]
-    fn requests_survive_the_wire() {
+    /// One of each kind.
+    pub(crate) fn examples() -> [Request; 10] {
         let job = Handle { arena: 1, offset: 64, generation: 2 };
         let owner = Owner::from_word(0x1_0001).unwrap();
-        for request in [
+        [
             Request::Start { method: Method::Spawn, owner, job },
             Request::Start { method: Method::Forkserver, owner, job },
             Request::Attach,
@@ -184,7 +184,12 @@ mod tests {
             Request::Learn { surroundings: job },
             Request::Keep { deposit: job },
             Request::Redeem { deposit: job },
-        ] {
+        ]
+    }
+
+    #[test]
+    fn requests_survive_the_wire() {
+        for request in examples() {
             assert_eq!(Request::from_bytes(&request.to_bytes()).unwrap(), request);
         }
     }

@@ -261,55 +261,6 @@ impl BaseQueue {
     fn finished(&self, py: Python<'_>, channel: &forkless_ipc::Channel, count: usize) -> PyResult<()> {
         if self.tasks.get() == Some(&true) { Ok(()) } else { channel.finished(count as u32).or_raise(py) }
     }
-
-    fn get_list<'py>(
-        slf: &Bound<'py, Self>,
-        max_items: Option<usize>,
-        block: bool,
-        timeout: Option<f64>,
-        writable: bool,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let py = slf.py();
-        let channel = Self::open(slf)?;
-        let most = match max_items {
-            Some(0) => return Ok(PyList::empty(py)),
-            other => other.unwrap_or(usize::MAX),
-        };
-        let mut messages = Self::receive(py, channel, most, block, timeout)?;
-        // What is there now, not what a sender adds while it is taken.
-        let most = most.min(messages.len() + channel.len().or_raise(py)? as usize);
-        let items = PyList::empty(py);
-        let mut failed = None;
-        let mut taken = 0;
-        // A few at a time, so that their bytes are still in the cache, whose places the next ones take.
-        while !messages.is_empty() {
-            let count = messages.len();
-            for message in messages.drain(..) {
-                match unpack(py, message, writable) {
-                    Ok(item) => items.append(item)?,
-                    Err(error) => {
-                        failed.get_or_insert(error);
-                    }
-                }
-            }
-            slf.get().finished(py, channel, count)?;
-            taken += count;
-            // What was taken is given, whatever becomes of the rest.
-            if taken < most
-                && channel.receive_many_within(most - taken, Duration::ZERO, Claim::Owed, &mut messages).is_err()
-            {
-                break;
-            }
-        }
-        match failed {
-            None => Ok(items),
-            Some(error) => {
-                // The others are not to be lost by it. An exception without room for it loses them, and there are none.
-                let _ = error.value(py).setattr("items", items);
-                Err(error)
-            }
-        }
-    }
 }
 
 /// How long a wait without end goes on while nobody else is there.
@@ -519,7 +470,46 @@ impl BaseQueue {
         timeout: Option<f64>,
         writable: bool,
     ) -> PyResult<Bound<'py, PyList>> {
-        Self::get_list(slf, max_items, block, timeout, writable)
+        let py = slf.py();
+        let channel = Self::open(slf)?;
+        let most = match max_items {
+            Some(0) => return Ok(PyList::empty(py)),
+            other => other.unwrap_or(usize::MAX),
+        };
+        let mut messages = Self::receive(py, channel, most, block, timeout)?;
+        // What is there now, not what a sender adds while it is taken.
+        let most = most.min(messages.len() + channel.len().or_raise(py)? as usize);
+        let items = PyList::empty(py);
+        let mut failed = None;
+        let mut taken = 0;
+        // A few at a time, so that their bytes are still in the cache, whose places the next ones take.
+        while !messages.is_empty() {
+            let count = messages.len();
+            for message in messages.drain(..) {
+                match unpack(py, message, writable) {
+                    Ok(item) => items.append(item)?,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+            slf.get().finished(py, channel, count)?;
+            taken += count;
+            // What was taken is given, whatever becomes of the rest.
+            if taken < most
+                && channel.receive_many_within(most - taken, Duration::ZERO, Claim::Owed, &mut messages).is_err()
+            {
+                break;
+            }
+        }
+        match failed {
+            None => Ok(items),
+            Some(error) => {
+                // The others are not to be lost by it. An exception without room for it loses them, and there are none.
+                let _ = error.value(py).setattr("items", items);
+                Err(error)
+            }
+        }
     }
 
     /// How many items there are now; another process may change it at any time.

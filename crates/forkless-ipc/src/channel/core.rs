@@ -191,12 +191,15 @@ impl Core {
         self.place(side, seen)
     }
 
-    /// Takes a side's lock.
-    pub(super) fn lock(self, side: Side, bound: Duration) -> Result<Result<Unlock, Attempt>, Error> {
+    /// Takes a side's lock, within a bound; without one, only if nobody has it.
+    pub(super) fn lock(self, side: Side, bound: Option<Duration>) -> Result<Result<Unlock, Attempt>, Error> {
         let word = self.word(side.at + Side::LOCK)?;
         let me = self.arena.me()?;
-        let mut wait = Wait::new();
         let mut acquired = self.arena.acquire_free(word, me);
+        let Some(bound) = bound else {
+            return acquired.map_or(Ok(Err(Attempt::Again)), |acquired| self.locked(side, acquired).map(Ok));
+        };
+        let mut wait = Wait::new();
         for _ in 0..if side == SEND { YIELDS } else { 0 } {
             if acquired.is_some() {
                 break;
@@ -221,13 +224,6 @@ impl Core {
             Attempt::Acquired(acquired) => self.locked(side, acquired).map(Ok),
             other => Ok(Err(other)),
         }
-    }
-
-    /// Takes a side's lock if nobody has it.
-    pub(super) fn lock_free(self, side: Side) -> Result<Option<Unlock>, Error> {
-        let word = self.word(side.at + Side::LOCK)?;
-        let acquired = self.arena.acquire_free(word, self.arena.me()?);
-        acquired.map(|acquired| self.locked(side, acquired)).transpose()
     }
 
     /// From a dead owner: first what it was moving is settled, while the counts still tell.
