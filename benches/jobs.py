@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,29 @@ def nothing(*_: object) -> None:
 def double(number: int) -> int:
     """A task with an answer."""
     return number * 2
+
+
+def same(thing: object) -> object:
+    """A task that gives back what it got."""
+    return thing
+
+
+def total(array: Any) -> float:
+    """A task that reads all of a large argument."""
+    return float(array.sum())
+
+
+def records(count: int) -> list[dict[str, Any]]:
+    """A task whose answer has many parts."""
+    return [{"id": number, "name": "somebody", "score": 0.5, "tags": ["a", "b"]} for number in range(count)]
+
+
+def meet(folder: str) -> None:
+    """Says which process this is, then stays until all may go: see `pools.Meeting`."""
+    with open(f"{folder}/arrivals", "w", encoding="ascii") as arrivals:
+        arrivals.write(f"{os.getpid()}\n")
+    with open(f"{folder}/departure", encoding="ascii"):
+        pass
 
 
 def sleep_until(event: Any) -> None:

@@ -6,7 +6,7 @@ What is not installed is named and left out; `./dev bench` installs what require
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
@@ -21,6 +21,7 @@ class Billiard:
 
         self.Process, self.Event = billiard.Process, billiard.Event
         self.Queue, self.SimpleQueue = billiard.Queue, billiard.SimpleQueue
+        self.Pool = billiard.Pool
 
 
 class FasterFifo:
@@ -100,9 +101,165 @@ class Mailboxes:
     Mailbox = Mailbox
 
 
+class Futures:
+    """The executor of `concurrent.futures`, with the start method `fork`."""
+
+    def Executor(self, size: int) -> Any:  # noqa: N802
+        """As it is."""
+        from concurrent.futures import ProcessPoolExecutor
+
+        return ProcessPoolExecutor(size, mp_context=fork)
+
+
+class Loky:
+    """Loky's reusable executor, with its own start method."""
+
+    def __init__(self) -> None:
+        import loky
+
+        self.Executor = loky.get_reusable_executor
+
+
+class Pebble:
+    """Pebble's pool, with the start method `fork`."""
+
+    def __init__(self) -> None:
+        import pebble
+
+        self._kind = pebble.ProcessPool
+
+    def Executor(self, size: int) -> Any:  # noqa: N802
+        """The pool, which gives futures, with an executor's arguments."""
+        return PebbleExecutor(self._kind(size, context=fork))
+
+
+class PebbleExecutor:
+    """Pebble's pool with an executor's arguments."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def submit(self, func: Callable[..., Any], *args: Any) -> Any:
+        """A future."""
+        return self._pool.schedule(func, args=args)
+
+    def map(self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1) -> Iterator[Any]:
+        """The results."""
+        results: Iterator[Any] = self._pool.map(func, items, chunksize=chunksize).result()
+        return results
+
+    def shutdown(self) -> None:
+        """Ends the pool when all is done."""
+        self._pool.close()
+        self._pool.join()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+
+class Joblib:
+    """Joblib with its default backend; it has calls that wait for all their results, and nothing else."""
+
+    def __init__(self) -> None:
+        import joblib
+
+        self._joblib = joblib
+
+    def Pool(self, size: int) -> Any:  # noqa: N802
+        """What keeps its workers between two calls."""
+        return JoblibPool(self._joblib, size)
+
+
+class JoblibPool:
+    """`Parallel` with a pool's calls."""
+
+    def __init__(self, joblib: Any, size: int) -> None:
+        self._delayed, self._parallel = joblib.delayed, joblib.Parallel(size)
+
+    def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """One call."""
+        return self._parallel([self._delayed(func)(*args)])[0]
+
+    def map(self, func: Callable[..., Any], items: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+        """The results."""
+        self._parallel.batch_size = chunksize or "auto"
+        results: list[Any] = self._parallel(map(self._delayed(func), items))
+        return results
+
+    def __enter__(self) -> Any:
+        self._parallel.__enter__()
+        return self
+
+    def __exit__(self, *of_error: Any) -> None:
+        self._parallel.__exit__(*of_error)
+
+
+class Calling:
+    """An executor with a pool's calls, each in the way that its users would write."""
+
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+
+    def apply(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """One call."""
+        return self._executor.submit(func, *args).result()
+
+    def map(self, func: Callable[..., Any], items: Iterable[Any], chunksize: int = 1) -> list[Any]:
+        """The results."""
+        return list(self._executor.map(func, items, chunksize=chunksize))
+
+    def imap_unordered(self, func: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+        """The results as they come."""
+        from concurrent.futures import as_completed
+
+        for future in as_completed([self._executor.submit(func, item) for item in items]):
+            yield future.result()
+
+    def close(self) -> None:
+        """Ends the executor when all is done."""
+        self._executor.shutdown()
+
+    def join(self) -> None:
+        """Nothing is left to do."""
+
+    def __enter__(self) -> Any:
+        self._executor.__enter__()
+        return self
+
+    def __exit__(self, *of_error: Any) -> None:
+        self._executor.__exit__(*of_error)
+
+
+class Submitting:
+    """A pool with an executor's calls."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def submit(self, func: Callable[..., Any], *args: Any) -> Any:
+        """The pool's result, with `result` as another name of `get`."""
+        result = self._pool.apply_async(func, args)
+        result.result = result.get
+        return result
+
+    def __enter__(self) -> Any:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(self, *of_error: Any) -> None:
+        self._pool.__exit__(*of_error)
+
+
 PEERS = {
     "billiard": Billiard,
     "faster-fifo": FasterFifo,
     "faster-fifo-single": FasterFifoSingle,
+    "futures": Futures,
+    "joblib": Joblib,
+    "loky": Loky,
     "mailboxes": Mailboxes,
+    "pebble": Pebble,
 }
