@@ -96,7 +96,6 @@ def test_a_task_that_cannot_be_called(executor: forkless.Executor) -> None:
 def test_cancelling_what_waits(executor: forkless.Executor) -> None:
     go = forkless.Event()
     futures = [executor.submit(jobs.wait_for, go, number) for number in range(20)]
-    assert not futures[0].cancel(), "it runs"
     assert futures[-1].cancel()
     assert futures[-1].cancelled()
     go.set()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         get_start_method,
         set_start_method,
     )
+    from ._options import Retry
     from ._programs import set_executable, set_forkserver_preload
     from ._share import share
     from .connection import Pipe
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         SharedMemoryFull,
         ShutDown,
         StaleHandle,
+        TaskInterrupted,
         TimeoutError,
         WorkerDied,
     )
@@ -89,12 +91,14 @@ __all__ = [
     "RawArray",
     "RawValue",
     "RemoteError",
+    "Retry",
     "Semaphore",
     "SharedBuffer",
     "SharedMemoryFull",
     "ShutDown",
     "SimpleQueue",
     "StaleHandle",
+    "TaskInterrupted",
     "TimeoutError",
     "Value",
     "WorkerDied",
@@ -131,6 +135,7 @@ _HOMES = {
         "SharedBuffer",
         "inherited",
     ),
+    "_options": ("Retry",),
     "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_share": ("share",),
     "_methods": (
@@ -154,6 +159,7 @@ _HOMES = {
         "SharedMemoryFull",
         "ShutDown",
         "StaleHandle",
+        "TaskInterrupted",
         "TimeoutError",
         "WorkerDied",
     ),

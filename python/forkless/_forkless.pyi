@@ -204,6 +204,126 @@ class Channel(Shared):
     def maxsize(self) -> int: ...
 
 @disjoint_base
+class BaseFuture:
+    """An outcome, there now or later; what `Future` and `AsyncResult` inherit from."""
+
+    def __new__(cls, *_arguments: Any, **_keywords: Any) -> Self: ...
+    def _wait(self, timeout: float | None = None) -> bool: ...
+    def done(self) -> bool:
+        """Whether it is done, with or without success, or cancelled."""
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+    @property
+    def _task(self) -> int: ...
+    @property
+    def _owner(self) -> Any: ...
+    _state: Any
+    _result: Any
+    _exception: Any
+    _condition: Any
+    _waiters: Any
+    _done_callbacks: Any
+    def _watch(self) -> None: ...
+    def _store(self, done: bool, value: Any) -> bool: ...
+
+@final
+class Function:
+    """A published function."""
+
+    def __new__(
+        cls,
+        object: Any,
+        payload: Any,
+        handles: Sequence[Shared],
+        buffers: Sequence[Any],
+        reusable: bool,
+    ) -> Self: ...
+    @property
+    def object(self) -> Any:
+        """The function itself."""
+
+@final
+class Gather:
+    """Where the results of many tasks go, to be the outcome of one future."""
+
+    def __new__(cls, total: int, future: BaseFuture) -> Self: ...
+    @property
+    def left(self) -> int:
+        """How many items there are no results for yet."""
+    @property
+    def error(self) -> BaseException | None:
+        """The error that came first; None as long as there is none."""
+    def put_chunk(self, start: int, count: int, done: bool, value: Any) -> None:
+        """So many items from `start` on are done."""
+
+@disjoint_base
+class Dispatcher:
+    """The owner's end of a pool: tasks out, outcomes in. Its methods are described in the core."""
+
+    def __new__(cls, workers: int, places: int, *_arguments: Any, **_keywords: Any) -> Self: ...
+    def _ends(self) -> tuple[Channel, Channel, SharedBytes]: ...
+    def _submit(
+        self,
+        sink: Any,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Any = None,
+    ) -> int: ...
+    def _submit_items(
+        self, gather: Gather, function: Function, items: Iterable[Any], options: Any = None
+    ) -> None: ...
+    def _submit_chunk(
+        self, sink: Any, function: Function, items: tuple[Any, ...], star: bool, options: Any = None
+    ) -> int: ...
+    def _step(self, timeout: float, child_events: int) -> list[tuple[int, int, Message]]: ...
+    def _wake(self) -> None: ...
+    def _send_stop(self) -> None: ...
+    def _set_workers(self, workers: int) -> None: ...
+    def _settle(self, id: int, done: bool, value: Any) -> bool: ...
+    def _withdraw(self, id: int) -> str | None: ...
+    def _forget(self, id: int) -> bool: ...
+    def _hold(self, id: int) -> bool: ...
+    def _again(self, id: int) -> bool: ...
+    def _revoke(self, id: int) -> bool: ...
+    def _feed(self) -> None: ...
+    def _ids(self, pending_only: bool) -> list[int]: ...
+    def _stage(self, id: int) -> str | None: ...
+    def _options_of(self, id: int) -> Any: ...
+    def _sink_of(self, id: int) -> tuple[Any, int | None] | None: ...
+    def _call_of(self, id: int) -> tuple[Any, Any, Any] | None: ...
+    def _counts(self) -> tuple[int, int, int]: ...
+    def _untaken(self) -> int: ...
+    def _ahead(self) -> int: ...
+    def _open_entry(self, index: int) -> None: ...
+    def _entry(self, index: int) -> tuple[int, int, int, int, int, int, int, int, int]: ...
+    def _ask_to_stop(self, index: int, task: int) -> None: ...
+
+@final
+class Worker:
+    """The worker's end of a pool."""
+
+    def __new__(cls, tasks: Channel, results: Channel, board: SharedBytes, index: int) -> Self: ...
+    def ready(self) -> None:
+        """Says on the board that it is ready for tasks."""
+    def run(
+        self,
+        limit: int | None,
+        failure: Callable[[BaseException], Any],
+        flush: Callable[[], object],
+        retire: Callable[[], bool] | None,
+    ) -> None:
+        """Runs tasks until told to stop."""
+    def notify(self, kind: int, payload: bytes) -> None:
+        """Sends something that is no outcome of a task."""
+    @property
+    def current(self) -> int:
+        """The task that user code runs in now, 0 for none."""
+    def is_interrupted(self) -> bool:
+        """Whether the owner asks for the task that runs now to be broken off."""
+    def block(self, blocked: bool) -> None:
+        """Says on the board that the task waits for another of its own pool, or does so no more."""
+
 class BaseQueue(Generic[_T]):
     """What `forkless.queues` makes its queues of; the docstrings of its methods are in the core."""
 

@@ -7,16 +7,17 @@ input behind: `Pool.join` submits the rest of it, as `multiprocessing` does, but
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ._results import describe_items
-from ._scheduler import Scheduler, Task
+from ._results import place_of
+from ._scheduler import Scheduler
 from ._waiters import Waiters
-from ._worker import run_chunk
 from .exceptions import ProcessError
 
 if TYPE_CHECKING:
+    from ._forkless import Function
+    from ._options import Options
     from ._progress import Progress
     from .pool import Pool
 
@@ -39,24 +40,26 @@ class Input:
 
     Args:
         scheduler: where it is submitted.
-        func: called for every item.
+        func: called for every item; published.
         parts: the items, cut into tasks.
         iterator: what gets the results.
+        options: how to treat the tasks.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        func: Callable[..., Any],
+        func: "Function",
         parts: Iterator[tuple[Any, ...]],
         iterator: "IMapIterator[Any]",
+        options: "Options | None",
     ) -> None:
         self.exhausted = False
         self.error: Exception | None = None
         # One entry for each part that was submitted and not taken out.
         self.outstanding: list[None] = []
         self._scheduler, self._func, self._parts = scheduler, func, parts
-        self._iterator = weakref.ref(iterator)
+        self._iterator, self._options = weakref.ref(iterator), options
         # Taken out by who reads the input; another thread, or a callback in the same one, goes without.
         self._turn = [None]
         self._index = self._item = 0
@@ -104,12 +107,12 @@ class Input:
             self._submit(part)
 
     def _submit(self, part: tuple[Any, ...]) -> None:
-        task = _Part(self, self._func, self._index, self._item, len(part))
+        task = _Part(self, self._index, self._item, len(part))
         self._index += 1
         self._item += len(part)
         self.outstanding.append(None)
         try:
-            self._scheduler.submit(task, (run_chunk, (self._func, part), {}), self)
+            self._scheduler.submit_chunk(task, self._func, part, False, self._options, self)
         except (ValueError, ProcessError) as error:
             # The pool was terminated. What has arrived before can still be taken.
             self.taken()
@@ -131,9 +134,10 @@ class IMapIterator(Generic[R]):
     def __init__(
         self,
         pool: "Pool",
-        func: Callable[..., R],
+        func: "Function",
         parts: Iterator[tuple[Any, ...]],
         progress: "Progress | None",
+        options: "Options | None" = None,
     ) -> None:
         # Keeps the pool alive as long as somebody wants results.
         self._pool = pool
@@ -142,7 +146,7 @@ class IMapIterator(Generic[R]):
         self._arrived: dict[int, Arrival] = {}
         self._items: deque[R] = deque()
         self._next_index = 0
-        self._input = Input(pool._scheduler, func, parts, self)
+        self._input = Input(pool._scheduler, func, parts, self, options)
         self._input.feed()
 
     def __iter__(self) -> "IMapIterator[R]":
@@ -244,17 +248,19 @@ class IMapUnorderedIterator(IMapIterator[R]):
         return None
 
 
-class _Part(Task):
+class _Part:
     """Some items of the input, from `start` on."""
 
     __slots__ = ("count", "index", "input", "start")
 
-    def __init__(self, input: Input, func: Callable[..., Any], index: int, start: int, count: int) -> None:
-        super().__init__(func)
+    def __init__(self, input: Input, index: int, start: int, count: int) -> None:
         self.input, self.index, self.start, self.count = input, index, start, count
 
     def settle(self, done: bool, value: Any) -> None:
+        """Takes the outcome."""
         self.input.arrive(self.index, Arrival(self.count, done, value))
 
-    def describe(self) -> str:
-        return describe_items(self.func, self.start, self.count)
+    @property
+    def place(self) -> str:
+        """Which items these are, for messages."""
+        return place_of(self.start, self.count)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from io import TextIOWrapper
 from types import (
+    BuiltinFunctionType,
     CellType,
     CodeType,
     FunctionType,
@@ -31,7 +32,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks
-from ._forkless import Deposit, Shared, SharedBuffer
+from ._forkless import Deposit, Function, Shared, SharedBuffer
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -309,6 +310,85 @@ def pack_item(obj: object) -> bytes | Packed:
     if len(payload) < _KEEP_BELOW:
         _ready.append(pickler)
     return payload  # type: ignore[no-any-return]
+
+
+def pack_result(obj: object) -> Packed:
+    """As `pack`, for the process that started this one."""
+    try:
+        return pack(obj, home=True)
+    except PicklingError:
+        pack((True, obj), home=True, names=("done", "the result"))  # Says what it is about.
+        raise
+
+
+# What is packed once more when it has failed to: with a name for each part, for the message.
+
+
+def pack_argument(argument: object) -> Packed:
+    """As `pack`; errors say that it is an argument."""
+    _name_parts((None, (argument,), {}))
+    return pack(argument)
+
+
+def pack_arguments(args: tuple[Any, ...]) -> Packed:
+    """As `pack`; errors say that these are arguments."""
+    _name_parts((None, args, {}))
+    return pack(args)
+
+
+def pack_keywords(both: tuple[tuple[Any, ...], dict[str, Any]]) -> Packed:
+    """As `pack`; errors say that these are positional arguments and keyword arguments."""
+    _name_parts((None, *both))
+    return pack(both)
+
+
+def pack_call(call: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> Packed:
+    """As `pack`; errors say that this is a function and its arguments."""
+    return pack(call, names=_NAMES)
+
+
+_NAMES = ("function", "args", "kwargs")
+
+
+def _name_parts(call: tuple[Any, ...]) -> None:
+    pack(call, names=_NAMES)
+
+
+# Functions that many tasks call are pickled once; see `pool/call.rs` in the core.
+
+
+def publish(function: Callable[..., Any]) -> Function:
+    """Pickles a function for many tasks.
+
+    A worker loads it once if that makes no difference: if it has no state in which a task could leave
+    something for the next one.
+
+    Raises:
+        PicklingError: It cannot be pickled.
+    """
+    payload, handles, buffers = pack((function,), names=("function",))
+    return Function(function, payload, handles, buffers, _has_no_state(function))
+
+
+def publish_if_lasting(function: Callable[..., Any]) -> Function | None:
+    """The same for a function that is found by its name, now and later; None for others.
+
+    What else it refers to may change from one task to the next.
+    """
+    return publish(function) if find(function) else None
+
+
+def _has_no_state(function: Callable[..., Any]) -> bool:
+    kind = type(function)
+    if kind is not FunctionType and kind is not BuiltinFunctionType:
+        return False
+    if find(function):
+        return True
+    if kind is BuiltinFunctionType:
+        return False
+    from ._units import has_no_state
+
+    return has_no_state(function)  # type: ignore[arg-type]
 
 
 def _size(packed: Packed) -> int:

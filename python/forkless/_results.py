@@ -1,12 +1,9 @@
 """What `Pool` gives back for work that is not done yet, and the tasks that bring it about."""
 
-import itertools
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ._scheduler import Task, name_of
-from ._waiters import Waiters
+from ._forkless import BaseFuture, Gather
 
 if TYPE_CHECKING:
     from ._progress import Progress
@@ -14,8 +11,10 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_LOOK = 0.1  # seconds between two looks at how far a map is
 
-class AsyncResult(Generic[R]):
+
+class AsyncResult(BaseFuture, Generic[R]):
     """The result of `apply_async`: there now or later."""
 
     def __init__(
@@ -27,12 +26,12 @@ class AsyncResult(Generic[R]):
         # Keeps the pool alive until the result is there.
         self._pool: Pool | None = pool
         self._callback, self._error_callback = callback, error_callback
-        self._waiters = Waiters()
-        self._outcome: tuple[bool, Any] | None = None
+        # Called when it is there: `set_result` or `set_exception`.
+        self._watch()
 
     def ready(self) -> bool:
         """Whether the call is done, with or without success."""
-        return self._outcome is not None
+        return self.done()
 
     def successful(self) -> bool:
         """Whether the call is done without an exception.
@@ -40,13 +39,13 @@ class AsyncResult(Generic[R]):
         Raises:
             ValueError: it is not done.
         """
-        if self._outcome is None:
+        if not self.done():
             raise ValueError(f"{self!r} not ready")
-        return self._outcome[0]
+        return self._exception is None
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the call is done, or `timeout` seconds have passed."""
-        self._waiters.wait(self.ready, timeout)
+        self._wait(timeout)
 
     def get(self, timeout: float | None = None) -> R:
         """The result; waits for it.
@@ -60,23 +59,26 @@ class AsyncResult(Generic[R]):
             BrokenPool: the pool was terminated, or its workers cannot run.
             Exception: what the call raised, with the worker's traceback as its cause.
         """
-        self.wait(timeout)
-        if self._outcome is None:
+        if not self._wait(timeout):
             from .exceptions import TimeoutError
 
             raise TimeoutError(f"no result within {timeout} s; the call goes on in its worker")
-        done, value = self._outcome
-        if done:
-            result: R = value
-            return result
-        raise value
+        if self._exception is not None:
+            raise self._exception
+        return self._result  # type: ignore[no-any-return]
 
-    def _set(self, done: bool, value: Any) -> None:
-        self._outcome = done, value
-        self._pool = None
-        self._waiters.wake()
-        callback = self._callback if done else self._error_callback
-        self._callback = self._error_callback = None
+    def set_result(self, value: R) -> None:
+        """For the pool alone."""
+        self._set(True, value, self._callback)
+
+    def set_exception(self, error: BaseException) -> None:
+        """For the pool alone."""
+        self._set(False, error, self._error_callback)
+
+    def _set(self, done: bool, value: Any, callback: Callable[[Any], object] | None) -> None:
+        if not self._store(done, value):
+            return
+        self._pool = self._callback = self._error_callback = None
         if callback is not None:
             callback(value)
 
@@ -88,78 +90,47 @@ class MapResult(AsyncResult[list[R]]):
         self,
         pool: "Pool",
         total: int,
-        parts: int,
         callback: Callable[[list[R]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         super().__init__(pool, callback, error_callback)
         self.total = total
-        self._values: list[Any] = [None] * total
-        self._error: BaseException | None = None
-        self._parts = parts
-        # How many items each finished part had. Parts may finish in several threads, so the last one is told
-        # by counting, which is atomic.
-        self._finished: list[int] = []
-        self._numbers = itertools.count(1)
-        if not parts:
-            self._outcome, self._pool = (True, self._values), None
+        self.gather = Gather(total, self)
 
     def show(self, progress: "Progress") -> None:
         """Waits until everything is done, and shows how far it is."""
-        shown: list[int] = []
+        shown = 0
         try:
-            while len(shown) < self._parts:
-                self._waiters.wait(partial(self._has_more_than, len(shown)))
-                news = self._finished[len(shown) :]
-                shown += news
-                progress.update(sum(news))
+            while True:
+                done = self._wait(_LOOK)
+                news = self.total - self.gather.left - shown
+                if news:
+                    progress.update(news)
+                    shown += news
+                if done:
+                    return
         finally:
             progress.close()
 
-    def _has_more_than(self, parts: int) -> bool:
-        return len(self._finished) > parts
 
-    def _set_part(self, start: int, count: int, done: bool, value: Any) -> None:
-        if done:
-            self._values[start : start + count] = value
-        elif self._error is None:
-            self._error = value
-        self._finished.append(count)
-        self._waiters.wake()
-        if next(self._numbers) == self._parts:
-            self._set(self._error is None, self._values if self._error is None else self._error)
-
-
-class Single(Task):
-    """A call of its own."""
-
-    __slots__ = ("result",)
-
-    def __init__(self, result: AsyncResult[Any], func: Callable[..., Any]) -> None:
-        super().__init__(func)
-        self.result = result
-
-    def settle(self, done: bool, value: Any) -> None:
-        self.result._set(done, value)
-
-
-class Part(Task):
+class Part:
     """The items of a `map` from `start` on."""
 
-    __slots__ = ("count", "result", "start")
+    __slots__ = ("_gather", "count", "start")
 
-    def __init__(self, result: MapResult[Any], func: Callable[..., Any], start: int, count: int) -> None:
-        super().__init__(func)
-        self.result, self.start, self.count = result, start, count
+    def __init__(self, gather: Gather, start: int, count: int) -> None:
+        self._gather, self.start, self.count = gather, start, count
 
     def settle(self, done: bool, value: Any) -> None:
-        self.result._set_part(self.start, self.count, done, value)
+        """Takes the outcome."""
+        self._gather.put_chunk(self.start, self.count, done, value)
 
-    def describe(self) -> str:
-        return describe_items(self.func, self.start, self.count)
+    @property
+    def place(self) -> str:
+        """Which items these are, for messages."""
+        return place_of(self.start, self.count)
 
 
-def describe_items(func: object, start: int, count: int) -> str:
-    """Some items of the input of a function, for messages."""
-    items = f"item {start}" if count == 1 else f"items {start} to {start + count - 1}"
-    return f"{name_of(func)} ({items})"
+def place_of(start: int, count: int) -> str:
+    """Some items of an input, for messages."""
+    return f"item {start}" if count == 1 else f"items {start} to {start + count - 1}"

@@ -1,82 +1,42 @@
-"""The engine of `Pool` and `Executor`: tasks out, answers in, dead workers replaced.
+"""The engine of `Pool` and `Executor`: tasks out, outcomes in, dead workers replaced.
 
-How it works: tasks go through one channel to whichever worker is free, answers come back through another. At
-most twice as many tasks as there are workers are on their way; the rest waits here, where it can still be
-cancelled. One thread, the *collector*, receives answers and learns of the ends of workers. When a worker ends
-it first takes in all answers that are already there, so that what is then still claimed by the worker is what
-was lost with it: that task fails with `WorkerDied`, and a new worker starts.
+How it works: tasks go through one channel to whichever worker is free, answers come back through another.
+What happens for every task is in the core (`pool/dispatch.rs` and its neighbours). One thread, the
+*collector*, takes in answers and does what is to be done now and then: it starts workers, learns of their
+ends, sees to deadlines and retries. When a worker ends it first takes in all answers that are already
+there, so that what is then still claimed by the worker is what was lost with it: that task fails with
+`WorkerDied`, and a new worker starts.
 
 `submit` may be called from a signal handler, a `__del__` or a callback that interrupted another `submit` in
-the same thread. So nothing here is guarded by a lock; what threads share are a deque, dictionaries and sets,
-each changed by single atomic operations, in an order that makes every race end well:
+the same thread. So nothing here is guarded by a lock of Python's; what threads share is changed by single
+atomic operations, in an order that makes every race end well:
 
-- a task is *live* from before it is pending until exactly one thread takes it out of `_live` to settle it;
-- who appends to `_pending` feeds afterwards, and who takes from `_sent` feeds afterwards, so no task is
-  forgotten;
-- who changes the state wakes the collector afterwards, and who submits looks at the state again afterwards.
+- who changes the state wakes the collector afterwards, and who submits looks at the state again afterwards;
+- a task's outcome is whoever takes the task out of the core's table, which one thread does.
 """
 
 import functools
 import itertools
 import os
-import signal
-import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _exit, _forkless, _pickling, _worker
-from ._worker import SETUP_FAILED, STOP, WAKE
+from ._deadlines import Deadlines
+from ._forkless import Dispatcher
+from ._retries import Retries
+from ._staff import Staff
 
 if TYPE_CHECKING:
-    from ._forkless import Message, Parcel, Shared
+    from ._forkless import Function, Gather, Message
+    from ._options import Options
+    from ._staff import Hiring
     from .process import Process
 
-# Tasks on their way per worker: one that runs and one that is at hand when it is done.
-_AHEAD = 2
-# Deaths in a row, per worker, without any task done, after which the pool gives up.
-_PATIENCE = 2
-# A worker that lived this long, in seconds, did not fail at its start.
-_LONG_LIFE = 60.0
 # How often to look again while something is missing that announces itself to nobody, in seconds; and
 # otherwise, so that no wait rests on an announcement alone.
 _TICK, _BOUND = 0.2, 1.0
-
-_worker_numbers = itertools.count(1)
-
-
-class Task:
-    """One task, from its submission to its outcome. Pools and executors say what the outcome means.
-
-    Args:
-        func: what the task calls; for messages.
-    """
-
-    __slots__ = ("func", "handles", "id", "payload")
-
-    id: int
-    payload: "bytes | Parcel"
-    handles: "Sequence[Shared]"
-
-    def __init__(self, func: Callable[..., Any]) -> None:
-        self.func = func
-
-    def begin(self) -> bool:
-        """About to be sent; False if it has been cancelled."""
-        return True
-
-    def settle(self, done: bool, value: Any) -> None:
-        """The outcome: a value, or if not done, an exception. Called once at most."""
-        raise NotImplementedError
-
-    def cancel(self) -> None:
-        """Given up before it was sent."""
-
-    def describe(self) -> str:
-        """What this task is, for messages."""
-        return name_of(self.func)
 
 
 class Feeder(Protocol):
@@ -86,64 +46,33 @@ class Feeder(Protocol):
         """Submits them now."""
 
 
-class Scheduler:
+class Scheduler(Dispatcher):
     """Workers, and the tasks they run.
 
     Args:
-        context: how workers start.
-        size: how many workers there are at most.
-        initializer: called first in every worker, or None.
-        initargs: its arguments.
-        limit: how many tasks a worker runs before it is replaced, or None.
-        label: the beginning of the workers' names.
+        hiring: what workers there are to be.
         closed_error: what `submit` raises when no more tasks are accepted.
-        eager: keep all workers running, rather than start them as tasks come.
         waits_at_exit: whether the interpreter's exit waits for the tasks, rather than terminating the
             workers.
     """
 
-    def __init__(
-        self,
-        kind: "type[Process]",
-        size: int,
-        initializer: Callable[..., object] | None,
-        initargs: Iterable[Any],
-        limit: int | None,
-        *,
-        label: str,
-        closed_error: Exception,
-        eager: bool,
-        waits_at_exit: bool,
-    ) -> None:
-        self.size = size
+    def __new__(cls, hiring: "Hiring", *, closed_error: Exception, waits_at_exit: bool) -> "Scheduler":
+        return super().__new__(cls, hiring.size, Staff.places(hiring.size))
+
+    def __init__(self, hiring: "Hiring", *, closed_error: Exception, waits_at_exit: bool) -> None:
         # These two only ever become true, so that no two threads can undo each other's change.
         self.closed = self.terminated = False
-        # Each worker, and when it was started.
-        self.workers: dict[Process, float] = {}
         self.feeders: set[Feeder] = set()
-        self._kind, self._limit, self._label = kind, limit, label
-        self._eager, self._waits_at_exit, self._closed_error = eager, waits_at_exit, closed_error
-        self._setup: bytes = b""
-        self._setup_handles: Sequence[Shared] = ()
-        if initializer is not None:
-            self._setup, self._setup_handles = _pickling.dumps(
-                (initializer, tuple(initargs)), names=("initializer", "initargs")
-            )
-        self._tasks, self._results = _forkless.Channel(), _forkless.Channel()
+        self.staff = Staff(self, hiring)
+        self._deadlines, self._retries = Deadlines(self), Retries(self)
+        self._label = hiring.label
+        self._waits_at_exit, self._closed_error = waits_at_exit, closed_error
         self._owner = os.getpid()
-        self._ids = itertools.count(1)
-        self._live: dict[int, Task] = {}
-        self._pending: deque[Task] = deque()
-        self._sent: set[int] = set()
         self._once = [None]
         self._thread: threading.Thread | None = None
         self._woken = False
-        self._stopping = False
-        self._deaths = 0
         self._events = _forkless.child_events()
         self._failure: tuple[str, BaseException | None] | None = None
-        self._ending = False
-        self._retry_at = 0.0
 
     # What pools and executors call, from any thread.
 
@@ -152,16 +81,23 @@ class Scheduler:
         """One of "RUN", "CLOSE" and "TERMINATE", as in `multiprocessing.pool`."""
         return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
 
+    @property
+    def size(self) -> int:
+        """How many workers there are at most."""
+        return self.staff.size
+
+    @property
+    def workers(self) -> "list[Process]":
+        """The workers there are now."""
+        return list(self.staff.workers)
+
     def start_workers(self) -> None:
         """Starts all workers now, in this thread, so that what goes wrong is raised here."""
         try:
-            while len(self.workers) < self.size:
-                self._start_worker()
+            self.staff.fill(self.size)
             self.start_collector()
         except BaseException:
-            self._kill_all()
-            for worker in self.workers:
-                worker.join()
+            self.staff.dismiss()
             raise
 
     def start_collector(self) -> None:
@@ -184,40 +120,65 @@ class Scheduler:
 
     def submit(
         self,
-        task: Task,
+        sink: Any,
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
-        feeder: Feeder | None = None,
+        options: "Options | None" = None,
     ) -> None:
         """Accepts a task, pickled as it is now. What does not pickle is an outcome of the task.
 
         Args:
-            task: receives the outcome.
+            sink: receives the outcome: a `BaseFuture`, or something with `settle(done, value)`.
             call: function, positional and keyword arguments.
-            feeder: one of `feeders`; it may submit after `close` as well.
+            options: how to treat it.
 
         Raises:
             BrokenPool: the workers cannot run.
             Exception: the `closed_error`; no more tasks are accepted.
         """
-        task.id = next(self._ids)
-        try:
-            payload, handles, buffers = _pickling.pack(call, names=("function", "args", "kwargs"))
-            if isinstance(payload, bytes) and not buffers:
-                task.payload, task.handles = payload, handles
-            else:
-                # Copied now: what is large is referred to, and may change before a worker is free.
-                task.payload, task.handles = _forkless.Parcel(payload, handles, buffers=buffers), ()
-        except Exception as error:
-            task.settle(False, error)
-            return
-        self._live[task.id] = task
-        self._pending.append(task)
-        if not self._accepts(feeder) and self._withdraw(task):
-            self.check()
-        self._feed()
-        if not self._woken and len(self.workers) < self._wanted():
-            self._woken = True
-            self._wake()
+        self._expect(options)
+        self._accepted(self._submit(sink, *call, options))
+
+    def submit_chunk(
+        self,
+        sink: Any,
+        function: "Function",
+        items: tuple[Any, ...],
+        star: bool,
+        options: "Options | None" = None,
+        feeder: Feeder | None = None,
+    ) -> None:
+        """Accepts one task for several calls; see `submit`.
+
+        Args:
+            sink: receives the list of their results.
+            function: published.
+            items: the argument of each call.
+            star: they are several arguments each.
+            options: how to treat it.
+            feeder: one of `feeders`; it may submit after `close` as well.
+        """
+        self._expect(options, feeder)
+        self._accepted(self._submit_chunk(sink, function, items, star, options), feeder)
+
+    def submit_items(
+        self, gather: "Gather", function: "Function", items: Iterable[Any], options: "Options | None" = None
+    ) -> None:
+        """Accepts a task for each item, whose results go to `gather`; see `submit`."""
+        self._expect(options)
+        self._submit_items(gather, function, items, options)
+        if not self._accepts(None):
+            self._fail_all()
+        self._call_workers()
+
+    def withdraw(self, id: int) -> Callable[[], None] | None:
+        """Begins to take a task back, whose future is about to be cancelled.
+
+        Returns:
+            What is to be called once it is; None if nothing is left to do.
+        """
+        if self._withdraw(id) == "sent":
+            return functools.partial(self._end_task, id)
+        return None
 
     def check(self) -> None:
         """Raises what `submit` would raise now."""
@@ -253,13 +214,10 @@ class Scheduler:
 
     def cancel_pending(self) -> None:
         """Gives up the tasks that have not been sent to a worker."""
-        while True:
-            try:
-                task = self._pending.popleft()
-            except IndexError:
-                break
-            if self._live.pop(task.id, None) is not None:
-                task.cancel()
+        for id in self._ids(True):
+            found = self._sink_of(id)
+            if found is not None:
+                found[0].give_up()
         self._wake()
 
     def at_exit(self, wait: bool) -> None:
@@ -275,66 +233,49 @@ class Scheduler:
         if self.closed:
             self._wake()
 
-    # What happens in the thread of whoever submits, and in the collector.
+    def describe(self, id: int) -> tuple[str, str]:
+        """What a task is, for messages: the name of its function, and its arguments, shortened."""
+        options, found, call = self._options_of(id), self._sink_of(id), self._call_of(id)
+        func, args, kwargs = call or (None, None, None)
+        sink, index = found or (None, None)
+        name = options.name if options is not None and options.name is not None else None
+        place = getattr(sink, "place", None) if index is None else f"item {index}"
+        name = name or ("a task" if func is None else name_of(func))
+        return (f"{name} ({place})" if place else name), "" if args is None else describe_arguments(
+            args, kwargs
+        )
+
+    # What happens in the thread of whoever submits.
+
+    def _expect(self, options: "Options | None", feeder: Feeder | None = None) -> None:
+        if self._thread is None:
+            self.start_collector()
+        if not self._accepts(feeder):
+            self.check()
+        if options is not None and options.timeout is not None:
+            self._deadlines.expect(options.timeout)
+
+    def _accepted(self, id: int, feeder: Feeder | None = None) -> None:
+        # The state may have changed since it was looked at: then nobody may be there to give it an outcome.
+        if not self._accepts(feeder) and id and self._forget(id):
+            self.check()
+        self._call_workers()
 
     def _accepts(self, feeder: Feeder | None) -> bool:
         if self.terminated or self._owner != os.getpid():
             return False
         return not self.closed or (feeder is not None and feeder in self.feeders)
 
-    def _withdraw(self, task: Task) -> bool:
-        """Takes back a task; False if it is too late, because it has been sent or settled."""
-        try:
-            self._pending.remove(task)
-        except ValueError:
-            return False
-        return self._live.pop(task.id, None) is not None
+    def _call_workers(self) -> None:
+        if not self._woken and self.staff.is_short():
+            self._woken = True
+            self._wake()
 
-    def _feed(self) -> None:
-        """Sends pending tasks as long as few are on their way."""
-        while len(self._sent) < self.size * _AHEAD and not self.terminated:
-            try:
-                task = self._pending.popleft()
-            except IndexError:
-                return
-            if task.begin():
-                self._send(task)
-            else:
-                self._live.pop(task.id, None)
-
-    def _send(self, task: Task) -> None:
-        self._sent.add(task.id)
-        try:
-            self._tasks.send(task.payload, task.handles, tag=task.id)
-        except Exception as error:
-            if self._take(task.id):
-                self._settle(task, False, error)
-        else:
-            # The channel has it now.
-            task.payload, task.handles = b"", ()
-
-    def _take(self, id: int) -> Task | None:
-        self._sent.discard(id)
-        return self._live.pop(id, None)
-
-    @staticmethod
-    def _settle(task: Task, done: bool, value: Any) -> None:
-        """Tells a task its outcome; that may run callbacks of the user."""
-        try:
-            task.settle(done, value)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-
-    def _wake(self) -> None:
-        self._results.send(b"", tag=WAKE)
-
-    def _wanted(self) -> int:
-        """How many workers there should be now; those that are more are left alone."""
-        if self.terminated or self._stopping:
-            return 0
-        if self._eager and not self.closed:
-            return self.size
-        return min(self.size, len(self._live))
+    def _end_task(self, id: int) -> None:
+        """A task that was sent is not wanted any more."""
+        self._deadlines.cancel(id)
+        self._forget(id)
+        self._wake()
 
     @staticmethod
     def _broken(text: str) -> BaseException:
@@ -348,64 +289,60 @@ class Scheduler:
         try:
             while not self._finished():
                 self._start_missing()
-                message = self._results.receive(timeout=self._patience(), child_events=self._events)
-                if message is not None:
-                    self._receive(message)
-                self._bury_dead(force=message is None)
-                del message
+                events = self._step(self._patience(), self._events)
+                for kind, id, message in events:
+                    self._react(kind, id, message)
+                self._bury_dead(force=not events)
+                self._deadlines.look()
+                self._retries.look()
+                self.staff.shrink()
+                # Workers may have taken tasks without an answer since: they died, or the task was cancelled.
+                self._feed()
         except BaseException as error:
             self._break(f"the collector failed: {error!r}", error)
-            self._kill_all()
+            self.staff.kill_all()
         finally:
             self._fail_all()
             _exit.schedulers.discard(self)
 
     def _finished(self) -> bool:
         if self.terminated:
-            self._end_workers()
-            return not self.workers
-        if not self.closed or self._live or self.feeders:
+            self._fail_all()
+            self.staff.end()
+            return not self.staff.workers
+        if not self.closed or self._counts()[0] or self.feeders:
             return False
-        if not self._stopping:
-            self._stopping = True
-            for _ in self.workers:
-                self._tasks.send(b"", tag=STOP)
-        return not self.workers
+        self.staff.send_home()
+        return not self.staff.workers
 
     def _patience(self) -> float:
-        return _TICK if self._ending or len(self.workers) < self._wanted() else _BOUND
+        bound = _TICK if self.staff.is_short() or self.staff.ending else _BOUND
+        return max(0.0, min(bound, self._deadlines.due_in(), self._retries.due_in(), self.staff.due_in()))
 
-    def _receive(self, message: "Message") -> None:
-        tag = message.tag
-        if tag == WAKE:
-            self._woken = False
-            return
-        if tag == SETUP_FAILED:
-            error = _worker.rebuild(_pickling.loads(message)[1])
+    def _react(self, kind: int, id: int, message: "Message") -> None:
+        if kind == _worker.FAILED:
+            if self._stage(id) is not None:
+                self.fail(id, _worker.rebuild(_pickling.loads(message)))
+        elif kind == _worker.SETUP_FAILED:
+            error = _worker.rebuild(_pickling.loads(message))
             self._break(f"the initializer raised {error!r} in a worker", error)
-            return
-        task = self._take(tag)
-        if task is None:
-            return  # Failed before, with the pool.
-        self._deaths = 0
-        self._feed()
-        self._deliver(task, message)
-
-    def _deliver(self, task: Task, message: "Message") -> None:
-        try:
-            done, value = _pickling.loads(message)
-        except BaseException as error:
-            done, value = False, self._unreadable(task, error)
+        elif kind == _worker.REVOKED:
+            self._deadlines.forget(id)
         else:
-            if not done:
-                value = _worker.rebuild(value)
-        self._settle(task, done, value)
+            self._woken = False
 
-    @staticmethod
-    def _unreadable(task: Task, cause: BaseException) -> BaseException:
+    def fail(self, id: int, error: BaseException) -> None:
+        """A task has failed, and is held: it is tried again, or that is its outcome."""
+        error = self._deadlines.explain(id, error)
+        if not self._retries.accept(id, error):
+            self._settle(id, False, error)
+
+    def _unreadable(self, function: Any, cause: BaseException) -> BaseException:
+        """The error that stands for a result which came, and cannot be loaded."""
         from .exceptions import RemoteError
 
-        error = RemoteError(f"the result of {task.describe()} has arrived, but cannot be loaded: {cause!r}")
+        what = "a task" if function is None else name_of(function)
+        error = RemoteError(f"the result of {what} has arrived, but cannot be loaded: {cause!r}")
         error.__cause__ = cause
         return error
 
@@ -414,81 +351,38 @@ class Scheduler:
         if events == self._events and not force:
             return
         self._events = events
-        dead = [worker for worker in self.workers if not worker.is_alive()]
+        dead = self.staff.dead()
         if not dead:
             return
         # What is there now was sent before; what comes meanwhile can wait.
-        for _ in range(self._results.qsize()):
-            message = self._results.receive(block=False)
-            if message is not None:
-                self._receive(message)
+        while news := self._step(0.0, events):
+            for kind, id, message in news:
+                self._react(kind, id, message)
         for worker in dead:
-            self._bury(worker, time.monotonic() - self.workers.pop(worker))
-        self._feed()
+            lost = self.staff.bury(worker)
+            if lost is not None:
+                self._lose(lost, worker)
+        if self.staff.failure is not None:
+            self._break(self.staff.failure, None)
 
-    def _bury(self, worker: "Process", age: float) -> None:
-        from . import process
+    def _lose(self, id: int, worker: "Process") -> None:
+        """A task has died with its worker."""
+        if not self._hold(id) or self._deadlines.spare(id, worker):
+            return
+        from .exceptions import WorkerDied
 
         child = worker._child
         assert child is not None
-        tag, code = child.claimed(), process.exit_code(child)
-        task = self._take(tag) if tag else None
-        if task is not None:
-            from .exceptions import WorkerDied
+        from . import process
 
-            self._deaths = 0
-            died = WorkerDied.of(task.describe(), worker.name, child.pid, code, child.last_words())
-            self._settle(task, False, died)
-        elif not self.terminated and not self._stopping:
-            self._deaths = self._deaths + 1 if age < _LONG_LIFE else 0
-            if self._deaths >= _PATIENCE * self.size:
-                self._give_up(worker.name, child.pid, code)
-
-    def _give_up(self, name: str, pid: int, code: int | None) -> None:
-        from ._broken import describe_end
-
-        hint = "look at what the initializer does" if self._setup else "look at what the workers import"
-        self._break(
-            f"{self._deaths} workers in a row ended without completing a task; "
-            f"the last one, {name} (pid {pid}), {describe_end(code)}: {hint}",
-            None,
-        )
+        task, _ = self.describe(id)
+        died = WorkerDied.of(task, worker.name, child.pid, process.exit_code(child), child.last_words())
+        self.fail(id, died)
 
     def _start_missing(self) -> None:
-        if time.monotonic() < self._retry_at:
-            return
-        try:
-            while len(self.workers) < self._wanted():
-                self._start_worker()
-        except Exception as error:
-            # With some workers left the work goes on, and there will be another attempt.
-            self._retry_at = time.monotonic() + _TICK
-            if not self.workers:
-                self._break(f"no worker can be started: {error}", error)
-
-    def _start_worker(self) -> None:
-        worker = self._kind(
-            target=_worker.work,
-            args=(self._tasks, self._results, self._setup, self._limit),
-            name=f"{self._label}-{next(_worker_numbers)}",
-            daemon=True,
-        )
-        # Ctrl-C is for the owner, which then ends its workers; a death is told by the task that it hits.
-        worker._ignore_interrupt = worker._dies_quietly = True
-        worker.start()
-        self.workers[worker] = time.monotonic()
-
-    def _end_workers(self) -> None:
-        """SIGTERM first, SIGKILL for those that are still there after a while."""
-        self._fail_all()
-        if not self._ending:
-            self._ending = True
-            for worker in self.workers:
-                worker.terminate(_exit.grace())
-
-    def _kill_all(self) -> None:
-        for worker in self.workers:
-            worker._signal(signal.SIGKILL)
+        failure = self.staff.fill_wanted()
+        if failure is not None:
+            self._break(f"no worker can be started: {failure}", failure)
 
     def _break(self, text: str, cause: BaseException | None) -> None:
         if self._failure is None and not self.terminated:
@@ -497,26 +391,27 @@ class Scheduler:
 
     def _fail_all(self) -> None:
         text, cause = self._failure or ("the pool was terminated before this task was done", None)
-        self._pending.clear()
         self.feeders.clear()
-        while True:
-            try:
-                _, task = self._live.popitem()
-            except KeyError:
-                return
-            error = self._broken(text)
-            error.__cause__ = cause
-            self._settle(task, False, error)
+        while ids := self._ids(False):
+            for id in ids:
+                error = self._broken(text)
+                error.__cause__ = cause
+                self._settle(id, False, error)
 
 
 def name_of(func: object) -> str:
     """The name of a function, for messages."""
     if isinstance(func, functools.partial):
-        return name_of(func.args[0] if func.func is _worker.run_star_chunk else func.func)
+        return name_of(func.func)
     module, name = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
     if name is None:
         return f"{name_of(type(func))} object"
     return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
+
+
+def describe_arguments(args: Any, kwargs: Any) -> str:
+    """The arguments of a call, for messages."""
+    return ""
 
 
 def cut(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:

@@ -422,6 +422,11 @@ class _Trace:
         return True
 
 
+def has_no_state(function: FunctionType) -> bool:
+    """Whether calling it can leave nothing behind in it: all that it is made of is immutable."""
+    return _Trace().function(function)
+
+
 def content(cell: CellType) -> Any:
     """What a cell of a closure holds; `MISSING` if it is empty."""
     try:

@@ -1,27 +1,30 @@
-"""The life of a worker: take a task, run it, send back what became of it.
+"""The life of a worker: set up, then task after task (see `worker.rs` in the core) until told to end."""
 
-A task is a pickled `(function, args, kwargs)`; an answer is a pickled `(True, value)` or `(False, report)`,
-with the tag of its task. While a task runs, its tag stands in the worker's slot (the claim): that is how the
-owner of the pool learns which task was lost when the worker dies.
-"""
-
-import itertools
-from collections.abc import Callable, Iterable
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _pickling, process
+from . import _forkless, _pickling, process
+from ._forkless import Worker
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ._forkless import Channel, Message
+    from ._forkless import Channel, Shared, SharedBytes
     from ._pickling import Packed
 
-# Tags that are no task's. A message to the workers with STOP ends one worker; one to the owner with WAKE says
-# that something has changed, with SETUP_FAILED that the initializer raised.
-STOP = 0
-WAKE = 0
-SETUP_FAILED = 2**64 - 1
+# Kinds of answers, as in the tag of their message; those for results are the core's.
+REVOKED, FAILED, SETUP_FAILED = 16, 17, 18
+
+# Asks a worker to look whether its task is to be broken off. Real-time signals are hardly used by
+# anybody; the first few of them by some runtimes.
+INTERRUPT = signal.SIGRTMIN + 11
+
+# The worker that this process is.
+current: "Worker | None" = None
 
 
 class Report(NamedTuple):
@@ -36,40 +39,50 @@ class Report(NamedTuple):
     pickled: bytes | None
 
 
-def work(tasks: "Channel", results: "Channel", setup: bytes, limit: int | None) -> None:
+class Terms(NamedTuple):
+    """What a worker is told when it starts.
+
+    Attributes:
+        setup: what `pack_setup` made.
+        max_tasks: after how many tasks it ends, None for never.
+        max_memory: it ends after a task when it has more bytes than this for itself, None for never.
+    """
+
+    setup: "tuple[bytes, Sequence[Shared]]"
+    max_tasks: int | None
+    max_memory: int | None
+
+
+def pack_setup(
+    initializer: Callable[..., object] | None, initargs: Iterable[Any]
+) -> "tuple[bytes, Sequence[Shared]]":
+    """Pickles what is called first in a worker, once for all workers.
+
+    Returns:
+        The pickle, empty if there is nothing, and the shared objects that it refers to: they travel along, so
+        that they live.
+    """
+    if initializer is None:
+        return b"", ()
+    return _pickling.dumps((initializer, tuple(initargs)), names=("initializer", "initargs"))
+
+
+def work(ends: "tuple[Channel, Channel, SharedBytes]", index: int, terms: Terms) -> None:
     """Runs tasks until told to stop.
 
     Args:
-        tasks: where tasks come from.
-        results: where answers go.
-        setup: the pickled `(initializer, initargs)`, or nothing.
-        limit: how many tasks to run at most.
+        ends: where tasks come from, where answers go, and the board.
+        index: its place on the board.
+        terms: what else it has to know.
     """
-    from ._forkless import unclaim
-
-    if setup and not _set_up(results, setup):
+    global current
+    worker = current = Worker(*ends, index)
+    signal.signal(INTERRUPT, _break_off)
+    if terms.setup[0] and not _set_up(worker, terms.setup[0]):
         return
-    for _ in itertools.repeat(None) if limit is None else range(limit):
-        message = tasks.receive(claim=True)
-        if message is None or message.tag == STOP:
-            return
-        tag = message.tag
-        answer = _answer(message)
-        # The owner may end this process as soon as it has the answer, and buffered output with it.
-        process.flush_streams()
-        _send(results, answer, tag)
-        del message, answer
-        unclaim()
-
-
-def run_chunk(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """One task for several calls with one argument each."""
-    return [function(item) for item in items]
-
-
-def run_star_chunk(function: Callable[..., Any], items: Iterable[Iterable[Any]]) -> list[Any]:
-    """One task for several calls with several arguments each."""
-    return [function(*item) for item in items]
+    worker.ready()
+    retire = None if terms.max_memory is None else _MemoryLimit(terms.max_memory)
+    worker.run(terms.max_tasks, _failure, process.flush_streams, retire)
 
 
 def rebuild(report: Report) -> BaseException:
@@ -86,42 +99,59 @@ def rebuild(report: Report) -> BaseException:
     return error
 
 
-def _set_up(results: "Channel", setup: bytes) -> bool:
+class _MemoryLimit:
+    """Whether this process has grown too large to go on: in memory that is its own, not what it shares.
+
+    To tell what is shared takes milliseconds in a large process. So it is asked only of one whose pages
+    are more than the limit, shared ones included, and then for a twentieth of the time at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        import resource
+
+        self._limit = limit
+        self._page = resource.getpagesize()
+        self._next_look = 0.0
+
+    def __call__(self) -> bool:
+        with open("/proc/self/statm", "rb") as file:
+            resident = int(file.read().split()[1]) * self._page
+        began = time.monotonic()
+        if resident <= self._limit or began < self._next_look:
+            return False
+        _, _, own, _ = _forkless.memory(os.getpid())
+        now = time.monotonic()
+        self._next_look = now + 20 * (now - began)
+        return own > self._limit
+
+
+def _break_off(number: int, frame: FrameType | None) -> None:
+    """Signal handler: ends the task that runs, if that is the one which is to end."""
+    if current is not None and current.is_interrupted():
+        from .exceptions import TaskInterrupted
+
+        raise TaskInterrupted("the owner of the pool asks for the end of this task")
+
+
+def _set_up(worker: Worker, setup: bytes) -> bool:
     try:
         initializer, arguments = _pickling.loads(setup)
         initializer(*arguments)
     except BaseException as error:
-        _send(results, _failure(error), SETUP_FAILED)
+        worker.notify(SETUP_FAILED, _pickling.dumps(_describe(error, skip=1), home=True)[0])
         return False
     return True
 
 
-def _send(results: "Channel", answer: "Packed", tag: int) -> None:
-    try:
-        results.send(answer.payload, answer.handles, buffers=answer.buffers, tag=tag)
-    except Exception as error:
-        # No room for the answer in shared memory: there may still be some for the reason.
-        failure = _failure(error)
-        results.send(failure.payload, failure.handles, buffers=failure.buffers, tag=tag)
-
-
-def _answer(message: "Message") -> "Packed":
-    try:
-        function, args, kwargs = _pickling.loads(message)
-        value = function(*args, **kwargs)
-        return _pickling.pack((True, value), home=True, names=("done", "the result"))
-    except BaseException as error:
-        # SystemExit and KeyboardInterrupt too: they belong to the task, and its owner waits for an answer.
-        return _failure(error)
-
-
 def _failure(error: BaseException) -> "Packed":
-    return _pickling.pack((False, _describe(error)), home=True)
+    return _pickling.pack(_describe(error, skip=0), home=True)
 
 
-def _describe(error: BaseException) -> Report:
-    # Without this module's own frame, which is no news to anybody.
-    traceback = error.__traceback__ and error.__traceback__.tb_next
+def _describe(error: BaseException, skip: int) -> Report:
+    """`skip`: frames of this module at the beginning of the traceback, which are no news to anybody."""
+    traceback = error.__traceback__
+    for _ in range(skip):
+        traceback = traceback and traceback.tb_next
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return Report(name, _arguments(error), _format(error, traceback), _pickle(error))
@@ -158,7 +188,7 @@ def _pickle(error: BaseException) -> bytes | None:
 
 def _loads_error(pickled: bytes) -> BaseException | None:
     try:
-        error = _pickling.loads(pickled)
+        error: Any = _pickling.loads(pickled)
     except BaseException:
         return None
     return error if isinstance(error, BaseException) else None

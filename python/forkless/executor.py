@@ -1,16 +1,18 @@
 """`concurrent.futures` over processes: `ProcessPoolExecutor`, but a worker's death leaves the rest alone."""
 
-import functools
 import itertools
+import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as _BaseExecutor
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ._scheduler import Scheduler, Task, cut
-from ._worker import run_star_chunk
+from . import _pickling
+from ._futures import Future
+from ._scheduler import Scheduler, cut
+from ._staff import Hiring
+from ._worker import Terms, pack_setup
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -68,15 +70,11 @@ class Executor(_BaseExecutor):
             raise ValueError("max_tasks_per_child must be >= 1")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        terms = Terms(pack_setup(initializer, initargs), max_tasks_per_child, None)
+        kind = kind_of_process() if mp_context is None else mp_context.Process
         self._scheduler = Scheduler(
-            kind_of_process() if mp_context is None else mp_context.Process,
-            self._max_workers,
-            initializer,
-            initargs,
-            max_tasks_per_child,
-            label="ExecutorWorker",
+            Hiring(kind, self._max_workers, "ExecutorWorker", False, terms),
             closed_error=RuntimeError("cannot schedule new futures after shutdown"),
-            eager=False,
             waits_at_exit=True,
         )
         # Who drops the executor still gets the results of what was submitted.
@@ -93,10 +91,8 @@ class Executor(_BaseExecutor):
             RuntimeError: the executor was shut down.
             BrokenPool: its workers cannot run.
         """
-        self._scheduler.check()
-        self._scheduler.start_collector()
         future: Future[R] = Future()
-        self._scheduler.submit(_Call(future, fn), (fn, args, kwargs))
+        self._scheduler.submit(future, (fn, args, kwargs))
         return future
 
     def map(
@@ -105,14 +101,16 @@ class Executor(_BaseExecutor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
+        buffersize: int | None = None,
     ) -> Iterator[R]:
         """The results of `fn` for the items of the iterables, in order.
 
         Args:
             fn: takes one item of each iterable.
-            iterables: read at once, all of them.
+            iterables: read at once, all of them, unless there is a `buffersize`.
             timeout: how long to wait for results, in seconds from now; None waits for ever.
             chunksize: how many calls make a task.
+            buffersize: how many tasks are submitted ahead of the results that were taken; None for all.
 
         Raises:
             TimeoutError: a result is not there in time.
@@ -120,11 +118,25 @@ class Executor(_BaseExecutor):
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        self._scheduler.check()
+        calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905 - as short as the shortest, like `map`
         if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout)
-        chunks = cut(zip(*iterables), chunksize)  # noqa: B905 - as short as the shortest, like `map`
-        results = super().map(functools.partial(run_star_chunk, fn), chunks, timeout=timeout)
-        return itertools.chain.from_iterable(results)
+            return _results((self.submit(fn, *call) for call in calls), buffersize, timeout)
+        chunks = _results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout)
+        return itertools.chain.from_iterable(chunks)
+
+    def _submit_chunks(
+        self, fn: Callable[..., R], chunks: Iterable[tuple[Any, ...]]
+    ) -> "Iterator[Future[list[R]]]":
+        function = _pickling.publish(fn)
+        for chunk in chunks:
+            future: Future[list[R]] = Future()
+            self._scheduler.submit_chunk(future, function, chunk, True, None)
+            yield future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accepts no more tasks; the workers end when all are done.
@@ -153,34 +165,25 @@ class Executor(_BaseExecutor):
     @property
     def _processes(self) -> "dict[int | None, Process]":
         """The workers there are now; named as in the standard library, where many look for it."""
-        return {worker.pid: worker for worker in list(self._scheduler.workers)}
+        return {worker.pid: worker for worker in self._scheduler.workers}
 
 
-class _Call(Task):
-    """A future, as the scheduler sees it."""
+def _results(submitted: "Iterator[Future[R]]", ahead: int | None, timeout: float | None) -> Iterator[R]:
+    """The results of futures, of which `ahead` are made before the first is asked for."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    futures = deque(itertools.islice(submitted, ahead))
+    # What comes first is done now, as `map` is called; what follows as the results are taken.
+    return _take(futures, submitted, deadline)
 
-    __slots__ = ("future",)
 
-    def __init__(self, future: "Future[Any]", fn: Callable[..., Any]) -> None:
-        super().__init__(fn)
-        self.future = future
-
-    # The user may cancel a future, or even set its result, at any moment: then ours comes too late.
-
-    def begin(self) -> bool:
-        try:
-            return self.future.set_running_or_notify_cancel()
-        except (InvalidStateError, RuntimeError):
-            return False
-
-    def settle(self, done: bool, value: Any) -> None:
-        with suppress(InvalidStateError):
-            if done:
-                self.future.set_result(value)
-            else:
-                self.future.set_exception(value)
-
-    def cancel(self) -> None:
-        # `begin` tells those who wait for several futures; `cancel` alone does not.
-        if self.future.cancel():
-            self.begin()
+def _take(
+    futures: "deque[Future[R]]", submitted: "Iterator[Future[R]]", deadline: float | None
+) -> Iterator[R]:
+    try:
+        while futures:
+            result = futures.popleft().result(None if deadline is None else deadline - time.monotonic())
+            futures.extend(itertools.islice(submitted, 1))
+            yield result
+    finally:
+        for future in futures:
+            future.give_up()

@@ -4,10 +4,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import _pickling
 from ._imap import IMapIterator, IMapUnorderedIterator
-from ._results import AsyncResult, MapResult, Part, Single
+from ._options import Options
+from ._results import AsyncResult, MapResult, Part
 from ._scheduler import Scheduler, cut, name_of
-from ._worker import run_chunk, run_star_chunk
+from ._staff import Hiring
+from ._worker import Terms, pack_setup
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,15 +72,11 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        terms = Terms(pack_setup(initializer, initargs), maxtasksperchild, None)
+        kind = kind_of_process() if context is None else context.Process
         self._scheduler = Scheduler(
-            kind_of_process() if context is None else context.Process,
-            size,
-            initializer,
-            initargs,
-            maxtasksperchild,
-            label="PoolWorker",
+            Hiring(kind, size, "PoolWorker", True, terms),
             closed_error=ValueError("Pool not running"),
-            eager=True,
             waits_at_exit=False,
         )
         self._scheduler.start_workers()
@@ -110,7 +109,7 @@ class Pool:
             BrokenPool: its workers cannot run.
         """
         result: AsyncResult[R] = AsyncResult(self, callback, error_callback)
-        self._scheduler.submit(Single(result, func), (func, tuple(args), dict(kwds)))
+        self._scheduler.submit(result, (func, tuple(args), dict(kwds)))
         return result
 
     def map(
@@ -143,7 +142,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> "MapResult[R]":
         """Like `map`, but returns at once; the callbacks are as in `apply_async`."""
-        return self._map_async(run_chunk, func, iterable, chunksize, callback, error_callback)
+        return self._map_async(False, func, iterable, chunksize, callback, error_callback)
 
     def starmap(
         self,
@@ -165,7 +164,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> "MapResult[R]":
         """Like `starmap`, but returns at once; the callbacks are as in `apply_async`."""
-        return self._map_async(run_star_chunk, func, iterable, chunksize, callback, error_callback)
+        return self._map_async(True, func, iterable, chunksize, callback, error_callback)
 
     def imap(
         self, func: Callable[[Any], R], iterable: Iterable[Any], chunksize: int = 1, *, progress: bool = False
@@ -232,26 +231,38 @@ class Pool:
     @property
     def _pool(self) -> "list[Process]":
         """The workers there are now; named as in the standard library, where many look for it."""
-        return list(self._scheduler.workers)
+        return self._scheduler.workers
 
     def _map_async(
         self,
-        runner: Callable[..., list[Any]],
+        star: bool,
         func: Callable[..., R],
         iterable: Iterable[Any],
         chunksize: int | None,
         callback: Callable[[list[R]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
+        options: Options | None = None,
     ) -> "MapResult[R]":
         self._scheduler.check()
         items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (self._scheduler.size * 4)))
-        chunks = list(_chunks(items, chunksize))
-        result: MapResult[R] = MapResult(self, len(items), len(chunks), callback, error_callback)
+        chunks = _chunks(items, chunksize)
+        result: MapResult[R] = MapResult(self, len(items), callback, error_callback)
+        if not len(items):
+            result.set_result([])
+            return result
+        try:
+            function = _pickling.publish(func)
+        except Exception as error:
+            result.set_exception(error)
+            return result
+        if chunksize == 1 and not star:
+            self._scheduler.submit_items(result.gather, function, items, options)
+            return result
         for index, chunk in enumerate(chunks):
-            task = Part(result, func, index * chunksize, len(chunk))
-            self._scheduler.submit(task, (runner, (func, chunk), {}))
+            part = Part(result.gather, index * chunksize, len(chunk))
+            self._scheduler.submit_chunk(part, function, chunk, star, options)
         return result
 
     def _wait_for(self, result: "MapResult[R]", func: Callable[..., R], progress: bool) -> list[R]:
@@ -270,7 +281,8 @@ class Pool:
         self._scheduler.check()
         chunks = _chunks(iterable, chunksize)
         total = len(iterable) if isinstance(iterable, Sized) else None
-        return kind(self, func, chunks, _progress(total, func) if progress else None)
+        function = _pickling.publish(func)
+        return kind(self, function, chunks, _progress(total, func) if progress else None)
 
 
 def _is_count(value: object) -> bool:

@@ -446,9 +446,10 @@ impl Channel {
         most: usize,
         bound: Duration,
         claim: Claim,
+        beside: Option<(&AtomicU32, u32)>,
         into: &mut Vec<Message>,
     ) -> Result<Received, Error> {
-        self.receive_each(most.min(MOST_AT_ONCE), Some(bound), claim, None, |message| into.push(message))
+        self.receive_each(most.min(MOST_AT_ONCE), Some(bound), claim, beside, |message| into.push(message))
     }
 
     fn receive_each(

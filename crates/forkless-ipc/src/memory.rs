@@ -7,7 +7,7 @@
 use std::ptr::NonNull;
 
 use forkless_shm::{Arena, Error, Handle, Lease};
-use forkless_sys::atomic::Ordering;
+use forkless_sys::atomic::{AtomicU64, Ordering};
 
 const LENGTH: usize = 0;
 const HEAD: usize = 8;
@@ -91,6 +91,12 @@ impl Memory {
     #[must_use]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> bool {
         self.fits(offset, into.len()) && self.lease.arena().map().read_into(self.data.0 + offset, into)
+    }
+
+    /// A word of it; `None` if it is not within, or not aligned to eight bytes.
+    #[must_use]
+    pub fn word(&self, offset: usize) -> Option<&AtomicU64> {
+        if self.fits(offset, 8) { self.lease.arena().map().u64(self.data.0 + offset) } else { None }
     }
 
     fn fits(&self, offset: usize, count: usize) -> bool {

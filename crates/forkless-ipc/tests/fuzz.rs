@@ -244,7 +244,7 @@ impl Town {
         let _ = (channel.hang(Awaited::Message, 1), channel.take_down(Awaited::Message, 1));
         let _ = channel.send(6, &[1; 100], &[], Deadline::after(BRIEFLY));
         let mut messages = Vec::new();
-        let _ = channel.receive_many_within(5, BRIEFLY, Claim::Owed, &mut messages);
+        let _ = channel.receive_many_within(5, BRIEFLY, Claim::Owed, None, &mut messages);
         let _ = (channel.finished(1), channel.unfinished(), channel.task_done(), channel.join_within(BRIEFLY));
         let _ = channel.send(7, &[1; 100], &[], Deadline::after(BRIEFLY));
         let _ = (channel.close(Closing::Graceful), channel.close(Closing::Immediate), channel.is_closed());

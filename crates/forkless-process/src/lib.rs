@@ -15,6 +15,7 @@ mod inheritance;
 mod invitation;
 mod keeper;
 mod pending;
+pub mod pool;
 mod protocol;
 pub mod template;
 

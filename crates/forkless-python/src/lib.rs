@@ -13,8 +13,10 @@ mod condition;
 mod deposit;
 mod errors;
 mod event;
+mod item;
 mod lock;
 mod memory;
+mod pool;
 mod queue;
 mod recovery;
 mod rlock;
@@ -44,6 +46,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<channel::Parcel>()?;
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_class::<deposit::Deposit>()?;
+    pool::add_to(module)?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;

@@ -33,6 +33,10 @@ impl SharedBytes {
     pub(crate) fn wrap(py: Python<'_>, memory: Memory) -> PyResult<Py<PyAny>> {
         Ok(Py::new(py, Self::parts(memory))?.into_any())
     }
+
+    pub(crate) fn create(py: Python<'_>, size: usize) -> PyResult<Py<Self>> {
+        Py::new(py, Self::parts(Memory::create(home(py)?, size).or_raise(py)?))
+    }
 }
 
 #[pymethods]

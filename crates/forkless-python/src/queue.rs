@@ -4,22 +4,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forkless_ipc::{Awaited, Claim, Closing, Content, Joined, Message, Outbox, Packed, Received, Sent, format};
-use forkless_shm::{Error, Lease};
+use forkless_ipc::{Awaited, Claim, Closing, Joined, Message, Outbox, Packed, Received, Sent};
+use forkless_shm::Error;
 use forkless_sys::proc;
 use forkless_sys::time::{Deadline, SLICE};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyList, PyTuple, PyType};
 
-use smallvec::{SmallVec, smallvec};
-
-use crate::buffer::Source;
-use crate::channel::{Channel, Message as PyMessage, all, bytes_of, sources, unless_small};
-use crate::errors::{OrRaise, arena, raise};
-use crate::memory::view_of_bytes;
-use crate::shared::{Shared, leases};
+use crate::channel::{Channel, unless_small};
+use crate::errors::{OrRaise, raise};
+use crate::item::{Item, unpack};
 use crate::wait;
 
 /// Items that are packed and sent together by `put_many`.
@@ -37,133 +33,6 @@ pub(crate) struct BaseQueue {
     closed: AtomicBool,
     /// Whether what was taken is owed until `task_done`, not until `get` returns.
     tasks: OnceLock<bool>,
-}
-
-/// An item on its way: the tag and the bytes of its message, kept alive.
-enum Item<'py> {
-    Bytes(Bound<'py, PyBytes>),
-    Text(Bound<'py, PyString>),
-    Plain(u64, [u8; 8], usize),
-    Pickle(Bound<'py, PyBytes>),
-    Large(Large<'py>),
-}
-
-/// A pickle in pieces, and what travels beside it.
-struct Large<'py> {
-    parts: Vec<Source>,
-    buffers: Vec<Source>,
-    handles: Vec<Bound<'py, Shared>>,
-}
-
-impl<'py> Item<'py> {
-    /// What has no parts and no class of its own goes as it is, all else as a pickle.
-    fn pack(object: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-            return Ok(Self::Bytes(bytes.clone()));
-        }
-        if let Ok(text) = object.cast_exact::<PyString>() {
-            // Unless it has halves of surrogate pairs, which UTF-8 has not.
-            if text.to_str().is_ok() {
-                return Ok(Self::Text(text.clone()));
-            }
-        } else if object.cast_exact::<PyInt>().is_ok() {
-            if let Ok(number) = object.extract::<i64>() {
-                return Ok(Self::Plain(format::INT, number.to_le_bytes(), 8));
-            }
-        } else if let Ok(number) = object.cast_exact::<PyFloat>() {
-            return Ok(Self::Plain(format::FLOAT, number.value().to_le_bytes(), 8));
-        } else if object.is_none() {
-            return Ok(Self::Plain(format::NONE, [0; 8], 0));
-        } else if let Ok(truth) = object.cast_exact::<PyBool>() {
-            return Ok(Self::Plain(if truth.is_true() { format::TRUE } else { format::FALSE }, [0; 8], 0));
-        }
-        let packed = PACK.import(object.py(), "forkless._pickling", "pack_item")?.call1((object,))?;
-        let packed = match packed.cast_into_exact::<PyBytes>() {
-            Ok(pickle) => return Ok(Self::Pickle(pickle)),
-            Err(other) => other.into_inner(),
-        };
-        let (payload, handles, buffers): (Bound<'py, PyAny>, _, Vec<_>) = packed.extract()?;
-        Ok(Self::Large(Large { parts: sources(&payload)?, buffers: all(&buffers)?, handles }))
-    }
-
-    fn tag(&self) -> u64 {
-        match self {
-            Self::Bytes(_) => format::BYTES,
-            Self::Text(_) => format::STR,
-            Self::Plain(tag, ..) => *tag,
-            Self::Pickle(_) | Self::Large(_) => format::PICKLE,
-        }
-    }
-
-    /// Refers to all of it.
-    fn pieces(&self) -> PyResult<Pieces<'_>> {
-        Ok(match self {
-            Self::Bytes(bytes) | Self::Pickle(bytes) => Pieces::of(bytes.as_bytes()),
-            Self::Text(text) => Pieces::of(text.to_str()?.as_bytes()),
-            Self::Plain(_, bytes, length) => Pieces::of(&bytes[..*length]),
-            Self::Large(large) => Pieces {
-                parts: bytes_of(&large.parts).into(),
-                extents: bytes_of(&large.buffers),
-                handles: leases(&large.handles)?,
-            },
-        })
-    }
-}
-
-/// What a [`Content`] is made of.
-struct Pieces<'a> {
-    parts: SmallVec<[&'a [u8]; 1]>,
-    extents: Vec<&'a [u8]>,
-    handles: Vec<&'a Lease>,
-}
-
-impl<'a> Pieces<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        Self { parts: smallvec![bytes], extents: Vec::new(), handles: Vec::new() }
-    }
-
-    fn content(&self) -> Content<'_> {
-        Content { parts: &self.parts, extents: &self.extents, handles: &self.handles }
-    }
-}
-
-static PACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-/// The one in C, for what has nothing beside it.
-static LOADS_PLAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-/// The item of a message. `writable`: whether what is used where it arrived can be written to.
-fn unpack<'py>(py: Python<'py>, message: Message, writable: bool) -> PyResult<Bound<'py, PyAny>> {
-    let damaged = || arena(py, &Error::Corrupt("an item of a queue"));
-    if message.tag == format::PICKLE {
-        return match message.inline() {
-            Some(bytes) => LOADS_PLAIN.import(py, "_pickle", "loads")?.call1((PyBytes::new(py, bytes),)),
-            None => LOADS.import(py, "forkless._pickling", "loads")?.call1((PyMessage::from(message), writable)),
-        };
-    }
-    let long;
-    let bytes = match message.parcel() {
-        None => message.inline().unwrap_or_default(),
-        Some(parcel) => {
-            long = view_of_bytes(py, parcel)?;
-            let view = Source::get(&long)?;
-            return match message.tag {
-                format::BYTES => Ok(PyBytes::new(py, view.bytes()).into_any()),
-                format::STR => Ok(PyString::from_bytes(py, view.bytes())?.into_any()),
-                _ => Err(damaged()),
-            };
-        }
-    };
-    let word = || bytes.try_into().map_err(|_| damaged());
-    Ok(match message.tag {
-        format::BYTES => PyBytes::new(py, bytes).into_any(),
-        format::STR => PyString::from_bytes(py, bytes)?.into_any(),
-        format::INT => i64::from_le_bytes(word()?).into_pyobject(py)?.into_any(),
-        format::FLOAT => PyFloat::new(py, f64::from_le_bytes(word()?)).into_any(),
-        format::NONE => py.None().into_bound(py),
-        format::FALSE | format::TRUE => PyBool::new(py, message.tag == format::TRUE).to_owned().into_any(),
-        _ => return Err(damaged()),
-    })
 }
 
 /// Why a wait came to nothing.
@@ -233,7 +102,7 @@ impl BaseQueue {
     ) -> PyResult<Vec<Message>> {
         let mut messages = Vec::new();
         let mut receive = |bound: Duration| -> Result<Option<Result<(), Vain>>, Error> {
-            Ok(match channel.receive_many_within(most, bound, Claim::Owed, &mut messages)? {
+            Ok(match channel.receive_many_within(most, bound, Claim::Owed, None, &mut messages)? {
                 _ if !messages.is_empty() => Some(Ok(())),
                 Received::Closed => Some(Err(Vain::Closed)),
                 _ => None,
@@ -445,7 +314,7 @@ impl BaseQueue {
                 messages.pop().ok_or_else(|| empty(py))?
             }
         };
-        let item = unpack(py, message, writable);
+        let item = unpack(py, &message, message.tag, writable);
         slf.get().finished(py, channel, 1)?;
         item
     }
@@ -486,7 +355,7 @@ impl BaseQueue {
         while !messages.is_empty() {
             let count = messages.len();
             for message in messages.drain(..) {
-                match unpack(py, message, writable) {
+                match unpack(py, &message, message.tag, writable) {
                     Ok(item) => items.append(item)?,
                     Err(error) => {
                         failed.get_or_insert(error);
@@ -497,7 +366,7 @@ impl BaseQueue {
             taken += count;
             // What was taken is given, whatever becomes of the rest.
             if taken < most
-                && channel.receive_many_within(most - taken, Duration::ZERO, Claim::Owed, &mut messages).is_err()
+                && channel.receive_many_within(most - taken, Duration::ZERO, Claim::Owed, None, &mut messages).is_err()
             {
                 break;
             }

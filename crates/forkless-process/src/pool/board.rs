@@ -1,0 +1,273 @@
+//! The board: what each worker is doing, written by itself and read by whoever wants to know.
+//!
+//! ```text
+//! +0    how many of the tags behind it are revoked       +8   revoked tags, 0 for none
+//! +512  an entry for each worker, see [`field`]
+//! ```
+//!
+//! All words are atomic and none is waited for; an entry read while it is written may be of two moments, which is good
+//! enough for a deadline and for statistics.
+
+use forkless_ipc::Memory;
+use forkless_shm::Error;
+use forkless_sys::atomic::{AtomicU64, Ordering};
+
+const REVOKED: usize = 0;
+const TAGS: usize = 8;
+const PLACES: usize = 63;
+const ENTRIES: usize = 512;
+/// Two cache lines, which processors fetch together.
+const ENTRY: usize = 128;
+
+mod field {
+    pub(super) const TASK: usize = 0;
+    pub(super) const SINCE: usize = 8;
+    pub(super) const TASKS: usize = 16;
+    pub(super) const BUSY: usize = 24;
+    pub(super) const RECEIVED: usize = 32;
+    pub(super) const SENT: usize = 40;
+    pub(super) const BORN: usize = 48;
+    pub(super) const READY: usize = 56;
+    /// Written by the owner.
+    pub(super) const INTERRUPT: usize = 64;
+    pub(super) const BLOCKED: usize = 72;
+}
+
+/// What a worker has written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The task that it runs, 0 for none.
+    pub task: u64,
+    /// Since when it runs it, or is idle: nanoseconds of the monotonic clock.
+    pub since: u64,
+    /// Tasks done.
+    pub tasks: u64,
+    /// Nanoseconds in which it ran tasks, the present one not included.
+    pub busy: u64,
+    /// Bytes of tasks.
+    pub received: u64,
+    /// Bytes of answers.
+    pub sent: u64,
+    /// When it was asked for: nanoseconds of the monotonic clock.
+    pub born: u64,
+    /// When it was ready for tasks, 0 if it is not yet.
+    pub ready: u64,
+    /// Tasks within the present one that wait for others of the same pool.
+    pub blocked: u64,
+}
+
+/// Entries for a number of workers, in shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Board<'a> {
+    memory: &'a Memory,
+}
+
+impl<'a> Board<'a> {
+    /// Bytes of memory for this many workers.
+    #[must_use]
+    pub const fn size(workers: usize) -> usize {
+        ENTRIES + ENTRY * workers
+    }
+
+    /// The board in this memory.
+    #[must_use]
+    pub fn of(memory: &'a Memory) -> Self {
+        Self { memory }
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn workers(self) -> usize {
+        self.memory.length().saturating_sub(ENTRIES) / ENTRY
+    }
+
+    fn word(self, at: usize) -> Result<&'a AtomicU64, Error> {
+        self.memory.word(at).ok_or(Error::Corrupt("the board of a pool"))
+    }
+
+    fn field(self, worker: usize, field: usize) -> Result<&'a AtomicU64, Error> {
+        self.word(ENTRIES + ENTRY * worker + field)
+    }
+
+    /// A new worker gets this entry.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if there is no such entry.
+    pub fn open(self, worker: usize, now: u64) -> Result<(), Error> {
+        for field in (0..ENTRY).step_by(8) {
+            self.field(worker, field)?.store(0, Ordering::Relaxed);
+        }
+        self.field(worker, field::BORN)?.store(now, Ordering::Release);
+        Ok(())
+    }
+
+    /// The worker is ready for tasks.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn ready(self, worker: usize, now: u64) -> Result<(), Error> {
+        self.field(worker, field::SINCE)?.store(now, Ordering::Relaxed);
+        self.field(worker, field::READY)?.store(now, Ordering::Release);
+        Ok(())
+    }
+
+    /// The worker begins with a task of so many bytes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn begin(self, worker: usize, task: u64, bytes: u64, now: u64) -> Result<(), Error> {
+        add(self.field(worker, field::RECEIVED)?, bytes);
+        self.field(worker, field::SINCE)?.store(now, Ordering::Relaxed);
+        // Release: whoever sees the task sees since when.
+        self.field(worker, field::TASK)?.store(task, Ordering::Release);
+        Ok(())
+    }
+
+    /// The worker is done with it; the answer has so many bytes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn end(self, worker: usize, bytes: u64, now: u64) -> Result<(), Error> {
+        let since = self.field(worker, field::SINCE)?;
+        self.field(worker, field::TASK)?.store(0, Ordering::Relaxed);
+        add(self.field(worker, field::BUSY)?, now.saturating_sub(since.load(Ordering::Relaxed)));
+        add(self.field(worker, field::SENT)?, bytes);
+        add(self.field(worker, field::TASKS)?, 1);
+        since.store(now, Ordering::Release);
+        Ok(())
+    }
+
+    /// What a worker has written down.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn entry(self, worker: usize) -> Result<Entry, Error> {
+        let get = |field| Ok::<_, Error>(self.field(worker, field)?.load(Ordering::Acquire));
+        Ok(Entry {
+            task: get(field::TASK)?,
+            since: get(field::SINCE)?,
+            tasks: get(field::TASKS)?,
+            busy: get(field::BUSY)?,
+            received: get(field::RECEIVED)?,
+            sent: get(field::SENT)?,
+            born: get(field::BORN)?,
+            ready: get(field::READY)?,
+            blocked: get(field::BLOCKED)?,
+        })
+    }
+
+    /// Asks a worker to break off a task; it looks when a signal tells it to.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn interrupt(self, worker: usize, task: u64) -> Result<(), Error> {
+        self.field(worker, field::INTERRUPT)?.store(task, Ordering::Release);
+        Ok(())
+    }
+
+    /// The task that a worker is asked to break off, 0 for none.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn interrupted(self, worker: usize) -> Result<u64, Error> {
+        Ok(self.field(worker, field::INTERRUPT)?.load(Ordering::Acquire))
+    }
+
+    /// The worker's task waits for another of the same pool, or does so no more.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn block(self, worker: usize, blocked: bool) -> Result<(), Error> {
+        let word = self.field(worker, field::BLOCKED)?;
+        if blocked {
+            word.fetch_add(1, Ordering::AcqRel)
+        } else {
+            word.fetch_sub(1, Ordering::AcqRel)
+        };
+        Ok(())
+    }
+
+    /// Nobody is to run a task that is on its way; `false`: too many are revoked already, and this one will run.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn revoke(self, task: u64) -> Result<bool, Error> {
+        for place in 0..PLACES {
+            let word = self.word(TAGS + 8 * place)?;
+            if word.compare_exchange(0, task, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                self.word(REVOKED)?.fetch_add(1, Ordering::AcqRel);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a task was revoked; if so, its place is free again.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn take_revoked(self, task: u64) -> Result<bool, Error> {
+        let count = self.word(REVOKED)?;
+        if count.load(Ordering::Acquire) == 0 {
+            return Ok(false);
+        }
+        for place in 0..PLACES {
+            let word = self.word(TAGS + 8 * place)?;
+            if word.compare_exchange(task, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                count.fetch_sub(1, Ordering::AcqRel);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Only the worker itself writes there.
+fn add(word: &AtomicU64, amount: u64) {
+    word.store(word.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(workers: usize) -> Memory {
+        let arena = forkless_shm::Arena::create(forkless_ipc::KINDS).unwrap();
+        Memory::create(arena, Board::size(workers)).unwrap()
+    }
+
+    #[test]
+    fn a_worker_is_seen_at_work() {
+        let memory = memory(2);
+        let board = Board::of(&memory);
+        assert_eq!(board.workers(), 2);
+        board.open(1, 5).unwrap();
+        board.ready(1, 10).unwrap();
+        board.begin(1, 77, 100, 20).unwrap();
+        let entry = board.entry(1).unwrap();
+        assert_eq!((entry.task, entry.since, entry.received), (77, 20, 100));
+        board.end(1, 8, 50).unwrap();
+        let entry = board.entry(1).unwrap();
+        assert_eq!(
+            entry,
+            Entry { since: 50, tasks: 1, busy: 30, received: 100, sent: 8, born: 5, ready: 10, ..Entry::default() }
+        );
+        assert_eq!(board.entry(0).unwrap(), Entry::default());
+        assert!(board.entry(2).is_err());
+    }
+
+    #[test]
+    fn a_revoked_task_is_met_once() {
+        let memory = memory(1);
+        let board = Board::of(&memory);
+        assert!(!board.take_revoked(3).unwrap());
+        assert!(board.revoke(3).unwrap());
+        assert!(!board.take_revoked(4).unwrap());
+        assert!(board.take_revoked(3).unwrap());
+        assert!(!board.take_revoked(3).unwrap());
+        for task in 0..PLACES as u64 {
+            assert!(board.revoke(100 + task).unwrap());
+        }
+        assert!(!board.revoke(99).unwrap());
+    }
+}

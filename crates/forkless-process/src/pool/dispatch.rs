@@ -1,0 +1,415 @@
+//! Tasks to whichever worker is free, and answers back.
+//!
+//! One channel carries tasks to all workers, another carries answers. What a message is stands in its tag: the task's id
+//! and, in answers, a [kind](Tag) that workers and owner agree upon.
+//!
+//! Only a few tasks lie in the channel; the others wait in the [`Schedule`], where they can be cancelled, or overtaken by
+//! more urgent ones. How many is measured: as many as the workers finish in [`AHEAD`], so that they have work while
+//! their owner is busy with something else, and two for each worker at least. Tasks that take longer than that are thus hardly
+//! ever sent before somebody is free.
+//!
+//! One mutex guards the schedule. What owners attach to a task (in Python, objects whose destructors run anything) is never
+//! dropped while it is held: it comes out as a value.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use forkless_ipc::{Channel, Claim, Content, Message, Parcel, Received, Sent};
+use forkless_shm::{Arena, Error, Lease};
+use forkless_sys::atomic::AtomicU32;
+use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
+
+use super::schedule::{Schedule, Stage};
+
+/// For how long the tasks in the channel last. A thread that waits for Python's interpreter gets it after 5 ms
+/// (`sys.getswitchinterval()`).
+const AHEAD: Duration = Duration::from_millis(6);
+/// The most tasks in the channel.
+const MOST_AHEAD: usize = 4096;
+/// Tasks that are sent, and answers that are received, under one lock.
+const BATCH: usize = 256;
+
+/// What the tag of a message says: 16 bits of kind, 48 of id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// What kind of answer it is.
+    pub kind: u16,
+    /// The id of its task, or for some kinds something else.
+    pub id: u64,
+}
+
+impl Tag {
+    const ID_BITS: u32 = 48;
+
+    /// As a number.
+    #[must_use]
+    pub fn pack(self) -> u64 {
+        u64::from(self.kind) << Self::ID_BITS | self.id & ((1 << Self::ID_BITS) - 1)
+    }
+
+    /// From a number.
+    #[must_use]
+    pub fn unpack(tag: u64) -> Self {
+        Self { kind: (tag >> Self::ID_BITS) as u16, id: tag & ((1 << Self::ID_BITS) - 1) }
+    }
+}
+
+/// The bytes of a task.
+#[derive(Debug)]
+pub enum Payload {
+    /// A few. They are kept until its outcome.
+    Bytes(Box<[u8]>),
+    /// Packed in shared memory, sent once.
+    Parcel(Box<Parcel>),
+    /// What may have to be sent several times: packed each time.
+    Kept(Box<Kept>),
+    /// It was sent.
+    Gone,
+}
+
+/// Bytes, and what keeps alive the objects that they refer to.
+#[derive(Debug)]
+pub struct Kept {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The objects.
+    pub leases: Vec<Lease>,
+}
+
+/// A task to be done, with what its owner attaches to it.
+#[derive(Debug)]
+pub struct Order<T> {
+    /// What the worker gets.
+    pub payload: Payload,
+    /// The owner's.
+    pub token: T,
+}
+
+/// What has come back.
+#[derive(Debug)]
+pub struct Arrived<T> {
+    /// What it says.
+    pub tag: Tag,
+    /// Its bytes.
+    pub message: Message,
+    /// What was attached to the task, if this is its outcome.
+    pub token: Option<T>,
+}
+
+/// Which kinds of answer are what, for [`Dispatch::receive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The task is done, and gone.
+    Outcome,
+    /// It has failed: it is held.
+    Failure,
+    /// Something else.
+    Notice,
+}
+
+/// The owner's end of a pool.
+#[derive(Debug)]
+pub struct Dispatch<T> {
+    tasks: Channel,
+    results: Channel,
+    state: Mutex<State<T>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    schedule: Schedule<Order<T>>,
+    workers: usize,
+    pace: Pace,
+}
+
+/// How fast tasks are done.
+#[derive(Debug, Default)]
+struct Pace {
+    since: u64,
+    count: u64,
+    /// Tasks in a second.
+    rate: f64,
+}
+
+impl Pace {
+    const PERIOD_NS: u64 = 2_000_000;
+
+    fn note(&mut self, count: usize, now: u64) {
+        self.count += count as u64;
+        let passed = now.saturating_sub(self.since);
+        if passed >= Self::PERIOD_NS {
+            let rate = self.count as f64 * 1e9 / passed as f64;
+            // What was an age ago says little; what was just now says much.
+            self.rate = if passed > 50 * Self::PERIOD_NS { rate } else { (self.rate + rate) / 2.0 };
+            (self.since, self.count) = (now, 0);
+        }
+    }
+
+    fn ahead(&self, workers: usize) -> usize {
+        let by_rate = (self.rate * AHEAD.as_secs_f64()) as usize;
+        by_rate.min(MOST_AHEAD).max(workers)
+    }
+}
+
+/// Tasks that could not be sent, and why.
+pub type Refused<T> = Vec<(T, Error)>;
+
+impl<T> Dispatch<T> {
+    /// Two new channels, and nothing to do; room for this many workers.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn create(arena: &'static Arena, workers: usize) -> Result<Self, Error> {
+        let state = State { schedule: Schedule::default(), workers, pace: Pace::default() };
+        Ok(Self { tasks: Channel::create(arena, 0)?, results: Channel::create(arena, 0)?, state: Mutex::new(state) })
+    }
+
+    /// Where workers take tasks from.
+    #[must_use]
+    pub fn tasks(&self) -> &Channel {
+        &self.tasks
+    }
+
+    /// Where workers put answers.
+    #[must_use]
+    pub fn results(&self) -> &Channel {
+        &self.results
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        // Whatever panicked has left the schedule in order: each of its steps is one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many workers there are to be.
+    pub fn set_workers(&self, workers: usize) {
+        self.state().workers = workers;
+    }
+
+    /// Accepts a task; its id. It is sent at once if few are on their way.
+    pub fn submit(&self, order: Order<T>, priority: i32) -> (u64, Refused<T>) {
+        let mut state = self.state();
+        let id = state.schedule.add(order, priority);
+        (id, self.feed(&mut state))
+    }
+
+    /// Accepts several tasks; the id of the first, the others' follow.
+    pub fn submit_all(&self, orders: Vec<Order<T>>, priority: i32) -> (u64, Refused<T>) {
+        let mut state = self.state();
+        let mut first = 0;
+        for order in orders {
+            let id = state.schedule.add(order, priority);
+            if first == 0 {
+                first = id;
+            }
+        }
+        (first, self.feed(&mut state))
+    }
+
+    /// Sends pending tasks as long as few are on their way. Call it when workers may have taken some.
+    pub fn feed_now(&self) -> Refused<T> {
+        self.feed(&mut self.state())
+    }
+
+    fn feed(&self, state: &mut State<T>) -> Refused<T> {
+        let mut refused = Vec::new();
+        if state.schedule.waiting() == 0 {
+            return refused;
+        }
+        let ahead = state.pace.ahead(state.workers);
+        // If the channel is damaged, sending says so.
+        let waiting = self.tasks.len().unwrap_or(0) as usize;
+        // Who takes one wakes nobody, so there is no use in looking again after each.
+        if waiting * 2 > ahead.max(2 * state.workers) {
+            return refused;
+        }
+        let mut room = ahead.saturating_sub(waiting);
+        while room > 0 {
+            let ids: Vec<_> = std::iter::from_fn(|| state.schedule.send_next()).take(room.min(BATCH)).collect();
+            if ids.is_empty() {
+                break;
+            }
+            room -= ids.len();
+            self.send(&mut state.schedule, &ids, &mut refused);
+        }
+        refused
+    }
+
+    fn send(&self, schedule: &mut Schedule<Order<T>>, ids: &[u64], refused: &mut Refused<T>) {
+        let mut rest = ids;
+        while let Some(id) = rest.first() {
+            let inline = rest.iter().take_while(|id| self.is_inline(schedule, **id)).count();
+            let (sent, result) = if inline > 0 {
+                (inline, self.send_bytes(schedule, &rest[..inline]))
+            } else {
+                (1, self.send_large(schedule, *id))
+            };
+            if let Err(error) = result {
+                // They may have been sent: then their answers find nothing.
+                for id in &rest[..sent] {
+                    let error = error.clone();
+                    refused.extend(schedule.take(*id).map(|order| (order.token, error)));
+                }
+            }
+            rest = &rest[sent..];
+        }
+    }
+
+    fn is_inline(&self, schedule: &Schedule<Order<T>>, id: u64) -> bool {
+        matches!(schedule.get(id), Some(Order { payload: Payload::Bytes(_), .. }))
+    }
+
+    fn send_bytes(&self, schedule: &Schedule<Order<T>>, ids: &[u64]) -> Result<(), Error> {
+        let bytes = |id: &u64| match schedule.get(*id) {
+            Some(Order { payload: Payload::Bytes(bytes), .. }) => Some((*id, [&**bytes])),
+            _ => None,
+        };
+        let messages: Vec<_> = ids.iter().filter_map(bytes).collect();
+        let contents = messages.iter().map(|(id, parts)| (*id, Content { parts, ..Content::default() }));
+        let mut outbox = self.tasks.pack_many(contents)?;
+        complete(|bound| outbox.send_within(bound))
+    }
+
+    fn send_large(&self, schedule: &mut Schedule<Order<T>>, id: u64) -> Result<(), Error> {
+        let Some(order) = schedule.get_mut(id) else { return Ok(()) };
+        if let Payload::Kept(kept) = &order.payload {
+            let (parts, handles): ([&[u8]; 1], Vec<_>) = ([&kept.bytes], kept.leases.iter().collect());
+            let mut outbox =
+                self.tasks.pack(id, &Content { parts: &parts, handles: &handles, ..Content::default() })?;
+            return complete(|bound| outbox.send_within(bound));
+        }
+        let Payload::Parcel(parcel) = std::mem::replace(&mut order.payload, Payload::Gone) else { return Ok(()) };
+        let mut outbox = self.tasks.forward(id, *parcel)?;
+        complete(|bound| outbox.send_within(bound))
+    }
+
+    /// Has one worker end once it has done what was sent before.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn send_stop(&self) -> Result<(), Error> {
+        let _state = self.state();
+        let mut outbox = self.tasks.pack(0, &Content { parts: &[&[]], ..Content::default() })?;
+        complete(|bound| outbox.send_within(bound))
+    }
+
+    /// What has come, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn receive(
+        &self,
+        bound: Duration,
+        beside: Option<(&AtomicU32, u32)>,
+        answer: impl Fn(u16) -> Answer,
+        refused: &mut Refused<T>,
+    ) -> Result<(Received, Vec<Arrived<T>>), Error> {
+        let mut messages = Vec::new();
+        let received = self.results.receive_many_within(BATCH, bound, Claim::Nothing, beside, &mut messages)?;
+        if messages.is_empty() {
+            return Ok((received, Vec::new()));
+        }
+        let mut arrived = Vec::with_capacity(messages.len());
+        let mut state = self.state();
+        let mut outcomes = 0;
+        for message in messages {
+            let tag = Tag::unpack(message.tag);
+            let token = match answer(tag.kind) {
+                Answer::Outcome => {
+                    outcomes += 1;
+                    state.schedule.take(tag.id).map(|order| order.token)
+                }
+                Answer::Failure => {
+                    state.schedule.hold(tag.id);
+                    None
+                }
+                Answer::Notice => None,
+            };
+            arrived.push(Arrived { tag, message, token });
+        }
+        state.pace.note(outcomes, monotonic_ns());
+        refused.extend(self.feed(&mut state));
+        Ok((received, arrived))
+    }
+
+    /// Takes a task out, whatever its stage.
+    pub fn take(&self, id: u64) -> Option<T> {
+        self.state().schedule.take(id).map(|order| order.token)
+    }
+
+    /// Takes a task out if it has not been sent.
+    ///
+    /// # Errors
+    /// Its stage, if it has; `None` if it is gone.
+    pub fn take_pending(&self, id: u64) -> Result<T, Option<Stage>> {
+        let mut state = self.state();
+        match state.schedule.stage(id) {
+            Some(Stage::Sent) => Err(Some(Stage::Sent)),
+            Some(_) => state.schedule.take(id).map(|order| order.token).ok_or(None),
+            None => Err(None),
+        }
+    }
+
+    /// Holds a task that was sent, as if it had failed; `false` if it is gone.
+    pub fn hold(&self, id: u64) -> bool {
+        self.state().schedule.hold(id)
+    }
+
+    /// Sends a task that is held once more; `false` if it is gone, or cannot be sent twice.
+    pub fn again(&self, id: u64) -> (bool, Refused<T>) {
+        let mut state = self.state();
+        if matches!(state.schedule.get(id), None | Some(Order { payload: Payload::Gone, .. })) {
+            return (false, Vec::new());
+        }
+        let again = state.schedule.again(id);
+        (again, self.feed(&mut state))
+    }
+
+    /// How far a task is; `None` if it is gone.
+    pub fn stage(&self, id: u64) -> Option<Stage> {
+        self.state().schedule.stage(id)
+    }
+
+    /// Looks at a task.
+    pub fn inspect<R>(&self, id: u64, look: impl FnOnce(&Payload, &T) -> R) -> Option<R> {
+        self.state().schedule.get(id).map(|order| look(&order.payload, &order.token))
+    }
+
+    /// The ids of the tasks that have not been sent, or of all, first come first.
+    pub fn ids(&self, pending_only: bool) -> Vec<u64> {
+        let state = self.state();
+        if !pending_only {
+            return state.schedule.all_ids();
+        }
+        let mut ids = state.schedule.ids(Stage::Pending);
+        ids.sort_unstable();
+        ids
+    }
+
+    /// (tasks that are not gone, of those the ones that wait for their turn, of those the ones that are on their way).
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let state = self.state();
+        (state.schedule.live(), state.schedule.waiting(), state.schedule.sent())
+    }
+
+    /// How many tasks may sensibly wait at the moment: enough to keep the workers busy.
+    pub fn ahead(&self) -> usize {
+        let state = self.state();
+        state.pace.ahead(state.workers)
+    }
+}
+
+/// Sends what is packed; there is always room.
+fn complete(mut send: impl FnMut(Duration) -> Result<Sent, Error>) -> Result<(), Error> {
+    // Whoever has the lock and was stopped is told to go on; who cannot is dead before this is over.
+    let patience = Deadline::after(Duration::from_secs(30));
+    loop {
+        match send(SLICE)? {
+            Sent::Sent | Sent::Closed => return Ok(()),
+            Sent::Full | Sent::Interrupted if patience.passed() => {
+                return Err(Error::Corrupt("a channel that nobody sends to, and somebody locked"));
+            }
+            Sent::Full | Sent::Interrupted => {}
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Which task is next: a pure state machine.
+//!
+//! ```text
+//! add ──▶ Pending ── send_next ──▶ Sent ── take ──▶ gone
+//!            ▲                 │
+//!            └──── again ──── Held ◀── hold     (failed, and its owner decides what becomes of it)
+//! ```
+//!
+//! Of the pending ones the highest priority is first, and among equals who came first. A task can be taken out in any
+//! stage. Its id is never given again, so an answer that comes too late finds nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// How far a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for its turn.
+    Pending,
+    /// It is on its way to a worker, or runs there.
+    Sent,
+    /// It has failed, and may be tried again.
+    Held,
+}
+
+/// Tasks from their submission to their outcome.
+#[derive(Debug)]
+pub struct Schedule<T> {
+    live: HashMap<u64, Entry<T>, BuildHasherDefault<Spread>>,
+    /// May name tasks that have been taken out, or are not pending any more.
+    pending: BTreeMap<Reverse<i32>, VecDeque<u64>>,
+    waiting: usize,
+    sent: usize,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    task: T,
+    priority: i32,
+    stage: Stage,
+}
+
+/// Ids are numbers in a row; the table wants them spread. The multiplier is 2^64 divided by the golden ratio (Knuth, The
+/// Art of Computer Programming, volume 3, 6.4).
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// A table that was this much larger than it has to be gives memory back.
+const ROOMY: usize = 1 << 14;
+
+impl<T> Default for Schedule<T> {
+    fn default() -> Self {
+        Self { live: HashMap::default(), pending: BTreeMap::new(), waiting: 0, sent: 0, last: 0 }
+    }
+}
+
+impl<T> Schedule<T> {
+    /// Adds a task; its id.
+    pub fn add(&mut self, task: T, priority: i32) -> u64 {
+        self.last += 1;
+        let id = self.last;
+        self.live.insert(id, Entry { task, priority, stage: Stage::Pending });
+        self.line_up(id, priority);
+        id
+    }
+
+    /// The pending task that is next, now on its way.
+    pub fn send_next(&mut self) -> Option<u64> {
+        while let Some(mut line) = self.pending.first_entry() {
+            let Some(id) = line.get_mut().pop_front() else {
+                line.remove();
+                continue;
+            };
+            if let Some(entry) = self.live.get_mut(&id).filter(|entry| entry.stage == Stage::Pending) {
+                entry.stage = Stage::Sent;
+                self.waiting -= 1;
+                self.sent += 1;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A task.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<&T> {
+        self.live.get(&id).map(|entry| &entry.task)
+    }
+
+    /// A task.
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut T> {
+        self.live.get_mut(&id).map(|entry| &mut entry.task)
+    }
+
+    /// How far a task is; `None` if it is gone.
+    #[must_use]
+    pub fn stage(&self, id: u64) -> Option<Stage> {
+        self.live.get(&id).map(|entry| entry.stage)
+    }
+
+    /// Takes a task out, for good.
+    pub fn take(&mut self, id: u64) -> Option<T> {
+        let entry = self.live.remove(&id)?;
+        self.leave(entry.stage);
+        if self.live.is_empty() {
+            self.pending.clear();
+        }
+        if self.live.capacity() > ROOMY && self.live.len() < self.live.capacity() / 8 {
+            self.live.shrink_to(self.live.len() * 2);
+        }
+        Some(entry.task)
+    }
+
+    /// A task that was sent has failed, and is not sent again before [`Self::again`] says so.
+    pub fn hold(&mut self, id: u64) -> bool {
+        self.change(id, Stage::Held)
+    }
+
+    /// Has a task that is held wait for its turn again.
+    pub fn again(&mut self, id: u64) -> bool {
+        if self.stage(id) != Some(Stage::Held) || !self.change(id, Stage::Pending) {
+            return false;
+        }
+        let priority = self.live.get(&id).map_or(0, |entry| entry.priority);
+        self.line_up(id, priority);
+        true
+    }
+
+    /// The ids of the tasks in a stage, in no particular order.
+    #[must_use]
+    pub fn ids(&self, stage: Stage) -> Vec<u64> {
+        self.live.iter().filter(|(_, entry)| entry.stage == stage).map(|(id, _)| *id).collect()
+    }
+
+    /// The ids of all tasks, first come first.
+    #[must_use]
+    pub fn all_ids(&self) -> Vec<u64> {
+        let mut ids: Vec<_> = self.live.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Tasks that are not gone.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Tasks that wait for their turn.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Tasks on their way, and running.
+    #[must_use]
+    pub fn sent(&self) -> usize {
+        self.sent
+    }
+
+    fn line_up(&mut self, id: u64, priority: i32) {
+        self.waiting += 1;
+        self.pending.entry(Reverse(priority)).or_default().push_back(id);
+    }
+
+    fn change(&mut self, id: u64, stage: Stage) -> bool {
+        let Some(entry) = self.live.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut entry.stage, stage);
+        self.leave(before);
+        true
+    }
+
+    fn leave(&mut self, stage: Stage) {
+        match stage {
+            Stage::Pending => self.waiting -= 1,
+            Stage::Sent => self.sent -= 1,
+            Stage::Held => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(schedule: &mut Schedule<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| {
+            let id = schedule.send_next()?;
+            schedule.take(id)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn first_come_first_served_within_a_priority() {
+        let mut schedule = Schedule::default();
+        for (task, priority) in [("c", 0), ("a", 5), ("d", 0), ("b", 5), ("e", -1)] {
+            schedule.add(task, priority);
+        }
+        assert_eq!(order(&mut schedule), ["a", "b", "c", "d", "e"]);
+        assert_eq!((schedule.live(), schedule.waiting(), schedule.sent()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_taken_out_is_not_next() {
+        let mut schedule = Schedule::default();
+        let ids: Vec<_> = ["a", "b", "c"].map(|task| schedule.add(task, 0)).into();
+        assert_eq!(schedule.take(ids[1]), Some("b"));
+        assert_eq!(schedule.take(ids[1]), None);
+        assert_eq!(schedule.waiting(), 2);
+        assert_eq!(order(&mut schedule), ["a", "c"]);
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_behind_the_others() {
+        let mut schedule = Schedule::default();
+        let a = schedule.add("a", 0);
+        schedule.add("b", 0);
+        assert!(!schedule.again(a), "it has not failed");
+        assert_eq!(schedule.send_next(), Some(a));
+        assert!(schedule.hold(a));
+        assert_eq!((schedule.stage(a), schedule.sent(), schedule.waiting()), (Some(Stage::Held), 0, 1));
+        assert!(schedule.again(a));
+        assert_eq!(order(&mut schedule), ["b", "a"]);
+    }
+
+    #[test]
+    fn an_id_is_not_given_twice() {
+        let mut schedule = Schedule::default();
+        let first = schedule.add((), 0);
+        schedule.take(first);
+        assert_ne!(schedule.add((), 0), first);
+        assert_eq!(schedule.stage(first), None);
+    }
+
+    #[test]
+    fn a_million_tasks_leave_no_table_behind() {
+        let mut schedule = Schedule::default();
+        let ids: Vec<_> = (0..100_000).map(|task| schedule.add(task, 0)).collect();
+        for id in ids {
+            schedule.take(id);
+        }
+        assert!(schedule.live.capacity() <= ROOMY);
+        assert!(schedule.pending.is_empty());
+    }
+}

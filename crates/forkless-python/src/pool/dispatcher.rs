@@ -1,0 +1,597 @@
+//! `Dispatcher`: the owner's end of a pool, as Python sees it. What happens for every task happens here; what happens now and
+//! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
+
+use forkless_ipc::Message as IpcMessage;
+use forkless_process::pool::{Answer, Arrived, Board, Dispatch, Order, Payload, Stage, Tag};
+use forkless_shm::{Arena, Error};
+use forkless_sys::atomic::Ordering;
+use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+use super::call::{Call, Function, Parts, encode, encode_to_keep};
+use super::future::{self, BaseFuture};
+use super::gather::Gather;
+use super::worker::kind;
+use crate::channel::{Channel, Message};
+use crate::errors::OrRaise;
+use crate::item::{Item, unpack};
+use crate::memory::SharedBytes;
+use crate::shared::{Shared, home};
+use crate::wait;
+
+/// Items of a `map` that are packed before they are handed over.
+const BATCH: usize = 256;
+/// Functions that are kept published, in case that they are called again.
+const MOST_FUNCTIONS: usize = 256;
+
+/// Where the outcome of a task goes.
+enum Sink {
+    Future(Py<BaseFuture>),
+    Item(Py<Gather>, usize),
+    /// Something with a method `settle(done, value)`.
+    Object(Py<PyAny>),
+}
+
+/// What this side has of a task.
+struct Token {
+    sink: Sink,
+    /// For messages.
+    function: Callee,
+    /// See `forkless._options`.
+    options: Option<Py<PyAny>>,
+}
+
+/// What a task calls.
+enum Callee {
+    /// Keeps it published.
+    Published(Py<Function>),
+    Plain(Py<PyAny>),
+}
+
+impl Callee {
+    fn object(&self, py: Python<'_>) -> Py<PyAny> {
+        match self {
+            Self::Published(function) => function.get().object(py),
+            Self::Plain(object) => object.clone_ref(py),
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Published(function) => Self::Published(function.clone_ref(py)),
+            Self::Plain(object) => Self::Plain(object.clone_ref(py)),
+        }
+    }
+}
+
+/// The owner's end of a pool: tasks out, outcomes in.
+#[pyclass(subclass, frozen, weakref, module = "forkless")]
+pub(crate) struct Dispatcher {
+    dispatch: Dispatch<Token>,
+    arena: &'static Arena,
+    board: Py<SharedBytes>,
+    /// Published functions, by the function.
+    functions: Py<PyDict>,
+}
+
+/// How a task is to be treated, as far as this matters here.
+struct Terms {
+    options: Option<Py<PyAny>>,
+    priority: i32,
+    /// It may have to be sent several times.
+    keep: bool,
+}
+
+impl Terms {
+    fn of(options: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
+        let Some(options) = options else { return Ok(Self { options: None, priority: 0, keep: false }) };
+        let priority = options.getattr(intern!(options.py(), "priority"))?.extract()?;
+        let keep = options.getattr(intern!(options.py(), "retries"))?.is_truthy()?;
+        Ok(Self { options: Some(options.unbind()), priority, keep })
+    }
+
+    fn token(&self, py: Python<'_>, sink: Sink, function: &Callee) -> Token {
+        let function = function.clone_ref(py);
+        Token { sink, function, options: self.options.as_ref().map(|options| options.clone_ref(py)) }
+    }
+}
+
+#[pymethods]
+impl Dispatcher {
+    /// `workers`: how many work at once. Others that may exist meanwhile have places on the board as well: `places` in all.
+    #[new]
+    #[pyo3(signature = (workers, places, *_arguments, **_keywords))]
+    fn new(
+        py: Python<'_>,
+        workers: usize,
+        places: usize,
+        _arguments: &Bound<'_, PyTuple>,
+        _keywords: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let arena = home(py)?;
+        let dispatch = Dispatch::create(arena, workers).or_raise(py)?;
+        let board = SharedBytes::create(py, Board::size(places))?;
+        Ok(Self { dispatch, arena, board, functions: PyDict::new(py).unbind() })
+    }
+
+    /// What a worker is given: where tasks come from, where answers go, the board.
+    fn _ends(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, Py<PyAny>, Py<SharedBytes>)> {
+        let open = |channel: &forkless_ipc::Channel| {
+            let handle = channel.lease().handle().or_raise(py)?;
+            Channel::wrap(py, forkless_ipc::Channel::open(self.arena, handle).or_raise(py)?)
+        };
+        Ok((open(self.dispatch.tasks())?, open(self.dispatch.results())?, self.board.clone_ref(py)))
+    }
+
+    /// Accepts the call of a function; its outcome goes to `sink`, a `BaseFuture` or something with `settle(done, value)`. What
+    /// cannot be pickled is an outcome too.
+    ///
+    /// Returns:
+    ///     The id of the task, 0 if it has its outcome already.
+    #[pyo3(signature = (sink, function, args, kwargs, options = None))]
+    fn _submit<'py>(
+        slf: &Bound<'py, Self>,
+        sink: Bound<'py, PyAny>,
+        function: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        kwargs: Bound<'py, PyDict>,
+        options: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.get());
+        let terms = Terms::of(options)?;
+        let packed = this.pack_call(py, &function, &args, &kwargs, terms.keep);
+        let sink = Sink::of(sink);
+        let (payload, published) = match packed {
+            Ok(packed) => packed,
+            Err(error) => return this.fail(py, &sink, error).map(|()| 0),
+        };
+        let callee = published.map_or_else(|| Callee::Plain(function.unbind()), Callee::Published);
+        Self::accept(slf, sink, payload, &callee, &terms)
+    }
+
+    /// Accepts a task for each item: the call of a function with that item. Their results go to the gatherer, from `start` on.
+    ///
+    /// Returns:
+    ///     The id of the first one; those of the others follow, as far as nobody submits at the same time.
+    #[pyo3(signature = (gather, function, items, options = None))]
+    fn _submit_items<'py>(
+        slf: &Bound<'py, Self>,
+        gather: Bound<'py, Gather>,
+        function: Bound<'py, Function>,
+        items: Bound<'py, PyAny>,
+        options: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let terms = Terms::of(options)?;
+        let function = function.unbind();
+        let callee = Callee::Published(function.clone_ref(py));
+        let mut orders = Vec::with_capacity(BATCH);
+        for (index, item) in items.try_iter()?.enumerate() {
+            let sink = Sink::Item(gather.clone().unbind(), index);
+            match this.pack_item(py, &function, &item?, terms.keep) {
+                Ok(payload) => orders.push(Order { payload, token: terms.token(py, sink, &callee) }),
+                Err(error) => this.fail(py, &sink, error)?,
+            }
+            if orders.len() == BATCH {
+                let full = std::mem::replace(&mut orders, Vec::with_capacity(BATCH));
+                let (_, refused) = this.dispatch.submit_all(full, terms.priority);
+                this.refuse(py, refused)?;
+            }
+        }
+        let (_, refused) = this.dispatch.submit_all(orders, terms.priority);
+        this.refuse(py, refused)
+    }
+
+    /// Accepts one task for a tuple of items, each of which is the argument (with `star`: the arguments) of a call.
+    #[pyo3(signature = (sink, function, items, star, options = None))]
+    fn _submit_chunk<'py>(
+        slf: &Bound<'py, Self>,
+        sink: Bound<'py, PyAny>,
+        function: Bound<'py, Function>,
+        items: Bound<'py, PyTuple>,
+        star: bool,
+        options: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.get());
+        let terms = Terms::of(options)?;
+        let call = if star { Call::StarChunk } else { Call::Chunk };
+        let function = function.unbind();
+        let packed = this.pack_rest(py, call, &function, items.as_any(), terms.keep);
+        let sink = Sink::of(sink);
+        match packed {
+            Ok(payload) => Self::accept(slf, sink, payload, &Callee::Published(function), &terms),
+            Err(error) => this.fail(py, &sink, error).map(|()| 0),
+        }
+    }
+
+    /// Takes in answers, for `timeout` seconds at most, or until a child has ended or there is something for Python to decide.
+    ///
+    /// Args:
+    ///     timeout: in seconds.
+    ///     child_events: what `child_events()` said when the caller last looked for ends of children.
+    ///
+    /// Returns:
+    ///     (kind, id, message) of all that is no mere result.
+    fn _step(slf: &Bound<'_, Self>, timeout: f64, child_events: u32) -> PyResult<Vec<(u16, u64, Message)>> {
+        let (py, this) = (slf.py(), slf.get());
+        let me = this.arena.me().or_raise(py)?;
+        let beside = this.arena.child_events(me).map(|word| (word, child_events));
+        let deadline = wait::deadline(true, Some(timeout))?;
+        let mut events = Vec::new();
+        loop {
+            let mut refused = Vec::new();
+            let bound = deadline.remaining(SLICE);
+            let received = py.detach(|| this.dispatch.receive(bound, beside, answer_of, &mut refused));
+            let (_, arrived) = received.or_raise(py)?;
+            this.refuse(py, refused)?;
+            for Arrived { tag, message, token } in arrived {
+                match token {
+                    Some(token) => Self::settle(slf, &token, tag.kind, &message)?,
+                    // The answer of a task that is gone.
+                    None if answer_of(tag.kind) == Answer::Outcome => {}
+                    None => events.push((tag.kind, tag.id, message.into())),
+                }
+            }
+            future::ring();
+            let changed = beside.is_some_and(|(word, seen)| word.load(Ordering::Acquire) != seen);
+            if !events.is_empty() || changed || deadline.passed() {
+                return Ok(events);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// Wakes whoever is in `_step`.
+    fn _wake(&self, py: Python<'_>) -> PyResult<()> {
+        let channel = self.dispatch.results();
+        channel.send(Tag { kind: kind::WAKE, id: 0 }.pack(), &[], &[], Deadline::NEVER).or_raise(py).map(|_| ())
+    }
+
+    /// Has one worker end, when it gets there.
+    fn _send_stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.dispatch.send_stop().or_raise(py)
+    }
+
+    /// How many workers there are to be.
+    fn _set_workers(&self, workers: usize) {
+        self.dispatch.set_workers(workers);
+    }
+
+    /// Gives a task its outcome, unless it has one; False if so.
+    fn _settle(slf: &Bound<'_, Self>, id: u64, done: bool, value: Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(token) = slf.get().dispatch.take(id) else { return Ok(false) };
+        deliver(slf.py(), &token.sink, done, value);
+        future::ring();
+        Ok(true)
+    }
+
+    /// Takes a task out without an outcome. "pending": it had not been sent; "sent": it is left, because it has been; None:
+    /// there is none.
+    fn _withdraw(&self, id: u64) -> Option<&'static str> {
+        match self.dispatch.take_pending(id) {
+            Ok(token) => {
+                drop(token);
+                Some("pending")
+            }
+            Err(Some(_)) => Some("sent"),
+            Err(None) => None,
+        }
+    }
+
+    /// Takes a task out without an outcome, whatever its stage; its answer will find nothing.
+    fn _forget(&self, id: u64) -> bool {
+        self.dispatch.take(id).is_some()
+    }
+
+    /// Has a task that was sent wait for `_again`, as if it had failed.
+    fn _hold(&self, id: u64) -> bool {
+        self.dispatch.hold(id)
+    }
+
+    /// Sends a task again that has failed; False if it is gone.
+    fn _again(&self, py: Python<'_>, id: u64) -> PyResult<bool> {
+        let (again, refused) = self.dispatch.again(id);
+        self.refuse(py, refused)?;
+        Ok(again)
+    }
+
+    /// Asks that a task on its way is not begun; False if there are too many of those.
+    fn _revoke(&self, py: Python<'_>, id: u64) -> PyResult<bool> {
+        self.board().revoke(id).or_raise(py)
+    }
+
+    /// Sends what waits, if workers have taken what was sent.
+    fn _feed(&self, py: Python<'_>) -> PyResult<()> {
+        let refused = self.dispatch.feed_now();
+        self.refuse(py, refused)
+    }
+
+    /// The ids of the tasks that wait here, or of all.
+    fn _ids(&self, pending_only: bool) -> Vec<u64> {
+        self.dispatch.ids(pending_only)
+    }
+
+    /// How far a task is: "pending", "sent" or "held"; None if it is gone.
+    fn _stage(&self, id: u64) -> Option<&'static str> {
+        self.dispatch.stage(id).map(|stage| match stage {
+            Stage::Pending => "pending",
+            Stage::Sent => "sent",
+            Stage::Held => "held",
+        })
+    }
+
+    /// The options with which a task was submitted; None if there were none, or it is gone.
+    fn _options_of(&self, py: Python<'_>, id: u64) -> Option<Py<PyAny>> {
+        self.dispatch.inspect(id, |_, token| token.options.as_ref().map(|options| options.clone_ref(py)))?
+    }
+
+    /// What takes the outcome of a task, and which item of it this is: (sink, index or None); None if it is gone.
+    fn _sink_of(&self, py: Python<'_>, id: u64) -> Option<(Py<PyAny>, Option<usize>)> {
+        self.dispatch.inspect(id, |_, token| match &token.sink {
+            Sink::Future(future) => (future.clone_ref(py).into_any(), None),
+            Sink::Item(gather, index) => (gather.clone_ref(py).into_any(), Some(*index)),
+            Sink::Object(object) => (object.clone_ref(py), None),
+        })
+    }
+
+    /// `(function, args, kwargs)` of a task, for messages. `args` and `kwargs` are None where they are not kept.
+    fn _call_of(&self, py: Python<'_>, id: u64) -> PyResult<Option<Py<PyAny>>> {
+        let found = self.dispatch.inspect(id, |payload, token| {
+            let bytes = match payload {
+                Payload::Bytes(bytes) => Some(bytes.to_vec()),
+                Payload::Kept(kept) => Some(kept.bytes.clone()),
+                Payload::Parcel(_) | Payload::Gone => None,
+            };
+            (bytes, token.function.object(py))
+        });
+        let Some((bytes, function)) = found else { return Ok(None) };
+        let call = match bytes {
+            Some(bytes) => Parts::of_bytes(&bytes).or_raise(py)?.describe(py, function)?,
+            None => (function, py.None(), py.None()).into_pyobject(py)?.into_any(),
+        };
+        Ok(Some(call.unbind()))
+    }
+
+    /// (tasks without an outcome, those that wait here, those on their way).
+    fn _counts(&self) -> (usize, usize, usize) {
+        self.dispatch.counts()
+    }
+
+    /// How many tasks lie in the channel: sent, and taken by no worker.
+    fn _untaken(&self, py: Python<'_>) -> PyResult<u32> {
+        self.dispatch.tasks().len().or_raise(py)
+    }
+
+    /// How many tasks may sensibly be on their way just now.
+    fn _ahead(&self) -> usize {
+        self.dispatch.ahead()
+    }
+
+    /// A new worker gets this entry of the board.
+    fn _open_entry(&self, py: Python<'_>, index: usize) -> PyResult<()> {
+        self.board().open(index, monotonic_ns()).or_raise(py)
+    }
+
+    /// What stands on the board: (task, since, tasks, busy, received, sent, born, ready, blocked); times in nanoseconds of
+    /// the monotonic clock, sizes in bytes.
+    #[expect(clippy::type_complexity, reason = "named where it is a class, in Python")]
+    fn _entry(&self, py: Python<'_>, index: usize) -> PyResult<(u64, u64, u64, u64, u64, u64, u64, u64, u64)> {
+        let entry = self.board().entry(index).or_raise(py)?;
+        let forkless_process::pool::Entry { task, since, tasks, busy, received, sent, born, ready, blocked } = entry;
+        Ok((task, since, tasks, busy, received, sent, born, ready, blocked))
+    }
+
+    /// Asks a worker to break off a task; it looks when it gets a signal.
+    fn _ask_to_stop(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<()> {
+        self.board().interrupt(index, task).or_raise(py)
+    }
+}
+
+impl Sink {
+    fn of(sink: Bound<'_, PyAny>) -> Self {
+        match sink.cast_into::<BaseFuture>() {
+            Ok(future) => Self::Future(future.unbind()),
+            Err(other) => Self::Object(other.into_inner().unbind()),
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Accepts one task; its id.
+    fn accept(slf: &Bound<'_, Self>, sink: Sink, payload: Payload, callee: &Callee, terms: &Terms) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.get());
+        let future = match &sink {
+            Sink::Future(future) => Some(future.clone_ref(py)),
+            Sink::Item(..) | Sink::Object(_) => None,
+        };
+        // Before it can be done: then it is forgotten who works on it.
+        if let Some(future) = &future {
+            future.get().assign(Some(slf.clone().unbind()), 0);
+        }
+        let (id, refused) =
+            this.dispatch.submit(Order { payload, token: terms.token(py, sink, callee) }, terms.priority);
+        if let Some(future) = &future {
+            future.get().set_id(id);
+        }
+        this.refuse(py, refused)?;
+        Ok(id)
+    }
+
+    fn board(&self) -> Board<'_> {
+        Board::of(&self.board.get().memory)
+    }
+
+    fn pack_call(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+        keep: bool,
+    ) -> PyResult<(Payload, Option<Py<Function>>)> {
+        let Some(published) = self.publish(function)? else {
+            let whole = (function, args, kwargs).into_pyobject(py)?.into_any();
+            if keep {
+                return Ok((keep_whole(py, Call::Whole, None, &whole)?, None));
+            }
+            let item = named(py, pickled(py, &whole), "pack_call", &whole)?;
+            return Ok((encode(py, self.arena, Call::Whole, None, &item)?, None));
+        };
+        let payload = if !kwargs.is_empty() {
+            self.pack_rest(py, Call::Keywords, &published, (args, kwargs).into_pyobject(py)?.as_any(), keep)?
+        } else if args.len() == 1 {
+            self.pack_item(py, &published, &args.get_item(0)?, keep)?
+        } else {
+            self.pack_rest(py, Call::Arguments, &published, args.as_any(), keep)?
+        };
+        Ok((payload, Some(published)))
+    }
+
+    fn pack_item(
+        &self,
+        py: Python<'_>,
+        function: &Py<Function>,
+        item: &Bound<'_, PyAny>,
+        keep: bool,
+    ) -> PyResult<Payload> {
+        if keep {
+            return keep_whole(py, Call::Item, Some(function.get()), item);
+        }
+        encode(py, self.arena, Call::Item, Some(function.get()), &named(py, Item::pack(item), "pack_argument", item)?)
+    }
+
+    fn pack_rest(
+        &self,
+        py: Python<'_>,
+        call: Call,
+        function: &Py<Function>,
+        rest: &Bound<'_, PyAny>,
+        keep: bool,
+    ) -> PyResult<Payload> {
+        if keep {
+            return keep_whole(py, call, Some(function.get()), rest);
+        }
+        let purpose = if call == Call::Keywords { "pack_keywords" } else { "pack_arguments" };
+        encode(py, self.arena, call, Some(function.get()), &named(py, pickled(py, rest), purpose, rest)?)
+    }
+
+    /// A function that can be named, rather than sent along: one that is called by many tasks, and has no state.
+    fn publish<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Option<Py<Function>>> {
+        static PUBLISH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = function.py();
+        if !is_plain_function(function) {
+            return Ok(None);
+        }
+        let functions = self.functions.bind(py);
+        if let Some(known) = functions.get_item(function)? {
+            return Ok(Some(known.cast_into::<Function>()?.unbind()));
+        }
+        let published = PUBLISH.import(py, "forkless._pickling", "publish_if_lasting")?.call1((function,))?;
+        let Ok(published) = published.cast_into::<Function>() else { return Ok(None) };
+        if functions.len() >= MOST_FUNCTIONS {
+            functions.clear();
+        }
+        functions.set_item(function, &published)?;
+        Ok(Some(published.unbind()))
+    }
+
+    /// An outcome that came.
+    fn settle(slf: &Bound<'_, Self>, token: &Token, kind: u16, message: &IpcMessage) -> PyResult<()> {
+        let py = slf.py();
+        match unpack(py, message, u64::from(kind - kind::DONE), true) {
+            Ok(value) => deliver(py, &token.sink, true, value),
+            Err(error) => {
+                let function = token.function.object(py);
+                let error = slf.call_method1(intern!(py, "_unreadable"), (function, error.into_value(py)))?;
+                deliver(py, &token.sink, false, error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcome of a task that could not be sent, or pickled. What is no `Exception` (Ctrl-C) is the caller's.
+    fn fail(&self, py: Python<'_>, sink: &Sink, error: PyErr) -> PyResult<()> {
+        if !error.is_instance_of::<PyException>(py) {
+            return Err(error);
+        }
+        deliver(py, sink, false, error.into_value(py).into_bound(py).into_any());
+        future::ring();
+        Ok(())
+    }
+
+    fn refuse(&self, py: Python<'_>, refused: Vec<(Token, Error)>) -> PyResult<()> {
+        refused.into_iter().try_for_each(|(token, error)| {
+            let error = Err::<(), _>(error).or_raise(py).err();
+            error.map_or(Ok(()), |error| self.fail(py, &token.sink, error))
+        })
+    }
+}
+
+/// Tells whoever wants to know; that may run callbacks of the user, whose errors are not the pool's.
+fn deliver(py: Python<'_>, sink: &Sink, done: bool, value: Bound<'_, PyAny>) {
+    let told = match sink {
+        Sink::Future(future) => BaseFuture::complete(future.bind(py), done, value),
+        Sink::Item(gather, index) => Gather::put(gather.bind(py), *index, done, value),
+        Sink::Object(object) => object.bind(py).call_method1(intern!(py, "settle"), (done, value)).map(|_| ()),
+    };
+    if let Err(error) = told {
+        static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let reported = REPORT
+            .import(py, "forkless._futures", "report_callback")
+            .and_then(|report| report.call1((error.value(py),)));
+        if let Err(second) = reported {
+            second.write_unraisable(py, None);
+        }
+    }
+}
+
+fn answer_of(kind: u16) -> Answer {
+    match kind {
+        kind::DONE..=kind::LAST_DONE => Answer::Outcome,
+        kind::FAILED => Answer::Failure,
+        _ => Answer::Notice,
+    }
+}
+
+/// Functions by `def` and `lambda`, and those of modules in C.
+fn is_plain_function(object: &Bound<'_, PyAny>) -> bool {
+    static FUNCTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static BUILTIN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = object.py();
+    let kind = object.get_type();
+    [(&FUNCTION, "FunctionType"), (&BUILTIN, "BuiltinFunctionType")]
+        .iter()
+        .any(|(cell, name)| cell.import(py, "types", name).is_ok_and(|class| class.is(&kind)))
+}
+
+/// A pickle, whatever the object.
+fn pickled<'py>(py: Python<'py>, object: &Bound<'py, PyAny>) -> PyResult<Item<'py>> {
+    static PACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    Item::pickle(PACK.import(py, "forkless._pickling", "pack_item")?.call1((object,))?)
+}
+
+/// What was packed; an error of it made once more, by a slower function whose message says what is what.
+fn named<'py>(
+    py: Python<'py>,
+    packed: PyResult<Item<'py>>,
+    purpose: &str,
+    object: &Bound<'py, PyAny>,
+) -> PyResult<Item<'py>> {
+    let Err(error) = packed else { return packed };
+    if !error.is_instance_of::<PyException>(py) {
+        return Err(error);
+    }
+    drop(error);
+    Item::pickle(py.import("forkless._pickling")?.call_method1(purpose, (object,))?)
+}
+
+/// One piece, for a task that may be sent several times.
+fn keep_whole(py: Python<'_>, call: Call, function: Option<&Function>, object: &Bound<'_, PyAny>) -> PyResult<Payload> {
+    let (pickle, handles): (Vec<u8>, Vec<Bound<'_, Shared>>) =
+        py.import("forkless._pickling")?.call_method1("dumps", (object,))?.extract()?;
+    encode_to_keep(py, call, function, &pickle, &handles)
+}

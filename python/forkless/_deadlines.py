@@ -1,0 +1,165 @@
+"""Ending a task that runs, because it takes too long or is not wanted any more, whatever it does.
+
+The worker is asked first: a signal makes it look at the board, and if the task that it runs is the one
+that is to end, its handler raises `TaskInterrupted` there. That frees what `with` and `finally` hold, and
+the worker goes on. A task that does not end by that (because it catches everything, is busy in C, or has
+other handlers) gets SIGTERM, and at last SIGKILL, and its worker is replaced. All of this happens outside
+of the worker, so nothing that a task does can keep it from being ended.
+"""
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _worker
+
+if TYPE_CHECKING:
+    from ._scheduler import Scheduler
+    from ._staff import Post
+    from .process import Process
+
+# How long a task may take to end by itself, and then its worker after SIGTERM, in seconds.
+_SOFT, _HARD = 0.5, 0.5
+
+
+@dataclass
+class _Victim:
+    """A task that is being ended.
+
+    Attributes:
+        worker: where it runs.
+        post: the worker's place.
+        next_at: when to do more, in seconds of the monotonic clock.
+        terminated: whether the worker was sent SIGTERM.
+    """
+
+    worker: "Process"
+    post: "Post"
+    next_at: float
+    terminated: bool = False
+
+
+class Deadlines:
+    """The time limits of the tasks of a pool, and how they are enforced.
+
+    Args:
+        scheduler: whose tasks they are.
+    """
+
+    def __init__(self, scheduler: "Scheduler") -> None:
+        self._scheduler = scheduler
+        # The shortest time limit that any task has had: what begins now ends no sooner than that.
+        self._shortest = float("inf")
+        self._next_look = float("inf")
+        self._cancelled: set[int] = set()
+        self._late: dict[int, float] = {}
+        self._victims: dict[int, _Victim] = {}
+
+    # From any thread.
+
+    def expect(self, timeout: float) -> None:
+        """Tasks will be submitted that may take so many seconds."""
+        if timeout < self._shortest:
+            self._shortest = timeout
+            self._next_look = 0.0
+            self._scheduler._wake()
+
+    def cancel(self, id: int) -> None:
+        """Ends a task that was sent, as soon as the collector looks."""
+        self._cancelled.add(id)
+        self._scheduler._revoke(id)
+        self._next_look = 0.0
+
+    # The collector's own.
+
+    def due_in(self) -> float:
+        """In how many seconds to `look` again."""
+        return self._next_look - time.monotonic()
+
+    def look(self) -> None:
+        """Ends what is due."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        running = {
+            task: (worker, post, since) for worker, post, task, since in self._scheduler.staff.running()
+        }
+        self._next_look = now + self._shortest
+        for task, (worker, post, since) in running.items():
+            self._consider(task, worker, post, since, now)
+        for task in [task for task in self._victims if task not in running]:
+            self._victims.pop(task)
+        self._press(now)
+        self._drop_done(running.keys())
+
+    def _consider(self, task: int, worker: "Process", post: "Post", since: float, now: float) -> None:
+        if task in self._victims:
+            return
+        due = float("inf")
+        if task in self._cancelled:
+            due = now
+        else:
+            options = self._scheduler._options_of(task)
+            if options is not None and options.timeout is not None:
+                due = since + options.timeout
+                if due <= now:
+                    self._late[task] = options.timeout
+        if due > now:
+            self._next_look = min(self._next_look, due)
+            return
+        self._scheduler._ask_to_stop(post.index, task)
+        with contextlib.suppress(ValueError):
+            worker._signal(_worker.INTERRUPT)
+        self._victims[task] = _Victim(worker, post, now + _SOFT)
+
+    def _press(self, now: float) -> None:
+        for task, victim in self._victims.items():
+            if victim.next_at <= now:
+                self._terminate(task, victim, now)
+            self._next_look = min(self._next_look, victim.next_at)
+
+    def _terminate(self, task: int, victim: _Victim, now: float) -> None:
+        # The latest moment to see that it has gone on to another task.
+        if self._scheduler._entry(victim.post.index)[0] == task:
+            victim.worker.terminate(_HARD)
+            victim.terminated = True
+        victim.next_at = now + 2 * _HARD
+
+    def _drop_done(self, running: "object") -> None:
+        """What was cancelled, is not running and cannot be on its way any more was done, or not begun."""
+        if self._cancelled and not self._scheduler._untaken():
+            self._cancelled &= set(running)  # type: ignore[call-overload]
+        if self._cancelled:
+            self._next_look = min(self._next_look, time.monotonic() + 0.02)
+
+    def forget(self, id: int) -> None:
+        """A task that was cancelled was not begun."""
+        self._cancelled.discard(id)
+
+    def explain(self, id: int, error: BaseException) -> BaseException:
+        """The error of a task that failed: another one, if it is our doing."""
+        limit = self._late.pop(id, None)
+        self._victims.pop(id, None)
+        if limit is None:
+            return error
+        from .exceptions import TaskInterrupted, TimeoutError, WorkerDied
+
+        if not isinstance(error, (TaskInterrupted, WorkerDied)):
+            return error  # It has failed by itself at the last moment.
+        name, arguments = self._scheduler.describe(id)
+        how = "its worker was killed" if isinstance(error, WorkerDied) else "it was broken off where it was"
+        late = TimeoutError(f"{name}{arguments} took longer than its time limit of {limit:g} s; {how}")
+        late.__cause__ = error.__cause__ if isinstance(error, TaskInterrupted) else error
+        return late
+
+    def spare(self, id: int, worker: "Process") -> bool:
+        """Whether a task that died with its worker is sent again, as another one was to be ended.
+
+        That is possible if the other one ended by itself between our last look and the signal.
+        """
+        meant = next((task for task, victim in self._victims.items() if victim.worker is worker), None)
+        if meant is None or meant == id or not self._victims[meant].terminated:
+            return False
+        del self._victims[meant]
+        return self._scheduler._again(id)
