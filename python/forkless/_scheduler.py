@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _exit, _forkless, _pickling, _worker
+from . import _errors, _exit, _forkless, _pickling, _worker
 from ._worker import SETUP_FAILED, STOP, WAKE
 
 if TYPE_CHECKING:
@@ -381,7 +381,7 @@ class Scheduler:
             self._woken = False
             return
         if tag == SETUP_FAILED:
-            error = _worker.rebuild(_pickling.loads(message)[1])
+            error = _errors.rebuild(_pickling.loads(message)[1])
             self._break(f"the initializer raised {error!r} in a worker", error)
             return
         task = self._take(tag)
@@ -398,7 +398,7 @@ class Scheduler:
             done, value = False, self._unreadable(task, error)
         else:
             if not done:
-                value = _worker.rebuild(value)
+                value = _errors.rebuild(value)
         self._settle(task, done, value)
 
     @staticmethod

@@ -7,13 +7,11 @@ owner of the pool learns which task was lost when the worker dies.
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from . import _pickling, process
+from . import _errors, _pickling, process
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ._forkless import Channel, Message
     from ._pickling import Packed
 
@@ -22,18 +20,6 @@ if TYPE_CHECKING:
 STOP = 0
 WAKE = 0
 SETUP_FAILED = 2**64 - 1
-
-
-class Report(NamedTuple):
-    """An exception on its way home.
-
-    `pickled` is None if the exception cannot be rebuilt from a pickle; then the other fields must do.
-    """
-
-    type_name: str
-    arguments: str
-    traceback: str
-    pickled: bytes | None
 
 
 def work(tasks: "Channel", results: "Channel", setup: bytes, limit: int | None) -> None:
@@ -72,26 +58,12 @@ def run_star_chunk(function: Callable[..., Any], items: Iterable[Iterable[Any]])
     return [function(*item) for item in items]
 
 
-def rebuild(report: Report) -> BaseException:
-    """The exception that a report tells of, with the worker's traceback as its cause."""
-    from .exceptions import RemoteError, RemoteTraceback
-
-    error = None if report.pickled is None else _loads_error(report.pickled)
-    if error is None:
-        call = f"{report.type_name}({report.arguments})"
-        error = RemoteError(
-            f"{call} was raised in a worker and cannot be rebuilt here; its traceback is below", *report[:3]
-        )
-    error.__cause__ = RemoteTraceback(report.traceback)
-    return error
-
-
 def _set_up(results: "Channel", setup: bytes) -> bool:
     try:
         initializer, arguments = _pickling.loads(setup)
         initializer(*arguments)
     except BaseException as error:
-        _send(results, _failure(error), SETUP_FAILED)
+        _send(results, _errors.pack(error), SETUP_FAILED)
         return False
     return True
 
@@ -101,7 +73,7 @@ def _send(results: "Channel", answer: "Packed", tag: int) -> None:
         results.send(answer.payload, answer.handles, buffers=answer.buffers, tag=tag)
     except Exception as error:
         # No room for the answer in shared memory: there may still be some for the reason.
-        failure = _failure(error)
+        failure = _errors.pack(error)
         results.send(failure.payload, failure.handles, buffers=failure.buffers, tag=tag)
 
 
@@ -112,53 +84,4 @@ def _answer(message: "Message") -> "Packed":
         return _pickling.pack((True, value), home=True, names=("done", "the result"))
     except BaseException as error:
         # SystemExit and KeyboardInterrupt too: they belong to the task, and its owner waits for an answer.
-        return _failure(error)
-
-
-def _failure(error: BaseException) -> "Packed":
-    return _pickling.pack((False, _describe(error)), home=True)
-
-
-def _describe(error: BaseException) -> Report:
-    # Without this module's own frame, which is no news to anybody.
-    traceback = error.__traceback__ and error.__traceback__.tb_next
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return Report(name, _arguments(error), _format(error, traceback), _pickle(error))
-
-
-def _format(error: BaseException, traceback: "TracebackType | None") -> str:
-    from traceback import format_exception
-
-    try:
-        return "".join(format_exception(type(error), error, traceback))
-    except BaseException as second:
-        return f"(the traceback cannot be shown: {type(second).__name__})\n"
-
-
-def _arguments(error: BaseException) -> str:
-    try:
-        return ", ".join(map(repr, error.args))
-    except BaseException as second:
-        return f"<arguments without a repr: {type(second).__name__}>"
-
-
-def _pickle(error: BaseException) -> bytes | None:
-    """The pickled exception, or None if what comes out at the other end would not be that exception."""
-    try:
-        pickled, handles = _pickling.dumps(error, home=True)
-    except BaseException:
-        return None
-    # A handle would have to be kept alive beyond this message, so such an exception travels as text.
-    if handles:
-        return None
-    rebuilt = _loads_error(pickled)
-    return pickled if type(rebuilt) is type(error) else None
-
-
-def _loads_error(pickled: bytes) -> BaseException | None:
-    try:
-        error = _pickling.loads(pickled)
-    except BaseException:
-        return None
-    return error if isinstance(error, BaseException) else None
+        return _errors.pack(error)
