@@ -69,7 +69,10 @@ class AsyncResult(Generic[R]):
         if done:
             result: R = value
             return result
-        raise value
+        try:
+            raise value
+        finally:
+            del value, self  # or else the error and this frame would keep each other, and all that they hold
 
     def _set(self, done: bool, value: Any) -> None:
         self._outcome = done, value
