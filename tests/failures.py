@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -279,7 +280,7 @@ class Refusal(BaseException):
     pass
 
 
-actions: dict[str, Callable[[], None]] = {
+actions: dict[str, Callable[[], object]] = {
     "exit": _exit,
     "interrupt": _interrupt,
     "recurse": _recurse,
@@ -328,6 +329,11 @@ class Hostile(Exception):
 
 def throw_at_home(action: str, owner: int | None = None) -> NoReturn:
     raise ValueError(AtHome(action, owner or os.getpid()))
+
+
+def throw_and_hang() -> NoReturn:
+    actions["hang"] = signal.pause  # here only
+    throw_at_home("hang")
 
 
 def throw_needs_two(value: object) -> NoReturn:

@@ -486,6 +486,13 @@ def test_an_error_that_does_harm_when_it_is_loaded_there(pool: forkless.Pool, ac
     assert pool.apply(jobs.add, (1, 2)) == 3
 
 
+def test_an_error_that_takes_for_ever_to_load_holds_up_its_task_alone() -> None:
+    with forkless.Pool(2) as pool:
+        stuck = pool.apply_async(failures.throw_and_hang)
+        assert pool.map(jobs.double, range(20), 1) == [2 * number for number in range(20)]
+        assert not stuck.ready()
+
+
 @pytest.mark.parametrize("make", [failures.BecomesAnother, failures.BecomesNone, failures.Hostile])
 def test_an_error_that_is_not_what_it_seems(pool: forkless.Pool, make: Any) -> None:
     error = error_of(pool, failures.call, make)

@@ -58,7 +58,7 @@ class AsyncResult(Generic[R]):
             TimeoutError: it is not there in time.
             WorkerDied: the worker that ran the call has died.
             BrokenPool: the pool was terminated, or its workers cannot run.
-            Exception: what the call raised, with the worker's traceback as its cause.
+            Exception: what the call raised; the worker's frames are the last ones of its traceback.
         """
         self.wait(timeout)
         if self._outcome is None:

@@ -102,7 +102,9 @@ class BufferTooShort(ProcessError, _standard.BufferTooShort):
 
 
 class RemoteError(ProcessError):
-    """An exception of a worker that cannot be rebuilt here: it does not pickle, or does not unpickle.
+    """In place of an exception of a worker that cannot be rebuilt here; the message says why.
+
+    Its traceback, cause, context and notes are those of that exception.
 
     Attributes:
         type_name: the qualified name of the exception's class.
