@@ -243,26 +243,6 @@ def what_was_initialized(_: object = None) -> list[object]:
     return initialized
 
 
-class NeedsTwo(Exception):
-    """Pickles, but cannot be rebuilt: the pickle has one argument, the constructor takes two."""
-
-    def __init__(self, left: object, right: object) -> None:
-        super().__init__(f"{left} and {right}")
-
-
-def raise_needs_two(_: object = None) -> NoReturn:
-    raise NeedsTwo("bread", "butter")
-
-
-class Unpicklable(Exception):
-    def __init__(self) -> None:
-        super().__init__("it holds a lock", threading.Lock())
-
-
-def raise_unpicklable(_: object = None) -> NoReturn:
-    raise Unpicklable
-
-
 def return_unpicklable(_: object = None) -> object:
     return threading.Lock()
 

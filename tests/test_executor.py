@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 import forkless
 import jobs
 import pytest
+from forkless.exceptions import RemoteTraceback
 from support import eventually, run_program
 
 pytestmark = pytest.mark.timeout(60)
@@ -73,7 +74,8 @@ def test_map_with_a_timeout(executor: forkless.Executor) -> None:
 def test_an_exception_comes_home_with_its_traceback(executor: forkless.Executor) -> None:
     error = executor.submit(jobs.refuse, "luck").exception(30)
     assert isinstance(error, ValueError)
-    assert "in refuse" in str(error.__cause__)
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "in refuse" in error.__cause__.tb
     with pytest.raises(ValueError, match="no 2"):
         list(executor.map(jobs.refuse, [2], chunksize=2))
 

@@ -17,7 +17,6 @@ from typing import Any
 import forkless
 import jobs
 import pytest
-from forkless.exceptions import RemoteTraceback
 from support import Program, eventually, run_program
 
 pytestmark = pytest.mark.timeout(60)
@@ -300,49 +299,10 @@ def test_several_threads_take_from_one_imap(pool: forkless.Pool) -> None:
 # --- errors ---
 
 
-def test_an_exception_comes_home_with_its_traceback(pool: forkless.Pool) -> None:
-    with pytest.raises(ValueError, match=r"^no luck$") as caught:
-        pool.apply(jobs.refuse, ("luck",))
-    cause = caught.value.__cause__
-    assert isinstance(cause, RemoteTraceback)
-    assert cause.tb in str(cause)
-    assert "in refuse" in str(cause)
-    assert "ValueError: no luck" in str(cause)
-
-
 def test_map_raises_the_first_error_when_all_is_done(pool: forkless.Pool) -> None:
     with pytest.raises(ValueError, match=r"^three$"):
         pool.map(jobs.refuse_three, range(8), 1)
     assert pool.map(jobs.double, [1]) == [2]
-
-
-@pytest.mark.parametrize(
-    ("raised", "kind"), [(SystemExit(3), SystemExit), (KeyboardInterrupt(), KeyboardInterrupt)]
-)
-def test_what_is_no_exception_comes_home_too(
-    pool: forkless.Pool, raised: BaseException, kind: type[BaseException]
-) -> None:
-    def target() -> None:
-        raise raised
-
-    with pytest.raises(kind):
-        pool.apply(target)
-    assert pool.apply(jobs.add, (1, 2)) == 3
-
-
-def test_an_exception_that_cannot_be_rebuilt(pool: forkless.Pool) -> None:
-    with pytest.raises(forkless.RemoteError, match=r"NeedsTwo.*bread and butter") as caught:
-        pool.apply(jobs.raise_needs_two)
-    assert caught.value.type_name == "jobs.NeedsTwo"
-    assert caught.value.arguments == "'bread and butter'"
-    assert "in raise_needs_two" in caught.value.traceback
-    assert "in raise_needs_two" in str(caught.value.__cause__)
-    assert pickle.loads(pickle.dumps(caught.value)).type_name == "jobs.NeedsTwo"
-
-
-def test_an_exception_that_cannot_be_pickled(pool: forkless.Pool) -> None:
-    with pytest.raises(forkless.RemoteError, match=r"jobs\.Unpicklable"):
-        pool.apply(jobs.raise_unpicklable)
 
 
 def test_a_result_that_cannot_be_pickled(pool: forkless.Pool) -> None:

@@ -59,7 +59,7 @@ class _Search:
         try:
             _pickling.Pickler().dump(part)
         except Exception as error:
-            return error
+            return error.with_traceback(None)  # its frames would keep it, and the object with it
         return None
 
 

@@ -164,8 +164,10 @@ class IMapIterator(Generic[R]):
         Raises:
             StopIteration: there are no more.
             TimeoutError: it is not there in time.
-            Exception: what the call raised, as in `AsyncResult.get`. The next call goes on with the next
-                result.
+            RuntimeError: the call raised `StopIteration`, which would end the loop over the results; it is
+                the cause, as for generators.
+            Exception: what else the call raised, as in `AsyncResult.get`. The next call goes on with the
+                next result.
         """
         while True:
             try:
@@ -183,11 +185,14 @@ class IMapIterator(Generic[R]):
 
             raise TimeoutError(f"no result within {timeout} s; the calls go on in their workers")
         arrival = self._pop()
-        if arrival is not None:
-            self._unpack(arrival)
-        elif self._at_end():
-            self._finish()
-        # Otherwise another thread was faster.
+        try:
+            if arrival is not None:
+                self._unpack(arrival)
+            elif self._at_end():
+                self._finish()
+            # Otherwise another thread was faster.
+        finally:
+            del arrival  # or else an error and this frame would keep each other, and all that they hold
 
     def _unpack(self, arrival: Arrival) -> None:
         if arrival.done:
@@ -197,7 +202,10 @@ class IMapIterator(Generic[R]):
         self._input.feed()
         if not arrival.done:
             self._show(arrival.size)
-            raise arrival.value
+            try:
+                raise not_the_end(arrival.value)
+            finally:
+                del arrival  # see `_take_part`
 
     def _finish(self) -> None:
         if self._progress is not None:
@@ -246,6 +254,15 @@ class IMapUnorderedIterator(IMapIterator[R]):
             if arrival is not None:
                 return arrival
         return None
+
+
+def not_the_end(error: BaseException) -> BaseException:
+    """An error, made harmless for loops: in one, `StopIteration` would pass for the end of the results."""
+    if not isinstance(error, StopIteration):
+        return error
+    stand_in = RuntimeError("a task raised StopIteration")
+    stand_in.__cause__ = error
+    return stand_in
 
 
 class _Part:

@@ -57,15 +57,19 @@ class AsyncResult(BaseFuture, Generic[R]):
             TimeoutError: it is not there in time.
             WorkerDied: the worker that ran the call has died.
             BrokenPool: the pool was terminated, or its workers cannot run.
-            Exception: what the call raised, with the worker's traceback as its cause.
+            Exception: what the call raised; the worker's frames are the last ones of its traceback.
         """
         if not self._wait(timeout):
             from .exceptions import TimeoutError
 
             raise TimeoutError(f"no result within {timeout} s; the call goes on in its worker")
-        if self._exception is not None:
-            raise self._exception
-        return self._result  # type: ignore[no-any-return]
+        error = self._exception
+        if error is None:
+            return self._result  # type: ignore[no-any-return]
+        try:
+            raise error
+        finally:
+            del error, self  # or else the error and this frame would keep each other, and all that they hold
 
     def set_result(self, value: R) -> None:
         """For the pool alone."""

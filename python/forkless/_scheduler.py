@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _exit, _forkless, _pickling, _worker
+from . import _errors, _exit, _forkless, _pickling, _worker
 from ._deadlines import Deadlines
 from ._forkless import Dispatcher
 from ._retries import Retries
@@ -322,9 +322,9 @@ class Scheduler(Dispatcher):
     def _react(self, kind: int, id: int, message: "Message") -> None:
         if kind == _worker.FAILED:
             if self._stage(id) is not None:
-                self.fail(id, _worker.rebuild(_pickling.loads(message)))
+                self.fail(id, _errors.rebuild(_pickling.loads(message)))
         elif kind == _worker.SETUP_FAILED:
-            error = _worker.rebuild(_pickling.loads(message))
+            error = _errors.rebuild(_pickling.loads(message))
             self._break(f"the initializer raised {error!r} in a worker", error)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)

@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _forkless, _pickling, process
+from . import _errors, _forkless, _pickling, process
 from ._forkless import Worker
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ._forkless import Channel, Shared, SharedBytes
-    from ._pickling import Packed
 
 # Kinds of answers, as in the tag of their message; those for results are the core's.
 REVOKED, FAILED, SETUP_FAILED = 16, 17, 18
@@ -25,18 +22,6 @@ INTERRUPT = signal.SIGRTMIN + 11
 
 # The worker that this process is.
 current: "Worker | None" = None
-
-
-class Report(NamedTuple):
-    """An exception on its way home.
-
-    `pickled` is None if the exception cannot be rebuilt from a pickle; then the other fields must do.
-    """
-
-    type_name: str
-    arguments: str
-    traceback: str
-    pickled: bytes | None
 
 
 class Terms(NamedTuple):
@@ -82,21 +67,7 @@ def work(ends: "tuple[Channel, Channel, SharedBytes]", index: int, terms: Terms)
         return
     worker.ready()
     retire = None if terms.max_memory is None else _MemoryLimit(terms.max_memory)
-    worker.run(terms.max_tasks, _failure, process.flush_streams, retire)
-
-
-def rebuild(report: Report) -> BaseException:
-    """The exception that a report tells of, with the worker's traceback as its cause."""
-    from .exceptions import RemoteError, RemoteTraceback
-
-    error = None if report.pickled is None else _loads_error(report.pickled)
-    if error is None:
-        call = f"{report.type_name}({report.arguments})"
-        error = RemoteError(
-            f"{call} was raised in a worker and cannot be rebuilt here; its traceback is below", *report[:3]
-        )
-    error.__cause__ = RemoteTraceback(report.traceback)
-    return error
+    worker.run(terms.max_tasks, _errors.pack, process.flush_streams, retire)
 
 
 class _MemoryLimit:
@@ -138,57 +109,6 @@ def _set_up(worker: Worker, setup: bytes) -> bool:
         initializer, arguments = _pickling.loads(setup)
         initializer(*arguments)
     except BaseException as error:
-        worker.notify(SETUP_FAILED, _pickling.dumps(_describe(error, skip=1), home=True)[0])
+        worker.notify(SETUP_FAILED, _pickling.dumps(_errors.describe(error), home=True)[0])
         return False
     return True
-
-
-def _failure(error: BaseException) -> "Packed":
-    return _pickling.pack(_describe(error, skip=0), home=True)
-
-
-def _describe(error: BaseException, skip: int) -> Report:
-    """`skip`: frames of this module at the beginning of the traceback, which are no news to anybody."""
-    traceback = error.__traceback__
-    for _ in range(skip):
-        traceback = traceback and traceback.tb_next
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return Report(name, _arguments(error), _format(error, traceback), _pickle(error))
-
-
-def _format(error: BaseException, traceback: "TracebackType | None") -> str:
-    from traceback import format_exception
-
-    try:
-        return "".join(format_exception(type(error), error, traceback))
-    except BaseException as second:
-        return f"(the traceback cannot be shown: {type(second).__name__})\n"
-
-
-def _arguments(error: BaseException) -> str:
-    try:
-        return ", ".join(map(repr, error.args))
-    except BaseException as second:
-        return f"<arguments without a repr: {type(second).__name__}>"
-
-
-def _pickle(error: BaseException) -> bytes | None:
-    """The pickled exception, or None if what comes out at the other end would not be that exception."""
-    try:
-        pickled, handles = _pickling.dumps(error, home=True)
-    except BaseException:
-        return None
-    # A handle would have to be kept alive beyond this message, so such an exception travels as text.
-    if handles:
-        return None
-    rebuilt = _loads_error(pickled)
-    return pickled if type(rebuilt) is type(error) else None
-
-
-def _loads_error(pickled: bytes) -> BaseException | None:
-    try:
-        error: Any = _pickling.loads(pickled)
-    except BaseException:
-        return None
-    return error if isinstance(error, BaseException) else None

@@ -10,6 +10,8 @@ import multiprocessing.context as _standard
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._broken import BrokenPool, WorkerDied
     from ._shutdown import ShutDown
 
@@ -109,7 +111,9 @@ class BufferTooShort(ProcessError, _standard.BufferTooShort):
 
 
 class RemoteError(ProcessError):
-    """An exception of a worker that cannot be rebuilt here: it does not pickle, or does not unpickle.
+    """In place of an exception of a worker that cannot be rebuilt here; the message says why.
+
+    Its traceback, cause, context and notes are those of that exception.
 
     Attributes:
         type_name: the qualified name of the exception's class.
@@ -125,14 +129,44 @@ class RemoteError(ProcessError):
 
 
 class RemoteTraceback(Exception):
-    """The `__cause__` of an exception that came from another process: shows that process's traceback."""
+    """The `__cause__` of an exception that came from another process and had none: says from which one.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.tb = text  # named as in the standard library
+    The frames of that process are the innermost ones of the exception's own traceback. So they are not shown
+    here once more, unlike in `multiprocessing`; `tb` has them as text, as there.
+
+    Attributes:
+        worker: the name of that process.
+        pid: its process id.
+    """
+
+    def __init__(
+        self, tb: "str | Callable[[], str]", worker: str = "", pid: int | None = None, frames: int = 0
+    ) -> None:
+        super().__init__()
+        self._tb = tb
+        self.worker = worker
+        self.pid = pid
+        self._frames = frames
+
+    @property
+    def tb(self) -> str:
+        """That process's traceback, as text."""
+        if not isinstance(self._tb, str):
+            self._tb = self._tb()
+        return self._tb
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.tb}"""'
+        if not self.worker:
+            return f'\n"""\n{self.tb}"""'
+        text = f"raised in {self.worker} (pid {self.pid})"
+        if self._frames == 1:
+            text += ", where the last frame below is from"
+        elif self._frames:
+            text += f", where the last {self._frames} frames below are from"
+        return text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.tb, self.worker, self.pid, self._frames)
 
 
 _HOMES = {"BrokenPool": "_broken", "WorkerDied": "_broken", "ShutDown": "_shutdown"}

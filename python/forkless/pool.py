@@ -268,7 +268,10 @@ class Pool:
     def _wait_for(self, result: "MapResult[R]", func: Callable[..., R], progress: bool) -> list[R]:
         if progress:
             result.show(_progress(result.total, func))
-        return result.get()
+        try:
+            return result.get()
+        finally:
+            del result  # as in `AsyncResult.get`
 
     def _imap(
         self,
