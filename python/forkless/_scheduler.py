@@ -427,7 +427,7 @@ class Scheduler:
         self._feed()
 
     def _bury(self, worker: "Process", age: float) -> None:
-        from . import process
+        from . import _evidence, process
 
         child = worker._child
         assert child is not None
@@ -437,7 +437,7 @@ class Scheduler:
             from .exceptions import WorkerDied
 
             self._deaths = 0
-            died = WorkerDied.of(task.describe(), worker.name, child.pid, code, child.last_words())
+            died = WorkerDied.of(task.describe(), "", worker.name, child, _evidence.memory_killer())
             self._settle(task, False, died)
         elif not self.terminated and not self._stopping:
             self._deaths = self._deaths + 1 if age < _LONG_LIFE else 0
@@ -467,6 +467,10 @@ class Scheduler:
                 self._break(f"no worker can be started: {error}", error)
 
     def _start_worker(self) -> None:
+        from . import _evidence
+
+        # It looks now, and again after a death.
+        _evidence.memory_killer()
         worker = self._kind(
             target=_worker.work,
             args=(self._tasks, self._results, self._setup, self._limit),
