@@ -2,6 +2,8 @@
 
 import os
 
+from ._cgroups import groups
+
 
 def cpu_count() -> int:
     """How many CPUs this process may use at the same time; never less than 1.
@@ -24,7 +26,7 @@ def cpu_count() -> int:
 def _quotas(root: str = "/sys/fs/cgroup", table: str = "/proc/self/cgroup") -> list[int]:
     """The CPU quotas, in whole CPUs, of this process's control group and of those around it."""
     quotas = []
-    for directory in _groups(root, table):
+    for directory in groups(root, table):
         try:
             with open(f"{directory}/cpu.max", encoding="ascii") as file:
                 quota, period = file.read().split()
@@ -33,15 +35,3 @@ def _quotas(root: str = "/sys/fs/cgroup", table: str = "/proc/self/cgroup") -> l
         if quota != "max":
             quotas.append(-(-int(quota) // int(period)))
     return quotas
-
-
-def _groups(root: str, table: str) -> list[str]:
-    try:
-        with open(table, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    path = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    # In a container the path may name a group outside of what is mounted ("/../..").
-    parts = [part for part in path.split("/") if part not in ("", "..")]
-    return ["/".join([root, *parts[:depth]]) for depth in range(len(parts), -1, -1)]

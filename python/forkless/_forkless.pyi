@@ -431,6 +431,8 @@ class Child:
         """Sends a signal through the process descriptor, and SIGKILL `grace` seconds later if it has not ended."""
     def last_words(self) -> str | None:
         """After its death by a fatal signal: the Python stack that it wrote down, None if it did not."""
+    def peak_memory(self) -> int | None:
+        """After its end: the most memory that was resident in it, in bytes; None while it runs, or if nobody knows."""
     def claimed(self) -> int | None:
         """After its death: the tag of the last message it had claimed and taken, 0 or None if none."""
     def close(self) -> None:

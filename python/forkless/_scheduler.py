@@ -369,15 +369,13 @@ class Scheduler(Dispatcher):
         """A task has died with its worker."""
         if not self._hold(id) or self._deadlines.spare(id, worker):
             return
+        from . import _evidence
         from .exceptions import WorkerDied
 
         child = worker._child
         assert child is not None
-        from . import process
-
-        task, _ = self.describe(id)
-        died = WorkerDied.of(task, worker.name, child.pid, process.exit_code(child), child.last_words())
-        self.fail(id, died)
+        task, arguments = self.describe(id)
+        self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer()))
 
     def _start_missing(self) -> None:
         failure = self.staff.fill_wanted()
@@ -407,11 +405,6 @@ def name_of(func: object) -> str:
     if name is None:
         return f"{name_of(type(func))} object"
     return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
-
-
-def describe_arguments(args: Any, kwargs: Any) -> str:
-    """The arguments of a call, for messages."""
-    return ""
 
 
 def cut(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import _exit, _worker
+from . import _evidence, _exit, _worker
 
 if TYPE_CHECKING:
     from ._forkless import Dispatcher
@@ -130,6 +130,8 @@ class Staff:
 
     def _start(self) -> None:
         hiring = self._hiring
+        # It looks at the counts before somebody can be killed.
+        _evidence.memory_killer()
         index = self._free.pop()
         try:
             self._dispatcher._open_entry(index)

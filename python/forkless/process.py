@@ -265,6 +265,18 @@ class Process:
         return None if self._child is None else self._child.last_words()
 
     @property
+    def peak_memory(self) -> int | None:
+        """The most memory that a child has had, in bytes, once it has ended; None before, or if that is lost.
+
+        It is what was resident at the worst moment, shared pages included, so pages that all children share
+        count in each. A forked child begins with what its template has, a spawned one with the most that its
+        template ever had. If a child that it has waited for itself had more, it is the peak of that one. It
+        is lost when the template was killed before the child.
+        """
+        self._check_closed()
+        return None if self._child is None else self._child.peak_memory()
+
+    @property
     def ident(self) -> int | None:
         """The process id, None before the start."""
         self._check_closed()

@@ -204,6 +204,14 @@ impl Child {
         }
     }
 
+    /// The most memory that was resident in it, in bytes, once it has ended: see
+    /// [`Reaped::peak_memory`](process::Reaped::peak_memory). `None` if the template was killed before it.
+    #[must_use]
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.end()?;
+        self.arena.peak_memory(self.owner)
+    }
+
     /// Gives back its slot.
     ///
     /// # Errors

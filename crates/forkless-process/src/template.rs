@@ -13,7 +13,7 @@ use forkless_ipc::{Deposit, KINDS, Parcel};
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Owner, Role};
 use forkless_sys::crash::point;
-use forkless_sys::process::{self, Command, StreamsIdentity};
+use forkless_sys::process::{self, Command, Reaped, StreamsIdentity};
 use forkless_sys::time::monotonic_ns;
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, orphan, proc, socket};
 
@@ -605,13 +605,14 @@ impl Template {
         Ok(())
     }
 
-    /// Writes down how each ended child ended and gives back what it held.
+    /// Writes down how each ended child ended, and with what memory, and gives back what it held.
     fn reap(&mut self) -> Result<(), Error> {
-        while let Some((pid, status)) = process::reap_any() {
+        while let Some(Reaped { pid, status, peak_memory }) = process::reap_any() {
             if let Some(owner) = self.children.remove(&pid) {
                 point("template.reaped");
                 self.kill_children_of(owner);
                 self.give_up_job(owner);
+                self.arena.record_peak_memory(owner, peak_memory);
                 self.arena.clean(owner, End::Status(status))?;
             }
         }

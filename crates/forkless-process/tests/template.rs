@@ -216,8 +216,10 @@ fn a_child_gets_its_job_and_its_exit_code_comes_home() {
         let child = tree.spawn(&format!("exit {code}"));
         assert_eq!(wait(&child), ExitStatus::Exited(code));
         assert_eq!(child.poll().unwrap(), Some(ExitStatus::Exited(code)), "asked again");
+        assert!(child.peak_memory().is_some_and(|bytes| bytes > 256 << 10), "{:?}", child.peak_memory());
         child.close().unwrap();
         child.close().unwrap();
+        assert_eq!(child.peak_memory(), None, "given back");
     }
     tree.end();
 }
@@ -233,7 +235,7 @@ fn what_a_killed_child_had_is_given_back_and_named() {
         let child = tree.spawn(&format!("{job} {} {}", handle.handle().unwrap(), ready.lease().handle().unwrap()));
         assert!(ready.wait(Deadline::after(PATIENCE)).unwrap());
         assert!(matches!(child.close(), Err(Error::StillRunning { .. })));
-        assert_eq!((child.poll().unwrap(), child.claimed()), (None, None));
+        assert_eq!((child.poll().unwrap(), child.claimed(), child.peak_memory()), (None, None, None));
         child.signal(9).unwrap();
         assert_eq!(wait(&child), KILLED);
         child.signal(9).unwrap();
@@ -270,6 +272,7 @@ fn a_start_survives_the_death_of_the_template() {
     let death = Instant::now();
     assert!(matches!(try_wait(&first), Ok(KILLED) | Err(Error::StatusLost { .. })), "as far as can be known");
     assert!(death.elapsed() < Duration::from_secs(10));
+    assert!(first.peak_memory().is_none() && second.peak_memory().is_some(), "whose template has told it");
     drop((ready, first, second));
     tree.end();
 }

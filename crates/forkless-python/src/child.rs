@@ -149,6 +149,11 @@ impl Child {
         py.detach(|| self.child.last_words())
     }
 
+    /// After its end: the most memory that was resident in it, in bytes; None while it runs, or if nobody knows.
+    fn peak_memory(&self, py: Python<'_>) -> Option<u64> {
+        py.detach(|| self.child.peak_memory())
+    }
+
     /// Gives its slot back.
     ///
     /// Raises:

@@ -5,7 +5,7 @@ use forkless_sys::memory::PAGE;
 /// `forkless` in ASCII, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"forkless");
 /// Changes with any change to this file or to a kind of block.
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 
 /// The header: words of the first page.
 pub(crate) mod header {
@@ -83,9 +83,11 @@ pub(crate) mod slot {
     pub(crate) const TEMPLATE: usize = 228;
     /// Of a template: u64, which files its standbys have as their standard streams.
     pub(crate) const STREAMS: usize = 232;
+    /// u64: the most memory that the process has had, in bytes; 0 if that is not known.
+    pub(crate) const PEAK_MEMORY: usize = 240;
     pub(crate) const SIZE: usize = 256;
 }
 
-const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::JOB_ARENA && slot::STREAMS + 8 <= slot::SIZE);
+const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::JOB_ARENA && slot::PEAK_MEMORY + 8 <= slot::SIZE);
 const _: () = assert!(header::STANDBYS + 8 * STANDBYS <= header::LOG);
 const _: () = assert!(header::FREE + 8 * 64 <= header::WARM_LIMIT && header::WARM_LIMIT < header::STANDBYS);

@@ -229,6 +229,7 @@ impl Arena {
             // JOB_GENERATION and TEMPLATE share a word.
             (slot::JOB_GENERATION, 0),
             (slot::STREAMS, 0),
+            (slot::PEAK_MEMORY, 0),
         ] {
             transaction.set(owner.field(field), value)?;
         }
@@ -413,6 +414,26 @@ impl Arena {
         if self.process(owner).is_some() {
             self.write_end(owner, end);
         }
+    }
+
+    /// Writes down the most memory that a process had, in bytes. Before its end is, so that whoever knows the end knows this.
+    pub fn record_peak_memory(&'static self, owner: Owner, bytes: u64) {
+        // As in [`Self::record_end`].
+        let Ok(_lock) = Transaction::begin(self) else { return };
+        if self.process(owner).is_some()
+            && let Ok(peak) = self.word(owner.field(slot::PEAK_MEMORY))
+        {
+            peak.store(bytes, Ordering::Release);
+        }
+    }
+
+    /// The most memory that a process had which has ended, in bytes; `None` if nobody knows.
+    #[must_use]
+    pub fn peak_memory(&self, owner: Owner) -> Option<u64> {
+        let bytes = self.word(owner.field(slot::PEAK_MEMORY)).ok()?.load(Ordering::Acquire);
+        // Asked afterwards: until then the slot had not gone to another process.
+        self.process(owner)?;
+        (bytes > 0).then_some(bytes)
     }
 
     fn write_end(&self, owner: Owner, end: End) {

@@ -137,6 +137,24 @@ fn an_end_is_written_once_and_only_for_the_process_it_is_about() {
 }
 
 #[test]
+fn a_peak_of_memory_is_that_of_one_process() {
+    let arena = Arena::create(&[]).unwrap();
+    let first = arena.reserve_slot(Role::Child, "first").unwrap();
+    assert_eq!(arena.peak_memory(first), None);
+    arena.record_peak_memory(first, 1 << 40);
+    assert_eq!(arena.peak_memory(first), Some(1 << 40));
+    arena.clean(first, End::Unknown).unwrap();
+    assert_eq!(arena.peak_memory(first), Some(1 << 40), "the cleaner leaves it");
+    arena.return_slot(first).unwrap();
+    assert_eq!(arena.peak_memory(first), None);
+    let second = arena.reserve_slot(Role::Child, "second").unwrap();
+    assert!(std::ptr::eq(arena.end_word(first).unwrap(), arena.end_word(second).unwrap()), "the same slot");
+    arena.record_peak_memory(first, 7);
+    assert_eq!((arena.peak_memory(first), arena.peak_memory(second)), (None, None));
+    arena.return_slot(second).unwrap();
+}
+
+#[test]
 fn what_nobody_will_ask_about_is_freed_with_its_process() {
     let arena = Arena::create(&[]).unwrap();
     let board = Board::create(arena, 1);

@@ -191,11 +191,40 @@ fn exit_status_of_reaped(process: BorrowedFd<'_>) -> Option<ExitStatus> {
     (result == 0 && info.mask & EXIT != 0).then(|| ExitStatus::from_wait_status(info.exit_code))
 }
 
-/// Reaps one ended child of the caller, if there is one: its pid and how it ended.
+/// What the system tells, once, of a child that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Its id, which others may get from now on.
+    pub pid: u32,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The most memory that was resident in it, in bytes, shared pages included: `ru_maxrss` of [`wait4(2)`].
+    ///
+    /// A forked process begins with what is resident in its parent at that moment, of which its share is really there; the
+    /// parent's own peak is not in it. A program that was executed begins with the peak of what executed it. If the
+    /// child has itself waited for a child with more, it is that one's.
+    ///
+    /// [`wait4(2)`]: https://man7.org/linux/man-pages/man2/wait4.2.html
+    pub peak_memory: u64,
+}
+
+/// Reaps one ended child of the caller, if there is one.
 #[must_use]
-pub fn reap_any() -> Option<(u32, ExitStatus)> {
-    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok()??;
-    Some((pid.as_raw_nonzero().get().unsigned_abs(), ExitStatus::from_wait_status(status.as_raw())))
+pub fn reap_any() -> Option<Reaped> {
+    wait4(-1)
+}
+
+/// Reaps that child, or any for -1, if it has ended.
+fn wait4(pid: i32) -> Option<Reaped> {
+    let mut status = 0;
+    // SAFETY: all zeros is a valid `rusage`; both places outlive the call.
+    let (pid, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+    };
+    let kilobytes = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+    let status = ExitStatus::from_wait_status(status);
+    (pid > 0).then(|| Reaped { pid: pid.unsigned_abs(), status, peak_memory: kilobytes.saturating_mul(1024) })
 }
 
 /// Reaps one child of the caller if it has ended. `Some(None)`: somebody else reaped it.
@@ -646,6 +675,17 @@ mod tests {
         assert_eq!((status, status.code()), (ExitStatus::Signaled(15), -15));
         assert_eq!(ExitStatus::from_code(-15), Some(status));
         assert_eq!(send_signal(process.as_fd(), 0), Err(Errno::SRCH));
+    }
+
+    #[test]
+    fn the_peak_of_memory_is_told_with_the_end() {
+        // It has a buffer of that size, and fills it.
+        let (pid, process) = shell("exec dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null");
+        while !readable(&[process.as_fd()], Duration::from_secs(60)).unwrap()[0] {}
+        let reaped = wait4(pid.cast_signed()).unwrap();
+        assert_eq!((reaped.pid, reaped.status), (pid, ExitStatus::Exited(0)));
+        assert!((64 << 20..128 << 20).contains(&reaped.peak_memory), "{}", reaped.peak_memory);
+        assert_eq!(wait4(pid.cast_signed()), None, "reaped once, it is gone");
     }
 
     #[test]
