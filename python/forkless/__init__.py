@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from ._options import Retry
     from ._programs import set_executable, set_forkserver_preload
+    from ._setup import current_worker
     from ._share import share
     from .connection import Pipe
     from .context import get_context
@@ -106,6 +107,7 @@ __all__ = [
     "active_children",
     "cpu_count",
     "current_process",
+    "current_worker",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
@@ -137,6 +139,7 @@ _HOMES = {
     ),
     "_options": ("Retry",),
     "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
+    "_setup": ("current_worker",),
     "_share": ("share",),
     "_methods": (
         "freeze_support",
