@@ -52,10 +52,10 @@ def start(task: Callable[..., object], *args: Any, tag: bool = False, **options:
 def deliver_one(worker: SimpleNamespace) -> None:
     message = worker.channel.receive(timeout=30)
     assert message is not None
-    deliver(bytes(message.payload))
+    deliver(message.payload)
 
 
-def deliver(payload: bytes) -> None:
+def deliver(payload: bytes | memoryview) -> None:
     with contextlib.ExitStack() as stack:
         for screen in screens:
             stack.enter_context(contextlib.redirect_stdout(screen))
@@ -1014,7 +1014,7 @@ def test_a_worker_of_a_worker(records: list[logging.LogRecord], screen: io.Strin
         process.start()
         process.join()
         while (message := channel.receive(block=False)) is not None:
-            _output.deliver(bytes(message.payload))
+            _output.deliver(message.payload)
         print("outer")
 
     run(outer, tag=True)

@@ -8,9 +8,9 @@ the task that wrote it.
 - **print, sys.stdout, sys.stderr**: complete lines are written to what `sys.stdout` or `sys.stderr` of the
   owner is at that moment, the rest of a line with `flush` and at the end of the task, with `python -u` too:
   workers do not mix their lines. With `tag`, each line begins with `[name of the worker] `. Who replaces
-  `sys.stdout` in a worker gets what they made.
-  What does not go through these objects is not forwarded: what C code and subprocesses write goes to the
-  descriptors, which a worker has inherited, and in no order with respect to the rest.
+  `sys.stdout` in a worker gets what they made. What does not go through these objects is not forwarded: what
+  C code and subprocesses write goes to the descriptors, which a worker has inherited, and in no order with
+  respect to the rest.
 - **logging**: a record that reaches the root logger of a worker is handled by the owner's logger of the same
   name, with the owner's levels, filters and handlers, as if it had been logged there; `processName` and
   `process` say who did. Workers start with the levels that the owner had when they did. What a worker sets up
@@ -146,7 +146,7 @@ def _reset() -> None:
 # In the owner.
 
 
-def deliver(payload: bytes, worker: str | None = None) -> None:
+def deliver(payload: bytes | memoryview, worker: str | None = None) -> None:
     """Does with a worker's output what would have been done with the owner's own. Raises nothing.
 
     What goes wrong in the user's handlers is reported as `logging` does, what goes wrong in
