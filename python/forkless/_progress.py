@@ -167,8 +167,8 @@ def _insist(renderer: str, options: Options) -> Progress:
         return _make(renderer, options)
     except ImportError as error:
         raise ImportError(
-            f"progress= asks for {renderer}, which cannot be imported ({error}): run `pip install {renderer}`, "
-            "or use progress=True, which takes what there is",
+            f"progress= asks for {renderer}, which cannot be imported ({error}): run `pip install "
+            f"{renderer}`, or use progress=True, which takes what there is",
             name=renderer,
         ) from error
 
