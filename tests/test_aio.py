@@ -129,6 +129,21 @@ def test_one_wake_up_for_all_that_is_done(monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(main())
 
 
+def test_a_wake_up_that_is_lost_costs_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        bridge = Bridge(loop)
+        future: concurrent.futures.Future[int] = concurrent.futures.Future()
+        received: list[concurrent.futures.Future[int]] = []
+        bridge.watch(future, received.append)
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *_: None)
+        future.set_result(1)
+        await bridge.idle()
+        assert received == [future]
+
+    asyncio.run(main())
+
+
 def test_waiting_takes_no_threads() -> None:
     async def main() -> None:
         go = forkless.Event()

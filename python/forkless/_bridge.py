@@ -10,6 +10,11 @@ from typing import Any, TypeAlias, TypeVar
 
 R = TypeVar("R")
 
+# How often the loop looks by itself while something is pending, in seconds. Ctrl-C needs it: Python handles
+# signals between two steps of the main thread, and one that comes after the last step before the loop sleeps
+# would wait for whatever wakes it next.
+_BOUND = 0.5
+
 Receiver: TypeAlias = Callable[[Future[Any]], object]
 
 
@@ -32,11 +37,15 @@ class Bridge:
         self._announced = False
         self._pending = 0  # futures whose receivers have not been called
         self._idlers: list[asyncio.Future[None]] = []
+        self._looks = False  # at intervals
 
     def watch(self, future: "Future[Any]", receiver: Receiver) -> None:
         """Calls `receiver(future)` in the loop when it is done. Call this in the loop."""
         self.unused = False
         self._pending += 1
+        if not self._looks:
+            self._looks = True
+            self.loop.call_later(_BOUND, self._look)
         future.add_done_callback(partial(self._settled, receiver))
 
     async def idle(self) -> None:
@@ -53,6 +62,12 @@ class Bridge:
             self._announced = True
             with suppress(RuntimeError):  # The loop has been closed, so nobody waits.
                 self.loop.call_soon_threadsafe(self._deliver)
+
+    def _look(self) -> None:
+        self._looks = self._pending > 0
+        if self._looks:
+            self.loop.call_later(_BOUND, self._look)
+            self._deliver()
 
     def _deliver(self) -> None:
         self._announced = False
