@@ -28,6 +28,10 @@ def refuse(value: object) -> NoReturn:
     raise ValueError(f"no {value}")
 
 
+def throw(error: BaseException) -> NoReturn:
+    raise error
+
+
 def refuse_three(value: int) -> int:
     if value == 3:
         raise ValueError("three")
@@ -71,6 +75,16 @@ def wait_for(event: Event, value: Any = None) -> Any:
     if not event.wait(30):
         raise TimeoutError("nobody set the event")
     return value
+
+
+def wait_if(event: Event | None, value: Any) -> Any:
+    return value if event is None else wait_for(event, value)
+
+
+def mark(number: int, ran: Semaphore, go: Event) -> int:
+    """Counts that it ran; all but the first then wait."""
+    ran.release()
+    return number if number == 0 else wait_for(go, number)
 
 
 def meet(mine: Event, other: Event) -> int:

@@ -13,6 +13,7 @@ Example:
 # Not from `typing`, which would be most of the cost of importing this package; type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from . import aio as aio
     from ._cpus import cpu_count
     from ._forkless import (
         Barrier,
@@ -179,6 +180,9 @@ _HOMES = {
     "sharedctypes": ("Array", "RawArray", "RawValue", "Value"),
 }
 
+# Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
+_MODULES = ("aio",)
+
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.
 
@@ -194,6 +198,8 @@ def _load(name: str) -> object:
         from importlib.metadata import version
 
         return version("forkless")
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)
@@ -201,4 +207,4 @@ def _load(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

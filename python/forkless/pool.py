@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ._progress import Progress
+    from ._progress import How, Progress
     from .context import BaseContext
     from .process import Process
 
@@ -118,7 +118,7 @@ class Pool:
         iterable: Iterable[Any],
         chunksize: int | None = None,
         *,
-        progress: bool = False,
+        progress: "How" = False,
     ) -> list[R]:
         """The results of `func` for every item, in order. Waits for all of them.
 
@@ -126,7 +126,10 @@ class Pool:
             func: called in the workers, with one item.
             iterable: the items.
             chunksize: how many items make a task; if None, so many that each worker gets about four tasks.
-            progress: show a progress bar on standard error.
+            progress: True shows a progress bar, that of tqdm or rich if there is one, in terminals and
+                notebooks, and elsewhere one line at the end, on standard error. "tqdm", "rich" and "plain"
+                choose; a mapping has options (`desc`, `total`, `unit`, `leave`, `file`, `disable`,
+                `renderer`); a function is called with `(done, total)`.
 
         Raises:
             Exception: what `func` raised first, after all tasks are done.
@@ -150,7 +153,7 @@ class Pool:
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         *,
-        progress: bool = False,
+        progress: "How" = False,
     ) -> list[R]:
         """Like `map`, but each item is the arguments of one call."""
         return self._wait_for(self.starmap_async(func, iterable, chunksize), func, progress)
@@ -167,7 +170,12 @@ class Pool:
         return self._map_async(True, func, iterable, chunksize, callback, error_callback)
 
     def imap(
-        self, func: Callable[[Any], R], iterable: Iterable[Any], chunksize: int = 1, *, progress: bool = False
+        self,
+        func: Callable[[Any], R],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: "How" = False,
     ) -> "IMapIterator[R]":
         """The results of `func` for every item, in order, each as soon as it is there.
 
@@ -178,12 +186,17 @@ class Pool:
             func: called in the workers, with one item.
             iterable: the items. What it raises is raised after the results of the items before.
             chunksize: how many items make a task.
-            progress: show a progress bar on standard error.
+            progress: show a progress bar; as in `map`.
         """
         return self._imap(IMapIterator, func, iterable, chunksize, progress)
 
     def imap_unordered(
-        self, func: Callable[[Any], R], iterable: Iterable[Any], chunksize: int = 1, *, progress: bool = False
+        self,
+        func: Callable[[Any], R],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: "How" = False,
     ) -> "IMapUnorderedIterator[R]":
         """Like `imap`, but in the order in which the results arrive."""
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize, progress)
@@ -265,9 +278,9 @@ class Pool:
             self._scheduler.submit_chunk(part, function, chunk, star, options)
         return result
 
-    def _wait_for(self, result: "MapResult[R]", func: Callable[..., R], progress: bool) -> list[R]:
-        if progress:
-            result.show(_progress(result.total, func))
+    def _wait_for(self, result: "MapResult[R]", func: Callable[..., R], progress: "How") -> list[R]:
+        if progress is not False:
+            result.show(_progress(result.total, func, progress))
         try:
             return result.get()
         finally:
@@ -279,13 +292,14 @@ class Pool:
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int,
-        progress: bool,
+        progress: "How",
     ) -> I:
         self._scheduler.check()
         chunks = _chunks(iterable, chunksize)
         total = len(iterable) if isinstance(iterable, Sized) else None
         function = _pickling.publish(func)
-        return kind(self, function, chunks, _progress(total, func) if progress else None)
+        bar = None if progress is False else _progress(total, func, progress)
+        return kind(self, function, chunks, bar)
 
 
 def _is_count(value: object) -> bool:
@@ -298,7 +312,7 @@ def _chunks(iterable: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
     return cut(iterable, size)
 
 
-def _progress(total: int | None, func: object) -> "Progress":
-    from ._progress import Progress
+def _progress(total: int | None, func: object, how: "How") -> "Progress":
+    from . import _progress
 
-    return Progress(total, name_of(func))
+    return _progress.open(total, name_of(func), how)
