@@ -10,6 +10,7 @@ import pickle
 import signal
 import sys
 import threading
+import traceback
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -163,7 +164,7 @@ def test_an_exception_comes_home_with_its_traceback() -> None:
         async with aio.Pool(1) as pool:
             with pytest.raises(ValueError, match="no luck") as caught:
                 await pool.run(jobs.refuse, "luck")
-            assert "in refuse" in str(caught.value.__cause__)
+            assert "refuse" in [entry.name for entry in traceback.extract_tb(caught.value.__traceback__)]
             with pytest.raises(SystemExit):
                 await pool.run(jobs.exit_with, 3)
             with pytest.raises((TypeError, pickle.PicklingError)):
@@ -304,9 +305,6 @@ def test_a_call_that_takes_too_long(drive: Runner) -> None:
     drive(main())
 
 
-@pytest.mark.xfail(
-    strict=True, raises=asyncio.TimeoutError, reason="`Future.cancel` does not reach a running call yet"
-)
 def test_cancelling_a_call_that_runs_frees_its_worker() -> None:
     async def main() -> None:
         runs = forkless.Event()
@@ -769,7 +767,6 @@ print(forkless.aio.Pool.__module__, "aio" in dir(forkless), "aio" in forkless.__
     assert run_program(source).check() == "forkless.aio True False\n"
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="`Executor.statistics` is not there yet")
 def test_statistics() -> None:
     aio.Pool(1).statistics()
 

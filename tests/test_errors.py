@@ -58,7 +58,7 @@ def travel(error: BaseException) -> Any:
     """An exception after its journey, which leads nowhere."""
     payload, _, buffers = _errors.pack(error)
     whole = payload if isinstance(payload, bytes) else b"".join(payload)
-    return _errors.rebuild(pickle.loads(whole, buffers=buffers)[1])
+    return _errors.rebuild(pickle.loads(whole, buffers=buffers))
 
 
 def entries_of(error: BaseException, file: str = failures.__file__) -> list[tuple[Any, ...]]:
@@ -602,10 +602,7 @@ def _wait_and_throw(event: forkless.Event, error: BaseException) -> None:
         failures.refer_to_each_other,
         failures.refer_to_each_other_by_a_chain,
         failures.lost_with,
-        pytest.param(
-            failures.keep_the_error,
-            marks=pytest.mark.xfail(reason="the frame that calls the task has to drop its arguments itself"),
-        ),
+        failures.keep_the_error,
     ],
 )
 @pytest.mark.parametrize("by_map", [False, True])

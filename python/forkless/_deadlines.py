@@ -133,6 +133,11 @@ class Deadlines:
         if self._cancelled:
             self._next_look = min(self._next_look, time.monotonic() + 0.02)
 
+    def release(self, worker: "Process") -> None:
+        """A worker has ended: there is nothing more to do about it."""
+        for task in [task for task, victim in self._victims.items() if victim.worker is worker]:
+            del self._victims[task]
+
     def forget(self, id: int) -> None:
         """A task that was cancelled was not begun."""
         self._cancelled.discard(id)
@@ -148,8 +153,9 @@ class Deadlines:
         if not isinstance(error, (TaskInterrupted, WorkerDied)):
             return error  # It has failed by itself at the last moment.
         name, arguments = self._scheduler.describe(id)
+        call = f"{name}({arguments})" if arguments else name
         how = "its worker was killed" if isinstance(error, WorkerDied) else "it was broken off where it was"
-        late = TimeoutError(f"{name}{arguments} took longer than its time limit of {limit:g} s; {how}")
+        late = TimeoutError(f"{call} took longer than its time limit of {limit:g} s; {how}")
         late.__cause__ = error.__cause__ if isinstance(error, TaskInterrupted) else error
         return late
 

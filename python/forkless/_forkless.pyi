@@ -250,9 +250,6 @@ class Gather:
     @property
     def left(self) -> int:
         """How many items there are no results for yet."""
-    @property
-    def error(self) -> BaseException | None:
-        """The error that came first; None as long as there is none."""
     def put_chunk(self, start: int, count: int, done: bool, value: Any) -> None:
         """So many items from `start` on are done."""
 
@@ -324,6 +321,7 @@ class Worker:
     def block(self, blocked: bool) -> None:
         """Says on the board that the task waits for another of its own pool, or does so no more."""
 
+@disjoint_base
 class BaseQueue(Generic[_T]):
     """What `forkless.queues` makes its queues of; the docstrings of its methods are in the core."""
 

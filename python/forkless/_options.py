@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 __all__ = ["Options", "Retry"]
 
@@ -61,6 +61,15 @@ class Retry:
         except OverflowError:
             delay = self.max_delay
         return delay * (1 + self.jitter * (random.uniform(-1, 1) if spread is None else spread))
+
+
+class Keywords(TypedDict, total=False):
+    """What users give; see `Options`."""
+
+    timeout: float | None
+    retries: "int | Retry | None"
+    priority: int | None
+    name: str | None
 
 
 @dataclass(frozen=True)

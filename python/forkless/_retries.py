@@ -13,10 +13,14 @@ class Retries:
 
     Args:
         scheduler: whose tasks they are.
+
+    Attributes:
+        count: how many further attempts there have been.
     """
 
     def __init__(self, scheduler: "Scheduler") -> None:
         self._scheduler = scheduler
+        self.count = 0
         self._attempts: dict[int, int] = {}
         self._waiting: list[tuple[float, int]] = []
 
@@ -29,6 +33,7 @@ class Retries:
             if self._attempts.pop(id, None) is not None:
                 note_attempts(error, attempt)
             return False
+        self.count += 1
         self._attempts[id] = attempt
         heapq.heappush(self._waiting, (time.monotonic() + retry.delay_of(attempt), id))
         return True

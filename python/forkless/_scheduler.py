@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import _errors, _exit, _forkless, _pickling, _worker
 from ._deadlines import Deadlines
 from ._forkless import Dispatcher
+from ._insights import PoolStatistics, Slowest
 from ._retries import Retries
 from ._staff import Staff
 
@@ -65,6 +66,8 @@ class Scheduler(Dispatcher):
         self.feeders: set[Feeder] = set()
         self.staff = Staff(self, hiring)
         self._deadlines, self._retries = Deadlines(self), Retries(self)
+        self.slowest = Slowest()
+        self._lost = 0
         self._label = hiring.label
         self._waits_at_exit, self._closed_error = waits_at_exit, closed_error
         self._owner = os.getpid()
@@ -238,11 +241,31 @@ class Scheduler(Dispatcher):
         options, found, call = self._options_of(id), self._sink_of(id), self._call_of(id)
         func, args, kwargs = call or (None, None, None)
         sink, index = found or (None, None)
-        name = options.name if options is not None and options.name is not None else None
-        place = getattr(sink, "place", None) if index is None else f"item {index}"
+        name = None if options is None else options.name
         name = name or ("a task" if func is None else name_of(func))
-        return (f"{name} ({place})" if place else name), "" if args is None else describe_arguments(
-            args, kwargs
+        place = getattr(sink, "place", None) if index is None else f"item {index}"
+        if place is not None:
+            name = f"{name} ({place})"
+        if args is None or kwargs is None or (place is not None and index is None):
+            return name, ""  # They are not kept, or are those of many calls.
+        from . import _evidence
+
+        return name, _evidence.describe_arguments(args, kwargs)
+
+    def resize(self, size: int) -> None:
+        """Changes how many workers there are at most."""
+        self.staff.resize(size)
+        self._set_workers(size)
+        self._wake()
+
+    def statistics(self) -> PoolStatistics:
+        """What has become of the tasks, and what the workers have done."""
+        _, waiting, sent = self._counts()
+        workers = self.staff.statistics()
+        done = sum(worker.tasks for worker in workers)
+        slowest = self.slowest.ranking()
+        return PoolStatistics(
+            self.size, waiting, sent, done, self._lost, self._retries.count, workers, slowest
         )
 
     # What happens in the thread of whoever submits.
@@ -324,8 +347,13 @@ class Scheduler(Dispatcher):
             if self._stage(id) is not None:
                 self.fail(id, _errors.rebuild(_pickling.loads(message)))
         elif kind == _worker.SETUP_FAILED:
-            error = _errors.rebuild(_pickling.loads(message))
-            self._break(f"the initializer raised {error!r} in a worker", error)
+            step, report = _pickling.loads(message)
+            error = _errors.rebuild(report)
+            self._break(f"{step} raised {error!r} in a worker", error)
+        elif kind == _worker.OUTPUT:
+            from . import _output
+
+            _output.deliver(message.payload)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
         else:
@@ -336,6 +364,11 @@ class Scheduler(Dispatcher):
         error = self._deadlines.explain(id, error)
         if not self._retries.accept(id, error):
             self._settle(id, False, error)
+
+    def _note_slow(self, id: int, message: "Message") -> None:
+        """A task, whose answer comes next, is one of the slowest of its worker."""
+        if self._stage(id) is not None:
+            self.slowest.add(int.from_bytes(message.payload, "little") / 1e9, *self.describe(id))
 
     def _unreadable(self, function: Any, cause: BaseException) -> BaseException:
         """The error that stands for a result which came, and cannot be loaded."""
@@ -362,6 +395,7 @@ class Scheduler(Dispatcher):
             lost = self.staff.bury(worker)
             if lost is not None:
                 self._lose(lost, worker)
+            self._deadlines.release(worker)
         if self.staff.failure is not None:
             self._break(self.staff.failure, None)
 
@@ -369,6 +403,7 @@ class Scheduler(Dispatcher):
         """A task has died with its worker."""
         if not self._hold(id) or self._deadlines.spare(id, worker):
             return
+        self._lost += 1
         from . import _evidence
         from .exceptions import WorkerDied
 
@@ -400,7 +435,7 @@ class Scheduler(Dispatcher):
 def name_of(func: object) -> str:
     """The name of a function, for messages."""
     if isinstance(func, functools.partial):
-        return name_of(func.func)
+        return name_of(func.args[0] if func.func is _worker.run_star_chunk else func.func)
     module, name = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
     if name is None:
         return f"{name_of(type(func))} object"

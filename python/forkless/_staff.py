@@ -1,5 +1,6 @@
 """The workers of a pool: how many there are to be, their start, their end, and what they have done."""
 
+import heapq
 import itertools
 import signal
 import time
@@ -7,8 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _evidence, _exit, _worker
+from ._insights import WorkerStatistics
+from ._setup import Setup
 
 if TYPE_CHECKING:
+    from typing import Literal
+
+    Output = Literal["forward", "tagged", "inherit"]
+
     from ._forkless import Dispatcher
     from .process import Process
 
@@ -18,6 +25,9 @@ _PATIENCE = 2
 _LONG_LIFE = 60.0
 # After which time, in seconds, to try again when no worker could be started.
 _RETRY = 0.2
+
+# What becomes of what workers write: whether each line says who wrote it, None if they write it themselves.
+_OUTPUTS = {"forward": False, "tagged": True, "inherit": None}
 
 _numbers = itertools.count(1)
 
@@ -42,6 +52,46 @@ class Hiring:
     terms: _worker.Terms
     idle_timeout: float | None = None
 
+    @classmethod
+    def of(
+        cls,
+        kind: "type[Process]",
+        size: int,
+        label: str,
+        eager: bool,
+        max_tasks: int | None,
+        *,
+        max_memory_per_child: int | None = None,
+        idle_timeout: float | None = None,
+        output: "Output" = "forward",
+        **setup: Any,
+    ) -> "Hiring":
+        """Checks what a user gave; see `Pool`, whose keywords these are.
+
+        Args:
+            kind: see `Hiring`.
+            size: see `Hiring`.
+            label: see `Hiring`.
+            eager: see `Hiring`.
+            max_tasks: after how many tasks a worker ends.
+            max_memory_per_child: with how many bytes a worker ends.
+            idle_timeout: see `Hiring`.
+            output: what becomes of what workers write.
+            setup: see `Setup.of`.
+
+        Raises:
+            TypeError, ValueError: an argument is none of these.
+            PicklingError: a function of the setup cannot be sent.
+        """
+        if max_memory_per_child is not None and not max_memory_per_child > 0:
+            raise ValueError(f"max_memory_per_child must be a number of bytes, not {max_memory_per_child!r}")
+        if idle_timeout is not None and not idle_timeout >= 0:
+            raise ValueError(f"idle_timeout must be a number of seconds, 0 or more, not {idle_timeout!r}")
+        if output not in _OUTPUTS:
+            raise ValueError(f'output must be "forward", "tagged" or "inherit", not {output!r}')
+        terms = _worker.Terms(Setup.of(size=size, **setup), max_tasks, max_memory_per_child, _OUTPUTS[output])
+        return cls(kind, size, label, eager, terms, idle_timeout)
+
 
 @dataclass
 class Post:
@@ -49,10 +99,12 @@ class Post:
 
     Attributes:
         index: its place on the board.
+        seat: which of the workers it is: who replaces it takes it over.
         started: when, in seconds of the monotonic clock.
     """
 
     index: int
+    seat: int
     started: float
 
 
@@ -77,11 +129,12 @@ class Staff:
         self.failure: str | None = None
         self._sent_home = False
         self._stops = 0
-        self._free = list(range(self.places(hiring.size)))
+        places = self.places(hiring.size)
+        self._free, self._seats = list(range(places)), list(range(places))
         self._ends = dispatcher._ends()
         self._deaths = 0
         self._done_before = 0
-        self._retired = [0] * 9
+        self._former: WorkerStatistics | None = None
         self._retry_at = 0.0
         self._idle_since = time.monotonic()
 
@@ -89,6 +142,17 @@ class Staff:
     def places(size: int) -> int:
         """How many workers can exist at once: some end while others start in their place."""
         return 2 * size + 64
+
+    def resize(self, size: int) -> None:
+        """Changes how many workers there are to be.
+
+        Raises:
+            ValueError: fewer than one, or more than there are places for.
+        """
+        most = (len(self._free) + len(self.workers)) // 2
+        if not 1 <= size <= most:
+            raise ValueError(f"this pool can have 1 to {most} workers, not {size!r}")
+        self.size = size
 
     def is_short(self) -> bool:
         """Whether more workers are wanted."""
@@ -132,12 +196,13 @@ class Staff:
         hiring = self._hiring
         # It looks at the counts before somebody can be killed.
         _evidence.memory_killer()
-        index = self._free.pop()
+        index, seat = self._free.pop(), heapq.heappop(self._seats)
         try:
             self._dispatcher._open_entry(index)
+            levels = None if hiring.terms.tag is None else _output_settings()
             worker = hiring.kind(
                 target=_worker.work,
-                args=(self._ends, index, hiring.terms),
+                args=(self._ends, index, seat, hiring.terms, levels),
                 name=f"{hiring.label}-{next(_numbers)}",
                 daemon=True,
             )
@@ -145,9 +210,13 @@ class Staff:
             worker._ignore_interrupt = worker._dies_quietly = True
             worker.start()
         except BaseException:
-            self._free.append(index)
+            self._leave(index, seat)
             raise
-        self.workers[worker] = Post(index, time.monotonic())
+        self.workers[worker] = Post(index, seat, time.monotonic())
+
+    def _leave(self, index: int, seat: int) -> None:
+        self._free.append(index)
+        heapq.heappush(self._seats, seat)
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
@@ -163,8 +232,9 @@ class Staff:
         child = worker._child
         assert child is not None
         claimed = child.claimed()
-        self._retired = [old + new for old, new in zip(self._retired, self._entry(post), strict=True)]
-        self._free.append(post.index)
+        last = _account("former workers", 0, self._entry(post), time.monotonic())
+        self._former = last if self._former is None else _add(self._former, last)
+        self._leave(post.index, post.seat)
         if self._stops:
             self._stops -= 1
         if claimed:
@@ -174,9 +244,9 @@ class Staff:
         return claimed or None
 
     def _count_death(self, worker: "Process", age: float) -> None:
-        if self.ending or self._sent_home:
+        if self.ending or self._sent_home or self.failure is not None:
             return
-        done = self.totals()[2]
+        done = sum(worker.tasks for worker in self.statistics())
         if done > self._done_before or age >= _LONG_LIFE:
             self._done_before, self._deaths = done, 0
             return
@@ -190,7 +260,7 @@ class Staff:
 
         child = worker._child
         assert child is not None
-        hint = "the initializer does" if self._hiring.terms.setup[0] else "the workers import"
+        hint = "the initializer does" if self._hiring.terms.setup.hooks else "the workers import"
         return (
             f"{self._deaths} workers in a row ended without completing a task; the last one, {worker.name} "
             f"(pid {child.pid}), {describe_end(process.exit_code(child))}: look at what {hint}"
@@ -199,12 +269,16 @@ class Staff:
     def _entry(self, post: Post) -> tuple[int, ...]:
         return self._dispatcher._entry(post.index)
 
-    def totals(self) -> list[int]:
-        """The sums of all entries of the board, those of former workers included."""
-        totals = list(self._retired)
-        for post in list(self.workers.values()):
-            totals = [total + new for total, new in zip(totals, self._entry(post), strict=True)]
-        return totals
+    def statistics(self) -> tuple[WorkerStatistics, ...]:
+        """What each worker has done, and all former ones together."""
+        now = time.monotonic()
+        present = []
+        for worker, post in list(self.workers.items()):
+            pid = worker._child.pid if worker._child is not None else 0
+            present.append(_account(worker.name, pid, self._entry(post), now))
+        if self._former is not None:
+            present.append(self._former)
+        return tuple(present)
 
     def running(self) -> "list[tuple[Process, Post, int, float]]":
         """(worker, its post, its task, since when in seconds of the monotonic clock), for those at work."""
@@ -220,9 +294,14 @@ class Staff:
         return float("inf") if self._hiring.idle_timeout is None else max(0.05, self._hiring.idle_timeout / 4)
 
     def shrink(self) -> None:
-        """Has workers end that have had no work for long."""
+        """Has workers end that are too many, or have had no work for long."""
         limit = self._hiring.idle_timeout
-        if limit is None or self.ending or self._sent_home:
+        if self.ending or self._sent_home:
+            return
+        for _ in range(len(self.workers) - self._stops - self.size):
+            self._stops += 1
+            self._dispatcher._send_stop()
+        if limit is None:
             return
         now, live = time.monotonic(), self._dispatcher._counts()[0]
         idle = 0
@@ -259,3 +338,33 @@ class Staff:
         """Has all workers end, whatever they do."""
         for worker in list(self.workers):
             worker._signal(signal.SIGKILL)
+
+
+def _output_settings() -> Any:
+    from . import _output
+
+    return _output.settings()
+
+
+def _account(name: str, pid: int, entry: tuple[int, ...], now: float) -> WorkerStatistics:
+    """An entry of the board, as people want to see it."""
+    task, since, tasks, busy, received, sent, born, ready, _ = entry
+    working = busy / 1e9 + (now - since / 1e9 if task else 0.0)
+    present = max(0.0, now - ready / 1e9) if ready else 0.0
+    start_up = (ready - born) / 1e9 if ready else 0.0
+    idle = max(0.0, present - working)
+    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, task or None)
+
+
+def _add(one: WorkerStatistics, other: WorkerStatistics) -> WorkerStatistics:
+    return WorkerStatistics(
+        one.name,
+        one.pid,
+        one.tasks + other.tasks,
+        one.start_up + other.start_up,
+        one.working + other.working,
+        one.idle + other.idle,
+        one.bytes_received + other.bytes_received,
+        one.bytes_sent + other.bytes_sent,
+        None,
+    )

@@ -3,18 +3,20 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _errors, _forkless, _pickling, process
+from . import _errors, _forkless, _pickling, _setup, process
 from ._forkless import Worker
 
 if TYPE_CHECKING:
-    from ._forkless import Channel, Shared, SharedBytes
+    from ._forkless import Channel, SharedBytes
+    from ._records import Levels
 
 # Kinds of answers, as in the tag of their message; those for results are the core's.
-REVOKED, FAILED, SETUP_FAILED = 16, 17, 18
+REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW = 16, 17, 18, 19, 20
 
 # Asks a worker to look whether its task is to be broken off. Real-time signals are hardly used by
 # anybody; the first few of them by some runtimes.
@@ -25,49 +27,66 @@ current: "Worker | None" = None
 
 
 class Terms(NamedTuple):
-    """What a worker is told when it starts.
+    """What every worker of a pool is told when it starts.
 
     Attributes:
-        setup: what `pack_setup` made.
+        setup: what it is set up with.
         max_tasks: after how many tasks it ends, None for never.
         max_memory: it ends after a task when it has more bytes than this for itself, None for never.
+        tag: whether lines that it writes say who wrote them; None: it writes them itself.
     """
 
-    setup: "tuple[bytes, Sequence[Shared]]"
+    setup: "_setup.Setup"
     max_tasks: int | None
     max_memory: int | None
+    tag: bool | None
 
 
-def pack_setup(
-    initializer: Callable[..., object] | None, initargs: Iterable[Any]
-) -> "tuple[bytes, Sequence[Shared]]":
-    """Pickles what is called first in a worker, once for all workers.
-
-    Returns:
-        The pickle, empty if there is nothing, and the shared objects that it refers to: they travel along, so
-        that they live.
-    """
-    if initializer is None:
-        return b"", ()
-    return _pickling.dumps((initializer, tuple(initargs)), names=("initializer", "initargs"))
-
-
-def work(ends: "tuple[Channel, Channel, SharedBytes]", index: int, terms: Terms) -> None:
+def work(
+    ends: "tuple[Channel, Channel, SharedBytes]", index: int, seat: int, terms: Terms, levels: "Levels | None"
+) -> None:
     """Runs tasks until told to stop.
 
     Args:
         ends: where tasks come from, where answers go, and the board.
         index: its place on the board.
+        seat: which of the workers it is, from 0.
         terms: what else it has to know.
+        levels: of the owner's loggers.
     """
     global current
     worker = current = Worker(*ends, index)
     signal.signal(INTERRUPT, _break_off)
-    if terms.setup[0] and not _set_up(worker, terms.setup[0]):
-        return
-    worker.ready()
-    retire = None if terms.max_memory is None else _MemoryLimit(terms.max_memory)
-    worker.run(terms.max_tasks, _errors.pack, process.flush_streams, retire)
+    flush = process.flush_streams
+    if terms.tag is not None:
+        from . import _output
+
+        _output.install(partial(worker.notify, OUTPUT), tag=terms.tag, settings=levels)
+        flush = _output.flush
+    try:
+        if _set_up(worker, terms.setup, seat, flush):
+            worker.ready()
+            retire = None if terms.max_memory is None else _MemoryLimit(terms.max_memory)
+            worker.run(terms.max_tasks, _errors.pack, flush, retire)
+            terms.setup.leave()
+    finally:
+        flush()
+
+
+def _set_up(worker: Worker, setup: "_setup.Setup", seat: int, flush: Any) -> bool:
+    try:
+        setup.enter(seat, process.current_process().name)
+    except BaseException as error:
+        flush()
+        report = _setup.step, _errors.describe(error)
+        worker.notify(SETUP_FAILED, _pickling.dumps(report, home=True)[0])
+        return False
+    return True
+
+
+def run_star_chunk(function: "Callable[..., Any]", items: "Iterable[Iterable[Any]]") -> list[Any]:
+    """One task for several calls with several arguments each."""
+    return [function(*item) for item in items]
 
 
 class _MemoryLimit:
@@ -102,13 +121,3 @@ def _break_off(number: int, frame: FrameType | None) -> None:
         from .exceptions import TaskInterrupted
 
         raise TaskInterrupted("the owner of the pool asks for the end of this task")
-
-
-def _set_up(worker: Worker, setup: bytes) -> bool:
-    try:
-        initializer, arguments = _pickling.loads(setup)
-        initializer(*arguments)
-    except BaseException as error:
-        worker.notify(SETUP_FAILED, _pickling.dumps(_errors.describe(error), home=True)[0])
-        return False
-    return True

@@ -107,24 +107,24 @@ class BaseContext(_standard.BaseContext):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        **options: Any,
     ) -> "Pool":
-        """A `forkless.Pool` whose workers start this way."""
+        """A `forkless.Pool` whose workers start this way; it has further options."""
         from .pool import Pool
 
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self)
+        return Pool(processes, initializer, initargs, maxtasksperchild, self, **options)
 
     def Executor(  # noqa: N802
         self,
         max_workers: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
-        *,
-        max_tasks_per_child: int | None = None,
+        **options: Any,
     ) -> "Executor":
-        """A `forkless.Executor` whose workers start this way."""
+        """A `forkless.Executor` whose workers start this way; it has further options."""
         from .executor import Executor
 
-        return Executor(max_workers, self, initializer, initargs, max_tasks_per_child=max_tasks_per_child)
+        return Executor(max_workers, self, initializer, initargs, **options)
 
     def Pipe(self, duplex: bool = True) -> "tuple[Connection, Connection]":  # noqa: N802
         """See `forkless.Pipe`; the connections belong to no context."""

@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import _pickling
 from ._futures import Future
+from ._options import Options
 from ._scheduler import Scheduler, cut
 from ._staff import Hiring
-from ._worker import Terms, pack_setup
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Unpack
+
+    from ._insights import Insights, PoolStatistics
+    from ._options import Keywords
+    from ._setup import Cpus, Threads, Variables
+    from ._staff import Output
+    from ._stream import Stream
     from .context import BaseContext
     from .process import Process
 
-__all__ = ["Executor"]
+__all__ = ["Calls", "Executor", "Future"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,10 +47,32 @@ class Executor(_BaseExecutor):
         initargs: its arguments.
         max_tasks_per_child: how many tasks a worker runs before it is replaced by a fresh one; None for no
             limit.
+        exit: called in every worker that ends in peace, after its last task, with the worker's state if it
+            has one. Not called in a worker that is killed or terminated. What it raises is reported on
+            standard error.
+        worker_state: makes the state of a worker, before the initializer is called: a connection, a model, a
+            cache. Tasks find it as `current_worker().state`. True for an empty namespace.
+        env: variables of the environment, None as value to remove one; or a function that returns them for
+            the index of a worker, called here, for each. They are set before modules of the user are
+            loaded, but not before the interpreter starts.
+        cpus: which CPUs the workers may run on: numbers, or a sequence of collections of numbers, for the
+            workers in turn; "spread" for one CPU each, in turn. None for those of this process.
+        threads: how many threads BLAS, OpenMP and other libraries may use in a worker; "auto" for the
+            worker's share of the CPUs, where the environment does not say otherwise; None for what the
+            libraries choose, which is often all CPUs.
+        max_memory_per_child: a worker that has more bytes than this for itself after a task, not counting
+            what it shares, is replaced by a fresh one; None for no limit.
+        idle_timeout: after how many seconds without work a worker ends; a new one starts when there is work
+            again. None for never.
+        output: what becomes of what workers print, log and warn of: "forward" has it done here, by this
+            process's streams, handlers and filters, in order; "tagged" also begins each line with the
+            worker's name; "inherit" leaves it to the workers.
 
     Raises:
-        ValueError: fewer than one worker or task.
-        TypeError: the initializer is not callable.
+        ValueError: a number that is too small, a CPU that this process may not use, a variable that cannot be
+            set.
+        TypeError: something to be called that is not callable, or an option of a wrong type.
+        PicklingError: the initializer, its arguments, `exit` or `worker_state` cannot be sent.
 
     Example:
         >>> with Executor(2) as executor:
@@ -59,6 +88,14 @@ class Executor(_BaseExecutor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        exit: Callable[..., object] | None = None,
+        worker_state: bool | Callable[[], object] = False,
+        env: "Variables | Callable[[int], Variables] | None" = None,
+        cpus: "Cpus | None" = None,
+        threads: "Threads | None" = None,
+        max_memory_per_child: int | None = None,
+        idle_timeout: float | None = None,
+        output: "Output" = "forward",
     ) -> None:
         from ._cpus import cpu_count
         from ._methods import kind_of_process
@@ -68,24 +105,54 @@ class Executor(_BaseExecutor):
             raise ValueError("max_workers must be greater than 0")
         if max_tasks_per_child is not None and max_tasks_per_child < 1:
             raise ValueError("max_tasks_per_child must be >= 1")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        terms = Terms(pack_setup(initializer, initargs), max_tasks_per_child, None)
-        kind = kind_of_process() if mp_context is None else mp_context.Process
+        hiring = Hiring.of(
+            kind_of_process() if mp_context is None else mp_context.Process,
+            self._max_workers,
+            "ExecutorWorker",
+            False,
+            max_tasks_per_child,
+            initializer=initializer,
+            initargs=initargs,
+            exit=exit,
+            worker_state=worker_state,
+            env=env,
+            cpus=cpus,
+            threads=threads,
+            max_memory_per_child=max_memory_per_child,
+            idle_timeout=idle_timeout,
+            output=output,
+        )
         self._scheduler = Scheduler(
-            Hiring(kind, self._max_workers, "ExecutorWorker", False, terms),
+            hiring,
             closed_error=RuntimeError("cannot schedule new futures after shutdown"),
             waits_at_exit=True,
         )
         # Who drops the executor still gets the results of what was submitted.
         weakref.finalize(self, self._scheduler.close).atexit = False
 
+    def options(self, **options: "Unpack[Keywords]") -> "Calls":
+        """The same calls with other options, for the tasks submitted through what is returned.
+
+        Args:
+            options: `timeout`, how long a task may run, in seconds; after that it is broken off, and its
+                worker
+                killed if it does not end. `retries`, how often it is run again if it fails: a number, or a
+                `Retry`. `priority`, an int: tasks with a higher one are sent to workers first. `name`, what
+                messages call it.
+
+        Example:
+            >>> with Executor(1) as executor:
+            ...     executor.options(timeout=60, retries=2).submit(pow, 2, 10).result()
+            1024
+        """
+        return Calls(self, self._scheduler, Options.of(None, **options))
+
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         """Schedules `fn(*args, **kwargs)`, pickled as it is now.
 
         Returns:
-            The future. It can be cancelled until the call is on its way to a worker. What cannot be pickled
-            is an exception of the future, as in the standard library.
+            The future. To cancel it frees its worker, also when it runs. What cannot be pickled is an
+            exception of the future, as in the standard library.
 
         Raises:
             RuntimeError: the executor was shut down.
@@ -93,6 +160,89 @@ class Executor(_BaseExecutor):
         """
         future: Future[R] = Future()
         self._scheduler.submit(future, (fn, args, kwargs))
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]:
+        """The results of `fn` for the items of the iterables, in order; see `Calls.map`."""
+        return Calls(self, self._scheduler, None).map(
+            fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
+        )
+
+    def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
+        """What a generator function yields, as it does; see `Calls.stream`."""
+        return Calls(self, self._scheduler, None).stream(fn, *args, **kwargs)
+
+    def statistics(self) -> "PoolStatistics":
+        """What has become of the tasks, and what the workers have done: a snapshot."""
+        return self._scheduler.statistics()
+
+    def insights(self) -> "Insights":
+        """The same, to be printed."""
+        from ._insights import Insights
+
+        return Insights(self._scheduler.statistics())
+
+    def terminate_workers(self) -> None:
+        """Ends the workers with SIGTERM, and SIGKILL if need be. What is not done fails with `BrokenPool`."""
+        self._scheduler.terminate()
+
+    def kill_workers(self) -> None:
+        """Ends the workers with SIGKILL. What is not done fails with `BrokenPool`."""
+        self._scheduler.terminate()
+        self._scheduler.staff.kill_all()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accepts no more tasks; the workers end when all are done.
+
+        Args:
+            wait: wait until then.
+            cancel_futures: cancel what is not on its way to a worker.
+        """
+        self._scheduler.close()
+        if cancel_futures:
+            self._scheduler.cancel_pending()
+        if wait:
+            self._scheduler.join()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        # After Ctrl-C nobody wants to wait for the tasks. Their workers leave Ctrl-C to this process.
+        if isinstance(value, KeyboardInterrupt):
+            self._scheduler.terminate()
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"<forkless.Executor state={self._scheduler.state} max_workers={self._max_workers}>"
+
+    @property
+    def _processes(self) -> "dict[int | None, Process]":
+        """The workers there are now; named as in the standard library, where many look for it."""
+        return {worker.pid: worker for worker in self._scheduler.workers}
+
+
+class Calls:
+    """The calls of an executor with options; what `Executor.options` returns."""
+
+    def __init__(self, executor: Executor, scheduler: Scheduler, options: Options | None) -> None:
+        self._executor = executor  # Keeps it alive.
+        self._scheduler, self._options = scheduler, options
+
+    def options(self, **options: "Unpack[Keywords]") -> "Calls":
+        """As `Executor.options`; what is not given stays as it is here."""
+        return Calls(self._executor, self._scheduler, Options.of(self._options, **options))
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
+        """As `Executor.submit`."""
+        future: Future[R] = Future()
+        self._scheduler.submit(future, (fn, args, kwargs), self._options)
         return future
 
     def map(
@@ -123,7 +273,8 @@ class Executor(_BaseExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         self._scheduler.check()
-        calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905 - as short as the shortest, like `map`
+        # As short as the shortest of them, like `map`.
+        calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905
         if chunksize == 1:
             return _results((self.submit(fn, *call) for call in calls), buffersize, timeout)
         chunks = _results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout)
@@ -135,37 +286,31 @@ class Executor(_BaseExecutor):
         function = _pickling.publish(fn)
         for chunk in chunks:
             future: Future[list[R]] = Future()
-            self._scheduler.submit_chunk(future, function, chunk, True, None)
+            self._scheduler.submit_chunk(future, function, chunk, True, self._options)
             yield future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accepts no more tasks; the workers end when all are done.
+    def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
+        """What a generator function yields in a worker, as it does.
+
+        The worker waits when it is 16 items ahead. Whoever leaves the loop early ends the generator, by
+        closing or dropping the stream.
 
         Args:
-            wait: wait until then.
-            cancel_futures: cancel what is not on its way to a worker.
+            fn: a generator function, or one that returns an iterable.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            ValueError: there are to be retries; what was yielded would come twice.
+
+        Example:
+            >>> with Executor(1) as executor:
+            ...     list(executor.stream(range, 3))
+            [0, 1, 2]
         """
-        self._scheduler.close()
-        if cancel_futures:
-            self._scheduler.cancel_pending()
-        if wait:
-            self._scheduler.join()
+        from ._stream import AHEAD, Stream
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: "TracebackType | None"
-    ) -> None:
-        # After Ctrl-C nobody wants to wait for the tasks. Their workers leave Ctrl-C to this process.
-        if isinstance(value, KeyboardInterrupt):
-            self._scheduler.terminate()
-        self.shutdown()
-
-    def __repr__(self) -> str:
-        return f"<forkless.Executor state={self._scheduler.state} max_workers={self._max_workers}>"
-
-    @property
-    def _processes(self) -> "dict[int | None, Process]":
-        """The workers there are now; named as in the standard library, where many look for it."""
-        return {worker.pid: worker for worker in self._scheduler.workers}
+        return Stream(self._executor, self._scheduler, fn, args, kwargs, AHEAD, self._options)
 
 
 def _results(submitted: "Iterator[Future[R]]", ahead: int | None, timeout: float | None) -> Iterator[R]:

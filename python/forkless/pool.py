@@ -10,14 +10,18 @@ from ._options import Options
 from ._results import AsyncResult, MapResult, Part
 from ._scheduler import Scheduler, cut, name_of
 from ._staff import Hiring
-from ._worker import Terms, pack_setup
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from ._insights import Insights, PoolStatistics
+    from ._options import Keywords
     from ._progress import How, Progress
+    from ._setup import Cpus, Threads, Variables
+    from ._staff import Output
+    from ._stream import Stream
     from .context import BaseContext
     from .process import Process
 
@@ -42,10 +46,32 @@ class Pool:
         maxtasksperchild: how many tasks a worker runs before it is replaced by a fresh one; None for no
             limit.
         context: how workers start; the default context if None.
+        exit: called in every worker that ends in peace, after its last task, with the worker's state if it
+            has one. Not called in a worker that is killed or terminated. What it raises is reported on
+            standard error.
+        worker_state: makes the state of a worker, before the initializer is called: a connection, a model, a
+            cache. Tasks find it as `current_worker().state`. True for an empty namespace.
+        env: variables of the environment, None as value to remove one; or a function that returns them for
+            the index of a worker, called here, for each. They are set before modules of the user are
+            loaded, but not before the interpreter starts.
+        cpus: which CPUs the workers may run on: numbers, or a sequence of collections of numbers, for the
+            workers in turn; "spread" for one CPU each, in turn. None for those of this process.
+        threads: how many threads BLAS, OpenMP and other libraries may use in a worker; "auto" for the
+            worker's share of the CPUs, where the environment does not say otherwise; None for what the
+            libraries choose, which is often all CPUs.
+        max_memory_per_child: a worker that has more bytes than this for itself after a task, not counting
+            what it shares, is replaced by a fresh one; None for no limit.
+        idle_timeout: after how many seconds without work a worker ends; a new one starts when there is work
+            again. None for never.
+        output: what becomes of what workers print, log and warn of: "forward" has it done here, by this
+            process's streams, handlers and filters, in order; "tagged" also begins each line with the
+            worker's name; "inherit" leaves it to the workers.
 
     Raises:
-        ValueError: fewer than one process or task.
-        TypeError: the initializer is not callable.
+        ValueError: a number that is too small, a CPU that this process may not use, a variable that cannot be
+            set.
+        TypeError: something to be called that is not callable, or an option of a wrong type.
+        PicklingError: the initializer, its arguments, `exit` or `worker_state` cannot be sent.
         ProcessError: the system refuses to start the workers.
 
     Example:
@@ -61,6 +87,15 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: "BaseContext | None" = None,
+        *,
+        exit: Callable[..., object] | None = None,
+        worker_state: bool | Callable[[], object] = False,
+        env: "Variables | Callable[[int], Variables] | None" = None,
+        cpus: "Cpus | None" = None,
+        threads: "Threads | None" = None,
+        max_memory_per_child: int | None = None,
+        idle_timeout: float | None = None,
+        output: "Output" = "forward",
     ) -> None:
         from ._cpus import cpu_count
         from ._methods import kind_of_process
@@ -70,22 +105,37 @@ class Pool:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and not _is_count(maxtasksperchild):
             raise ValueError("maxtasksperchild must be a positive int or None")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        terms = Terms(pack_setup(initializer, initargs), maxtasksperchild, None)
-        kind = kind_of_process() if context is None else context.Process
-        self._scheduler = Scheduler(
-            Hiring(kind, size, "PoolWorker", True, terms),
-            closed_error=ValueError("Pool not running"),
-            waits_at_exit=False,
+        hiring = Hiring.of(
+            kind_of_process() if context is None else context.Process,
+            size,
+            "PoolWorker",
+            True,
+            maxtasksperchild,
+            initializer=initializer,
+            initargs=initargs,
+            exit=exit,
+            worker_state=worker_state,
+            env=env,
+            cpus=cpus,
+            threads=threads,
+            max_memory_per_child=max_memory_per_child,
+            idle_timeout=idle_timeout,
+            output=output,
         )
+        self._scheduler = Scheduler(hiring, closed_error=ValueError("Pool not running"), waits_at_exit=False)
         self._scheduler.start_workers()
         # At exit `_exit` does it, and waits.
         weakref.finalize(self, self._scheduler.terminate).atexit = False
 
-    def apply(self, func: Callable[..., R], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> R:
-        """Calls `func(*args, **kwds)` in a worker and returns its result."""
-        return self.apply_async(func, args, kwds).get()
+    def apply(
+        self,
+        func: Callable[..., R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        **options: "Unpack[Keywords]",
+    ) -> R:
+        """Calls `func(*args, **kwds)` in a worker and returns its result; options are as in `apply_async`."""
+        return self.apply_async(func, args, kwds, **options).get()
 
     def apply_async(
         self,
@@ -94,6 +144,7 @@ class Pool:
         kwds: Mapping[str, Any] = {},
         callback: Callable[[R], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: "Unpack[Keywords]",
     ) -> "AsyncResult[R]":
         """Like `apply`, but returns at once.
 
@@ -103,13 +154,14 @@ class Pool:
             kwds: its keyword arguments; pickled now.
             callback: called with the result, in a thread of the pool, which waits for it.
             error_callback: called with the exception instead, if there is one.
+            options: `timeout`, `retries`, `priority` and `name`, as in `Executor.options`.
 
         Raises:
             ValueError: the pool does not accept tasks any more.
             BrokenPool: its workers cannot run.
         """
         result: AsyncResult[R] = AsyncResult(self, callback, error_callback)
-        self._scheduler.submit(result, (func, tuple(args), dict(kwds)))
+        self._scheduler.submit(result, (func, tuple(args), dict(kwds)), Options.of(None, **options))
         return result
 
     def map(
@@ -119,6 +171,7 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: "How" = False,
+        **options: "Unpack[Keywords]",
     ) -> list[R]:
         """The results of `func` for every item, in order. Waits for all of them.
 
@@ -130,11 +183,12 @@ class Pool:
                 notebooks, and elsewhere one line at the end, on standard error. "tqdm", "rich" and "plain"
                 choose; a mapping has options (`desc`, `total`, `unit`, `leave`, `file`, `disable`,
                 `renderer`); a function is called with `(done, total)`.
+            options: as in `apply_async`; a time limit is that of a task, which is `chunksize` items.
 
         Raises:
             Exception: what `func` raised first, after all tasks are done.
         """
-        return self._wait_for(self.map_async(func, iterable, chunksize), func, progress)
+        return self._wait_for(self.map_async(func, iterable, chunksize, **options), func, progress)
 
     def map_async(
         self,
@@ -143,9 +197,11 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: "Unpack[Keywords]",
     ) -> "MapResult[R]":
         """Like `map`, but returns at once; the callbacks are as in `apply_async`."""
-        return self._map_async(False, func, iterable, chunksize, callback, error_callback)
+        given = Options.of(None, **options)
+        return self._map_async(False, func, iterable, chunksize, callback, error_callback, given)
 
     def starmap(
         self,
@@ -154,9 +210,10 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: "How" = False,
+        **options: "Unpack[Keywords]",
     ) -> list[R]:
         """Like `map`, but each item is the arguments of one call."""
-        return self._wait_for(self.starmap_async(func, iterable, chunksize), func, progress)
+        return self._wait_for(self.starmap_async(func, iterable, chunksize, **options), func, progress)
 
     def starmap_async(
         self,
@@ -165,9 +222,11 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: "Unpack[Keywords]",
     ) -> "MapResult[R]":
         """Like `starmap`, but returns at once; the callbacks are as in `apply_async`."""
-        return self._map_async(True, func, iterable, chunksize, callback, error_callback)
+        given = Options.of(None, **options)
+        return self._map_async(True, func, iterable, chunksize, callback, error_callback, given)
 
     def imap(
         self,
@@ -176,6 +235,7 @@ class Pool:
         chunksize: int = 1,
         *,
         progress: "How" = False,
+        **options: "Unpack[Keywords]",
     ) -> "IMapIterator[R]":
         """The results of `func` for every item, in order, each as soon as it is there.
 
@@ -187,8 +247,9 @@ class Pool:
             iterable: the items. What it raises is raised after the results of the items before.
             chunksize: how many items make a task.
             progress: show a progress bar; as in `map`.
+            options: as in `map`.
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, progress)
+        return self._imap(IMapIterator, func, iterable, chunksize, progress, Options.of(None, **options))
 
     def imap_unordered(
         self,
@@ -197,9 +258,54 @@ class Pool:
         chunksize: int = 1,
         *,
         progress: "How" = False,
+        **options: "Unpack[Keywords]",
     ) -> "IMapUnorderedIterator[R]":
         """Like `imap`, but in the order in which the results arrive."""
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, progress)
+        given = Options.of(None, **options)
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, progress, given)
+
+    def stream(
+        self,
+        func: Callable[..., Iterable[R]],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        buffersize: int = 16,
+        **options: "Unpack[Keywords]",
+    ) -> "Stream[R]":
+        """What a generator function yields in a worker, as it does: an iterator.
+
+        Whoever leaves the loop early ends the generator, by closing or dropping the iterator.
+
+        Args:
+            func: a generator function, or one that returns an iterable.
+            args: its positional arguments.
+            kwds: its keyword arguments.
+            buffersize: how many items the worker may be ahead; then it waits.
+            options: as in `apply_async`, without `retries`: items would come twice.
+        """
+        from ._stream import Stream
+
+        given = Options.of(None, **options)
+        return Stream(self, self._scheduler, func, tuple(args), dict(kwds), buffersize, given)
+
+    def statistics(self) -> "PoolStatistics":
+        """What has become of the tasks, and what the workers have done: a snapshot."""
+        return self._scheduler.statistics()
+
+    def insights(self) -> "Insights":
+        """The same, to be printed: start-up, work and idle time of each worker, bytes, the slowest tasks."""
+        from ._insights import Insights
+
+        return Insights(self._scheduler.statistics())
+
+    def resize(self, processes: int) -> None:
+        """Changes how many workers there are. Those that are too many end when they have no task.
+
+        Raises:
+            ValueError: fewer than one, or more than twice as many as at first and 64.
+        """
+        self._scheduler.resize(processes)
 
     def close(self) -> None:
         """Accepts no more tasks. The workers end when all are done."""
@@ -293,13 +399,14 @@ class Pool:
         iterable: Iterable[Any],
         chunksize: int,
         progress: "How",
+        options: Options | None,
     ) -> I:
         self._scheduler.check()
         chunks = _chunks(iterable, chunksize)
         total = len(iterable) if isinstance(iterable, Sized) else None
         function = _pickling.publish(func)
         bar = None if progress is False else _progress(total, func, progress)
-        return kind(self, function, chunks, bar)
+        return kind(self, function, chunks, bar, options)
 
 
 def _is_count(value: object) -> bool:

@@ -12,5 +12,5 @@ mod dispatch;
 mod schedule;
 
 pub use board::{Board, Entry};
-pub use dispatch::{Answer, Arrived, Dispatch, Kept, Order, Payload, Tag};
+pub use dispatch::{Arrived, Dispatch, Kept, Order, Payload, Tag};
 pub use schedule::{Schedule, Stage};

@@ -14,7 +14,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use forkless_ipc::{Channel, Claim, Content, Message, Parcel, Received, Sent};
+use forkless_ipc::{Channel, Claim, Content, Message, Parcel, Sent};
 use forkless_shm::{Arena, Error, Lease};
 use forkless_sys::atomic::AtomicU32;
 use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
@@ -87,24 +87,11 @@ pub struct Order<T> {
 
 /// What has come back.
 #[derive(Debug)]
-pub struct Arrived<T> {
+pub struct Arrived {
     /// What it says.
     pub tag: Tag,
     /// Its bytes.
     pub message: Message,
-    /// What was attached to the task, if this is its outcome.
-    pub token: Option<T>,
-}
-
-/// Which kinds of answer are what, for [`Dispatch::receive`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The task is done, and gone.
-    Outcome,
-    /// It has failed: it is held.
-    Failure,
-    /// Something else.
-    Notice,
 }
 
 /// The owner's end of a pool.
@@ -294,6 +281,7 @@ impl<T> Dispatch<T> {
     }
 
     /// What has come, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
+    /// Nothing happens to the tasks yet that it is about.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
@@ -301,35 +289,21 @@ impl<T> Dispatch<T> {
         &self,
         bound: Duration,
         beside: Option<(&AtomicU32, u32)>,
-        answer: impl Fn(u16) -> Answer,
+        is_answer: impl Fn(u16) -> bool,
         refused: &mut Refused<T>,
-    ) -> Result<(Received, Vec<Arrived<T>>), Error> {
+    ) -> Result<Vec<Arrived>, Error> {
         let mut messages = Vec::new();
-        let received = self.results.receive_many_within(BATCH, bound, Claim::Nothing, beside, &mut messages)?;
+        self.results.receive_many_within(BATCH, bound, Claim::Nothing, beside, &mut messages)?;
         if messages.is_empty() {
-            return Ok((received, Vec::new()));
+            return Ok(Vec::new());
         }
-        let mut arrived = Vec::with_capacity(messages.len());
+        let arrived = |message: Message| Arrived { tag: Tag::unpack(message.tag), message };
+        let arrived: Vec<_> = messages.into_iter().map(arrived).collect();
+        let answers = arrived.iter().filter(|arrived| is_answer(arrived.tag.kind)).count();
         let mut state = self.state();
-        let mut outcomes = 0;
-        for message in messages {
-            let tag = Tag::unpack(message.tag);
-            let token = match answer(tag.kind) {
-                Answer::Outcome => {
-                    outcomes += 1;
-                    state.schedule.take(tag.id).map(|order| order.token)
-                }
-                Answer::Failure => {
-                    state.schedule.hold(tag.id);
-                    None
-                }
-                Answer::Notice => None,
-            };
-            arrived.push(Arrived { tag, message, token });
-        }
-        state.pace.note(outcomes, monotonic_ns());
+        state.pace.note(answers, monotonic_ns());
         refused.extend(self.feed(&mut state));
-        Ok((received, arrived))
+        Ok(arrived)
     }
 
     /// Takes a task out, whatever its stage.

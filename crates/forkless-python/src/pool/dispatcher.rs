@@ -2,7 +2,7 @@
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
 use forkless_ipc::Message as IpcMessage;
-use forkless_process::pool::{Answer, Arrived, Board, Dispatch, Order, Payload, Stage, Tag};
+use forkless_process::pool::{Arrived, Board, Dispatch, Order, Payload, Stage, Tag};
 use forkless_shm::{Arena, Error};
 use forkless_sys::atomic::Ordering;
 use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
@@ -225,15 +225,27 @@ impl Dispatcher {
         loop {
             let mut refused = Vec::new();
             let bound = deadline.remaining(SLICE);
-            let received = py.detach(|| this.dispatch.receive(bound, beside, answer_of, &mut refused));
-            let (_, arrived) = received.or_raise(py)?;
+            let received = py.detach(|| this.dispatch.receive(bound, beside, is_answer, &mut refused));
+            let arrived = received.or_raise(py)?;
             this.refuse(py, refused)?;
-            for Arrived { tag, message, token } in arrived {
-                match token {
-                    Some(token) => Self::settle(slf, &token, tag.kind, &message)?,
-                    // The answer of a task that is gone.
-                    None if answer_of(tag.kind) == Answer::Outcome => {}
-                    None => events.push((tag.kind, tag.id, message.into())),
+            for Arrived { tag, message } in arrived {
+                match tag.kind {
+                    // Without a token, it is the answer of a task that is gone.
+                    kind::DONE..=kind::LAST_DONE => {
+                        if let Some(token) = this.dispatch.take(tag.id) {
+                            Self::settle(slf, &token, tag.kind, &message)?;
+                        }
+                    }
+                    // Before the task's answer, which comes next.
+                    kind::SLOW => {
+                        slf.call_method1(intern!(py, "_note_slow"), (tag.id, Message::from(message)))?;
+                    }
+                    other => {
+                        if other == kind::FAILED {
+                            this.dispatch.hold(tag.id);
+                        }
+                        events.push((other, tag.id, message.into()));
+                    }
                 }
             }
             future::ring();
@@ -349,9 +361,11 @@ impl Dispatcher {
             (bytes, token.function.object(py))
         });
         let Some((bytes, function)) = found else { return Ok(None) };
-        let call = match bytes {
-            Some(bytes) => Parts::of_bytes(&bytes).or_raise(py)?.describe(py, function)?,
-            None => (function, py.None(), py.None()).into_pyobject(py)?.into_any(),
+        let parts = bytes.as_ref().map(|bytes| Parts::of_bytes(bytes).or_raise(py)).transpose()?;
+        // What does not load here is no reason to say nothing.
+        let call = match parts.map(|parts| parts.describe(py, function.clone_ref(py))) {
+            Some(Ok(call)) => call,
+            Some(Err(_)) | None => (function, py.None(), py.None()).into_pyobject(py)?.into_any(),
         };
         Ok(Some(call.unbind()))
     }
@@ -549,12 +563,8 @@ fn deliver(py: Python<'_>, sink: &Sink, done: bool, value: Bound<'_, PyAny>) {
     }
 }
 
-fn answer_of(kind: u16) -> Answer {
-    match kind {
-        kind::DONE..=kind::LAST_DONE => Answer::Outcome,
-        kind::FAILED => Answer::Failure,
-        _ => Answer::Notice,
-    }
+fn is_answer(kind: u16) -> bool {
+    matches!(kind, kind::DONE..=kind::LAST_DONE | kind::FAILED)
 }
 
 /// Functions by `def` and `lambda`, and those of modules in C.

@@ -15,7 +15,8 @@ pub(crate) struct Gather {
     values: Py<PyList>,
     left: AtomicUsize,
     error: Mutex<Option<Py<PyAny>>>,
-    future: Py<BaseFuture>,
+    /// Until it has its outcome: it may know this object, and neither would ever be freed.
+    future: Mutex<Option<Py<BaseFuture>>>,
 }
 
 #[pymethods]
@@ -23,19 +24,13 @@ impl Gather {
     #[new]
     fn new(py: Python<'_>, total: usize, future: Py<BaseFuture>) -> PyResult<Self> {
         let values = PyList::new(py, (0..total).map(|_| py.None()))?.unbind();
-        Ok(Self { values, left: AtomicUsize::new(total), error: Mutex::default(), future })
+        Ok(Self { values, left: AtomicUsize::new(total), error: Mutex::default(), future: Mutex::new(Some(future)) })
     }
 
     /// How many items there are no results for yet.
     #[getter]
     fn left(&self) -> usize {
         self.left.load(Ordering::Acquire)
-    }
-
-    /// The error that came first; None as long as there is none.
-    #[getter]
-    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|error| error.clone_ref(py))
     }
 
     /// So many items from `start` on are done: `value` is a list of results, or an exception.
@@ -84,10 +79,13 @@ impl Gather {
         if this.left.fetch_sub(count, Ordering::AcqRel) != count {
             return Ok(());
         }
-        let future = this.future.bind(slf.py());
-        match this.error(slf.py()) {
-            Some(error) => BaseFuture::complete(future, false, error.into_bound(slf.py())),
-            None => BaseFuture::complete(future, true, this.values.bind(slf.py()).clone().into_any()),
+        let py = slf.py();
+        let future = this.future.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let error = this.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(future) = future else { return Ok(()) };
+        match error {
+            Some(error) => BaseFuture::complete(future.bind(py), false, error.into_bound(py)),
+            None => BaseFuture::complete(future.bind(py), true, this.values.bind(py).clone().into_any()),
         }
     }
 }

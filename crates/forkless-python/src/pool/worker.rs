@@ -32,7 +32,13 @@ pub(crate) mod kind {
     pub(crate) const REVOKED: u16 = 16;
     /// The task has failed; a pickled report tells how.
     pub(crate) const FAILED: u16 = 17;
+    /// The task, whose answer comes next, is one of the slowest of its worker; nanoseconds.
+    pub(crate) const SLOW: u16 = 20;
 }
+
+/// The slowest tasks that a worker tells of, and from when on a task is slow.
+const MOST_SLOW: usize = 5;
+const SLOW_NS: u64 = 1_000_000;
 
 /// Functions that a worker keeps.
 const MOST_FUNCTIONS: usize = 256;
@@ -48,6 +54,8 @@ pub(crate) struct Worker {
     /// The task that user code runs in now.
     current: AtomicU64,
     functions: Mutex<HashMap<(u64, u32), Loaded>>,
+    /// How long the slowest tasks took, in nanoseconds.
+    slowest: Mutex<Vec<u64>>,
     process: u32,
 }
 
@@ -68,6 +76,7 @@ impl Worker {
             index,
             current: AtomicU64::new(0),
             functions: Mutex::default(),
+            slowest: Mutex::default(),
             process: process::id(),
         }
     }
@@ -162,7 +171,8 @@ impl Worker {
     fn perform(&self, py: Python<'_>, arena: &'static Arena, message: Message, hooks: &Hooks<'_, '_>) -> PyResult<()> {
         let id = message.tag;
         let size = message.parcel().map_or(Ok(message.inline().map_or(0, <[u8]>::len) as u64), |parcel| parcel.size());
-        self.board().begin(self.index, id, size.or_raise(py)?, monotonic_ns()).or_raise(py)?;
+        let begun = monotonic_ns();
+        self.board().begin(self.index, id, size.or_raise(py)?, begun).or_raise(py)?;
         self.current.store(id, Ordering::Relaxed);
         let outcome = self.call(py, arena, &message).and_then(|value| Item::pack_home(&value));
         drop(message);
@@ -174,6 +184,10 @@ impl Worker {
         self.current.store(0, Ordering::Relaxed);
         let _ = hooks.flush.call0();
         self.end_copy(py)?;
+        let took = monotonic_ns().saturating_sub(begun);
+        if self.is_slow(took) {
+            self.send(py, kind::SLOW, id, &Content { parts: &[&took.to_le_bytes()], ..Content::default() })?;
+        }
         let sent = item.pieces().and_then(|pieces| {
             let content = pieces.content();
             self.send(py, kind, id, &content)?;
@@ -226,6 +240,23 @@ impl Worker {
         };
         drop(dropped);
         Ok(function)
+    }
+
+    /// Whether a task that took so long is one of the slowest.
+    fn is_slow(&self, took: u64) -> bool {
+        if took < SLOW_NS {
+            return false;
+        }
+        let mut slowest = self.slowest.lock().unwrap_or_else(PoisonError::into_inner);
+        if slowest.len() < MOST_SLOW {
+            slowest.push(took);
+            return true;
+        }
+        let quickest = slowest.iter_mut().min();
+        quickest.filter(|quickest| took > **quickest).is_some_and(|quickest| {
+            *quickest = took;
+            true
+        })
     }
 
     fn send(&self, py: Python<'_>, kind: u16, id: u64, content: &Content<'_>) -> PyResult<()> {
