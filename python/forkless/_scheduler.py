@@ -61,6 +61,7 @@ class Scheduler(Dispatcher):
         return super().__new__(cls, hiring.size, Staff.places(hiring.size))
 
     def __init__(self, hiring: "Hiring", *, closed_error: Exception, waits_at_exit: bool) -> None:
+        _pickling.get_ready()
         # These two only ever become true, so that no two threads can undo each other's change.
         self.closed = self.terminated = False
         self.feeders: set[Feeder] = set()
