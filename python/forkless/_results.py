@@ -130,11 +130,6 @@ class Part:
         self._gather.put_chunk(self.start, self.count, done, value)
 
     @property
-    def place(self) -> str:
-        """Which items these are, for messages."""
-        return place_of(self.start, self.count)
-
-
-def place_of(start: int, count: int) -> str:
-    """Some items of an input, for messages."""
-    return f"item {start}" if count == 1 else f"items {start} to {start + count - 1}"
+    def items(self) -> tuple[int, int, bool]:
+        """Which items these are, for messages: the first, how many, that they are of one task."""
+        return self.start, self.count, True

@@ -1,5 +1,6 @@
 //! What pools and executors are made of: outcomes, the owner's end, the worker's loop.
 
+mod arrivals;
 mod call;
 mod dispatcher;
 mod future;
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<future::BaseFuture>()?;
     module.add_class::<gather::Gather>()?;
+    module.add_class::<arrivals::Arrivals>()?;
     module.add_class::<call::Function>()?;
     module.add_class::<dispatcher::Dispatcher>()?;
     module.add_class::<worker::Worker>()?;

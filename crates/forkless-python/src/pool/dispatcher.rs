@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::arrivals::Arrivals;
 use super::call::{Call, Function, Parts, encode, encode_to_keep};
 use super::future::{self, BaseFuture};
 use super::gather::Gather;
@@ -32,8 +33,19 @@ const MOST_FUNCTIONS: usize = 256;
 enum Sink {
     Future(Py<BaseFuture>),
     Item(Py<Gather>, usize),
+    Arrival(Box<Part>),
     /// Something with a method `settle(done, value)`.
     Object(Py<PyAny>),
+}
+
+/// Some items of the input of an `imap`.
+struct Part {
+    arrivals: Py<Arrivals>,
+    number: u64,
+    /// Of the items in the input.
+    start: usize,
+    /// How many; `None` for one that is not in a list.
+    count: Option<usize>,
 }
 
 /// What this side has of a task.
@@ -184,6 +196,50 @@ impl Dispatcher {
         }
         let (_, refused) = this.dispatch.submit_all(orders, terms.priority);
         this.refuse(py, refused)
+    }
+
+    /// Accepts a task for each of these, which are items, or with `chunks` tuples of items; `start` is the place of the first
+    /// item in the input. Their results arrive where they are to be taken out.
+    #[pyo3(signature = (arrivals, function, parts, start, chunks, options = None))]
+    fn _submit_parts<'py>(
+        slf: &Bound<'py, Self>,
+        arrivals: Bound<'py, Arrivals>,
+        function: Bound<'py, Function>,
+        parts: Vec<Bound<'py, PyAny>>,
+        mut start: usize,
+        chunks: bool,
+        options: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let terms = Terms::of(options)?;
+        let function = function.unbind();
+        let callee = Callee::Published(function.clone_ref(py));
+        let mut orders = Vec::with_capacity(parts.len());
+        let mut interrupted = None;
+        for part in parts {
+            let count = if chunks { Some(part.len()?) } else { None };
+            let number = arrivals.get().expect();
+            let packed = if chunks {
+                this.pack_rest(py, Call::Chunk, &function, &part, terms.keep)
+            } else {
+                this.pack_item(py, &function, &part, terms.keep)
+            };
+            let sink = Sink::Arrival(Box::new(Part { arrivals: arrivals.clone().unbind(), number, start, count }));
+            start += count.unwrap_or(1);
+            match packed {
+                Ok(payload) => orders.push(Order { payload, token: terms.token(py, sink, &callee) }),
+                // A part that is expected has to come, also when Ctrl-C is what kept it from being packed.
+                Err(error) if !error.is_instance_of::<PyException>(py) => {
+                    deliver(py, &sink, false, error.value(py).clone().into_any());
+                    interrupted = Some(error);
+                    break;
+                }
+                Err(error) => this.fail(py, &sink, error)?,
+            }
+        }
+        let (_, refused) = this.dispatch.submit_all(orders, terms.priority);
+        this.refuse(py, refused)?;
+        interrupted.map_or(Ok(()), Err)
     }
 
     /// Accepts one task for a tuple of items, each of which is the argument (with `star`: the arguments) of a call.
@@ -341,13 +397,24 @@ impl Dispatcher {
         self.dispatch.inspect(id, |_, token| token.options.as_ref().map(|options| options.clone_ref(py)))?
     }
 
-    /// What takes the outcome of a task, and which item of it this is: (sink, index or None); None if it is gone.
-    fn _sink_of(&self, py: Python<'_>, id: u64) -> Option<(Py<PyAny>, Option<usize>)> {
+    /// What takes the outcome of a task; None if it is gone.
+    fn _sink_of(&self, py: Python<'_>, id: u64) -> Option<Py<PyAny>> {
         self.dispatch.inspect(id, |_, token| match &token.sink {
-            Sink::Future(future) => (future.clone_ref(py).into_any(), None),
-            Sink::Item(gather, index) => (gather.clone_ref(py).into_any(), Some(*index)),
-            Sink::Object(object) => (object.clone_ref(py), None),
+            Sink::Future(future) => future.clone_ref(py).into_any(),
+            Sink::Item(gather, _) => gather.clone_ref(py).into_any(),
+            Sink::Arrival(part) => part.arrivals.clone_ref(py).into_any(),
+            Sink::Object(object) => object.clone_ref(py),
         })
+    }
+
+    /// Which items of an input a task is about: (the first, how many, whether it is one call for several); None if it is about
+    /// none that this knows of.
+    fn _items_of(&self, id: u64) -> Option<(usize, usize, bool)> {
+        self.dispatch.inspect(id, |_, token| match &token.sink {
+            Sink::Item(_, index) => Some((*index, 1, false)),
+            Sink::Arrival(part) => Some((part.start, part.count.unwrap_or(1), part.count.is_some())),
+            Sink::Future(_) | Sink::Object(_) => None,
+        })?
     }
 
     /// `(function, args, kwargs)` of a task, for messages. `args` and `kwargs` are None where they are not kept.
@@ -420,7 +487,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let future = match &sink {
             Sink::Future(future) => Some(future.clone_ref(py)),
-            Sink::Item(..) | Sink::Object(_) => None,
+            Sink::Item(..) | Sink::Arrival(_) | Sink::Object(_) => None,
         };
         // Before it can be done: then it is forgotten who works on it.
         if let Some(future) = &future {
@@ -550,6 +617,7 @@ fn deliver(py: Python<'_>, sink: &Sink, done: bool, value: Bound<'_, PyAny>) {
     let told = match sink {
         Sink::Future(future) => BaseFuture::complete(future.bind(py), done, value),
         Sink::Item(gather, index) => Gather::put(gather.bind(py), *index, done, value),
+        Sink::Arrival(part) => part.arrivals.get().put(part.number, part.count.is_some(), done, value),
         Sink::Object(object) => object.bind(py).call_method1(intern!(py, "settle"), (done, value)).map(|_| ()),
     };
     if let Err(error) = told {

@@ -93,6 +93,11 @@ pub(crate) fn ring() {
     BELL.ring();
 }
 
+/// Sleeps at most `bound`, unless `ready`, which is to change before such a ring.
+pub(crate) fn sleep(ready: impl Fn() -> bool, bound: Duration) {
+    BELL.sleep(ready, bound);
+}
+
 impl BaseFuture {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
