@@ -5,6 +5,7 @@ mod call;
 mod dispatcher;
 mod future;
 mod gather;
+mod lead;
 mod worker;
 
 use pyo3::prelude::*;
