@@ -384,6 +384,8 @@ class Scheduler(Dispatcher):
             _output.deliver(message.payload)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
+        elif kind == _worker.RETIRED:
+            self.staff.retire(id)
         else:
             self._woken = False
 
@@ -423,6 +425,7 @@ class Scheduler(Dispatcher):
             lost = self.staff.bury(worker)
             if lost is not None:
                 self._lose(lost, worker)
+            self.staff.strangers.discard(worker)
             self._deadlines.release(worker)
         if self.staff.failure is not None:
             self._break(self.staff.failure, None)
@@ -438,7 +441,8 @@ class Scheduler(Dispatcher):
         child = worker._child
         assert child is not None
         task, arguments = self.describe(id)
-        self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer()))
+        left = worker in self.staff.strangers
+        self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer(), left))
 
     def _start_missing(self) -> None:
         failure = self.staff.fill_wanted()

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import os
 import signal
 import time
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ class Staff:
     Attributes:
         workers: each worker and its post.
         ending: whether they have been told to end at once.
+        strangers: workers that had become another program, by `exec`, and were killed.
         failure: why no more of them are started, or None.
     """
 
@@ -127,6 +129,9 @@ class Staff:
         self.workers: dict[Process, Post] = {}
         self.ending = False
         self.failure: str | None = None
+        self.strangers: set[Process] = set()
+        self._leaving: set[Process] = set()
+        self._retired: set[Process] = set()
         self._sent_home = False
         self._stops = 0
         places = self.places(hiring.size)
@@ -156,9 +161,8 @@ class Staff:
 
     def is_short(self) -> bool:
         """Whether more workers are wanted."""
-        return (
-            len(self.workers) - self._stops < self.size and len(self.workers) - self._stops < self._wanted()
-        )
+        active = self._active()
+        return active < self.size and active < self._wanted()
 
     def _wanted(self) -> int:
         """How many workers there should be now; those that are more are left alone."""
@@ -172,7 +176,7 @@ class Staff:
 
     def fill(self, count: int) -> None:
         """Starts workers until there are so many."""
-        while len(self.workers) - self._stops < count:
+        while self._active() < count:
             self._start()
 
     def fill_wanted(self) -> Exception | None:
@@ -220,7 +224,19 @@ class Staff:
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
-        return [worker for worker in self.workers if not worker.is_alive()]
+        dead = [worker for worker in self.workers if not worker.is_alive()]
+        if len(dead) < len(self.workers):
+            self._end_strangers()
+        return dead
+
+    def _end_strangers(self) -> None:
+        """Has workers end that a task has made another program, which will never answer."""
+        left = {worker for worker in self.workers if worker._child is not None and worker._child.has_left()}
+        # One that is about to end looks like that for a moment, and is not there any more at the next look.
+        for worker in filter(_has_program, left & self._leaving):
+            self.strangers.add(worker)
+            worker._signal(signal.SIGKILL)
+        self._leaving = left
 
     def bury(self, worker: "Process") -> int | None:
         """Forgets a worker that has ended.
@@ -229,19 +245,33 @@ class Staff:
             The task that it had taken and not answered; None if there was none.
         """
         post = self.workers.pop(worker)
+        self._leaving.discard(worker)
         child = worker._child
         assert child is not None
         claimed = child.claimed()
         last = _account("former workers", 0, self._entry(post), time.monotonic())
         self._former = last if self._former is None else _add(self._former, last)
         self._leave(post.index, post.seat)
-        if self._stops:
+        if worker in self._retired:
+            self._retired.discard(worker)
+        elif self._stops:
             self._stops -= 1
         if claimed:
             self._deaths = 0
         else:
             self._count_death(worker, time.monotonic() - post.started)
         return claimed or None
+
+    def retire(self, index: int) -> None:
+        """The worker in this place takes no more tasks, but has threads to wait for."""
+        for worker, post in self.workers.items():
+            if post.index == index and worker not in self._retired:
+                self._retired.add(worker)
+                self._stops = max(0, self._stops - 1)
+
+    def _active(self) -> int:
+        """How many workers there are that will not end of their own accord."""
+        return len(self.workers) - self._stops - len(self._retired)
 
     def _count_death(self, worker: "Process", age: float) -> None:
         if self.ending or self._sent_home or self.failure is not None:
@@ -290,7 +320,9 @@ class Staff:
         return found
 
     def due_in(self) -> float:
-        """In how many seconds to `shrink` again."""
+        """In how many seconds to look at them again."""
+        if self._leaving:
+            return _RETRY
         return float("inf") if self._hiring.idle_timeout is None else max(0.05, self._hiring.idle_timeout / 4)
 
     def shrink(self) -> None:
@@ -298,7 +330,7 @@ class Staff:
         limit = self._hiring.idle_timeout
         if self.ending or self._sent_home:
             return
-        for _ in range(len(self.workers) - self._stops - self.size):
+        for _ in range(self._active() - self.size):
             self._stops += 1
             self._dispatcher._send_stop()
         if limit is None:
@@ -309,7 +341,7 @@ class Staff:
             task, since, *_, ready, _ = self._entry(post)
             if not task and ready and now - since / 1e9 >= limit:
                 idle += 1
-        for _ in range(min(idle - self._stops, len(self.workers) - self._stops - live)):
+        for _ in range(min(idle - self._stops, self._active() - live)):
             self._stops += 1
             self._dispatcher._send_stop()
 
@@ -338,6 +370,17 @@ class Staff:
         """Has all workers end, whatever they do."""
         for worker in list(self.workers):
             worker._signal(signal.SIGKILL)
+
+
+def _has_program(worker: "Process") -> bool:
+    """Whether a process runs any program, rather than giving back its memory, which may take long."""
+    try:
+        os.readlink(f"/proc/{worker.pid}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # It is another user's by now.
+    return True
 
 
 def _output_settings() -> Any:
