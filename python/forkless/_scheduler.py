@@ -19,6 +19,8 @@ import functools
 import itertools
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ._forkless import Arrivals, Function, Gather, Message
     from ._options import Options
     from ._staff import Hiring
+    from ._stream import Stream
     from .process import Process
 
 # How often to look again while something is missing that announces itself to nobody, in seconds; and
@@ -65,6 +68,8 @@ class Scheduler(Dispatcher):
         # These two only ever become true, so that no two threads can undo each other's change.
         self.closed = self.terminated = False
         self.feeders: set[Feeder] = set()
+        # Those that somebody may still take items from.
+        self.streams: set[weakref.ref[Stream[Any]]] = set()
         self.staff = Staff(self, hiring)
         self._deadlines, self._retries = Deadlines(self), Retries(self)
         self.slowest = Slowest()
@@ -239,7 +244,21 @@ class Scheduler(Dispatcher):
         """Waits until the workers have ended and everything is settled."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and self._owner == os.getpid():
-            thread.join(timeout)
+            self._join(thread, None if timeout is None else time.monotonic() + timeout)
+
+    def _join(self, thread: threading.Thread, deadline: float | None) -> None:
+        while thread.is_alive():
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self.streams or left == 0:
+                thread.join(left)
+                return
+            thread.join(_TICK if left is None else min(_TICK, left))
+            # Their workers may wait for this very thread.
+            for reference in list(self.streams):
+                stream = reference()
+                if stream is not None:
+                    stream.end_if_stuck()
+                del stream
 
     def cancel_pending(self) -> None:
         """Gives up the tasks that have not been sent to a worker."""
