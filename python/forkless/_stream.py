@@ -104,6 +104,7 @@ class Stream(Generic[T]):
         from .exceptions import ShutDown
 
         try:
+            self._taker = get_ident()
             return await self._queue.aget()
         except ShutDown:
             self._raise_end()
