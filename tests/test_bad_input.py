@@ -78,8 +78,10 @@ PLACES = {
 
 
 @pytest.fixture(scope="module")
-def both() -> Any:
+def both(started: None) -> Any:
     with forkless.Pool(1) as pool, forkless.Executor(1) as executor:
+        # Now, so that no test is the one that has started its worker.
+        assert executor.submit(abs, -1).result(30) == 1
         yield calls(pool, executor)
         assert pool.apply(abs, (-1,)) == executor.submit(abs, -1).result(30) == 1
 
@@ -343,20 +345,20 @@ with getattr(forkless, kind)(2) as pool:
 # --- results that nobody reads ---
 
 
-def settled(pool: Any, before: tuple[int, int], slack: int) -> bool:
-    """Whether shared memory is as it was, but for so many blocks."""
+def settled(before: tuple[int, int]) -> bool:
+    """Whether there are not many more blocks in shared memory than before: some are kept for the next time."""
     gc.collect()
     blocks, leases = _forkless.census()
-    return blocks <= before[0] + slack and leases <= before[1] + slack
+    return blocks <= before[0] + 20 and leases <= before[1] + 30
 
 
 @pytest.mark.parametrize("kind", ["Pool", "Executor"])
 def test_results_that_nobody_reads_leave_nothing(kind: str) -> None:
     with getattr(forkless, kind)(2) as pool:
         submit = (lambda *call: pool.apply_async(call[0], call[1:])) if kind == "Pool" else pool.submit
-        submit(abs, -1)
-        assert list(pool.map(bytes, [1, 2], chunksize=1)) == [b"\0", b"\0\0"]
-        assert eventually(lambda: settled(pool, (10, 20), 0), 10)
+        for _ in range(20):
+            assert list(pool.map(bytes, [100_000] * 5, chunksize=1))
+        gc.collect()
         before = _forkless.census()
         gone = []
         for _ in range(300):
@@ -364,7 +366,7 @@ def test_results_that_nobody_reads_leave_nothing(kind: str) -> None:
         for _ in range(20):
             pool.map_async(bytes, [100_000] * 5, 1) if kind == "Pool" else pool.map(bytes, [100_000] * 5)
         assert list(pool.map(abs, [-1])) == [1]
-        assert eventually(lambda: settled(pool, before, 10), 20), (_forkless.census(), before)
+        assert eventually(lambda: settled(before), 20), (_forkless.census(), before)
         assert eventually(lambda: not any(reference() for reference in gone), 10)
 
 
@@ -372,17 +374,13 @@ def test_results_that_nobody_reads_leave_nothing(kind: str) -> None:
 def test_leaving_an_imap_early_ends_its_input(method: str) -> None:
     """It is not read to its end when the pool is joined: it may have none."""
     with forkless.Pool(2) as pool:
-        before = None
-        for number in range(100):
+        for _ in range(100):
             results = getattr(pool, method)(bytes, itertools.repeat(10_000))
             assert len(next(results)) == 10_000
             gone = weakref.ref(results)
             del results
             assert gone() is None
-            if number == 5:
-                before = _forkless.census()
-        assert before is not None
-        assert eventually(lambda: settled(pool, before, 10), 20), (_forkless.census(), before)
+        assert not pool._scheduler.feeders
         pool.close()
         pool.join()
 
@@ -390,7 +388,7 @@ def test_leaving_an_imap_early_ends_its_input(method: str) -> None:
 @pytest.mark.parametrize("kind", ["Pool", "Executor"])
 def test_a_callback_may_drop_the_pool(kind: str) -> None:
     pools: list[Any] = [getattr(forkless, kind)(1)]
-    gone, dropped = weakref.ref(pools[0]), threading.Event()
+    gone, dropped, others = weakref.ref(pools[0]), threading.Event(), forkless.active_children()
 
     def drop(_: object) -> None:
         pools.clear()
@@ -405,12 +403,12 @@ def test_a_callback_may_drop_the_pool(kind: str) -> None:
         go.set()
     assert dropped.wait(30)
     assert eventually(lambda: gc.collect() >= 0 and gone() is None, 10)
-    assert eventually(lambda: not forkless.active_children(), 10)
+    assert eventually(lambda: not {*forkless.active_children()} - {*others}, 10)
 
 
 @pytest.mark.parametrize("kind", ["Pool", "Executor"])
 def test_a_pool_that_is_dropped_does_what_was_submitted_and_ends(kind: str) -> None:
-    go, queue = forkless.Event(), forkless.Queue[int]()
+    go, queue, others = forkless.Event(), forkless.Queue[int](), forkless.active_children()
     pool: Any = getattr(forkless, kind)(1)
     submit = (lambda *call: pool.apply_async(call[0], call[1:])) if kind == "Pool" else pool.submit
     submit(jobs.wait_for, go)
@@ -420,7 +418,7 @@ def test_a_pool_that_is_dropped_does_what_was_submitted_and_ends(kind: str) -> N
     gc.collect()
     go.set()
     assert [queue.get(timeout=30) for _ in range(5)] == [0, 1, 2, 3, 4]
-    assert eventually(lambda: gc.collect() >= 0 and not forkless.active_children(), 10)
+    assert eventually(lambda: gc.collect() >= 0 and not {*forkless.active_children()} - {*others}, 10)
 
 
 # --- masses ---
@@ -532,11 +530,10 @@ if os.fork() == 0:
         except forkless.ProcessError as error:
             print(name, str(os.getppid()) in str(error), "forked" in str(error), flush=True)
     (pool.terminate if kind == "Pool" else pool.shutdown)()
-    (pool.join if kind == "Pool" else pool.kill_workers)()
-    os._exit(0)
+    sys.exit()
 os.wait()
-print(list(pool.map(abs, [-1])), sum(stream))
+print(sum(stream), list(pool.map(abs, [-1])))
 """
     outcome = run_program(source, kind, environ={"PYTHONWARNINGS": "ignore"})
     names = ("submit", "map", "stream", "wait", "imap")
-    assert outcome.check() == "".join(f"{name} True True\n" for name in names) + "[1] 4950\n"
+    assert outcome.check() == "".join(f"{name} True True\n" for name in names) + "4950 [1]\n"

@@ -803,7 +803,9 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
 def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     """What libraries (torch for one) have registered for the pickles of `multiprocessing`."""
     reduction = sys.modules.get("multiprocessing.reduction")
-    return {} if reduction is None else reduction.ForkingPickler._extra_reducers
+    # Another thread may be loading that module just now: then nobody has registered anything yet.
+    pickler = getattr(reduction, "ForkingPickler", None)
+    return getattr(pickler, "_extra_reducers", {})
 
 
 def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:

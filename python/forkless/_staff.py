@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import operator
 import os
 import signal
 import time
@@ -27,10 +28,25 @@ _LONG_LIFE = 60.0
 # After which time, in seconds, to try again when no worker could be started.
 _RETRY = 0.2
 
+# More workers than this are a mistake.
+_MOST = 1_000_000
+
 # What becomes of what workers write: whether each line says who wrote it, None if they write it themselves.
 _OUTPUTS = {"forward": False, "tagged": True, "inherit": None}
 
 _numbers = itertools.count(1)
+
+
+def as_count(value: Any, what: str) -> int:
+    """A number of workers that a user gave.
+
+    Raises:
+        TypeError: it is no whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be an int, not {value!r}") from None
 
 
 @dataclass
@@ -84,6 +100,8 @@ class Hiring:
             TypeError, ValueError: an argument is none of these.
             PicklingError: a function of the setup cannot be sent.
         """
+        if size > _MOST:
+            raise ValueError(f"{size} workers are more than any machine can run")
         if max_memory_per_child is not None and not max_memory_per_child > 0:
             raise ValueError(f"max_memory_per_child must be a number of bytes, not {max_memory_per_child!r}")
         if idle_timeout is not None and not idle_timeout >= 0:

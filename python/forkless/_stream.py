@@ -4,6 +4,7 @@ The items go through a queue of their own, straight from the worker to who takes
 waits, so that however much the generator yields, only a few items are on their way.
 """
 
+import os
 import weakref
 from _thread import get_ident
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -60,8 +61,9 @@ class Stream(Generic[T]):
         self._future: Future[None] = Future()
         self._future.add_done_callback(lambda _, queue=self._queue: queue.shutdown())  # type: ignore[misc]
         self._scheduler = scheduler
+        self._owner = os.getpid()
         # Who takes the items, as far as is known.
-        self._taker, self._cut_off = get_ident(), False
+        self._cut_off, self._taker = False, get_ident()
         call = _Generation(self._queue, func, self._name), args, kwargs
         scheduler.submit(self._future, call, Options.of(options, name=self._name))
         scheduler.streams.add(weakref.ref(self, scheduler.streams.discard))
@@ -142,6 +144,9 @@ class Stream(Generic[T]):
 
     def close(self) -> None:
         """Ends the generator, if it still runs, and frees its worker. What was not taken is dropped."""
+        # A copy of this object made by `os.fork` in user code has no say.
+        if self._owner != os.getpid():
+            return
         self._future.cancel()
         self._queue.shutdown(immediate=True)
         self._pool = None
@@ -151,7 +156,7 @@ class Stream(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_future") and not self._future.done():
+        if hasattr(self, "_taker") and not self._future.done():
             self.close()
 
     def __repr__(self) -> str:
@@ -164,6 +169,8 @@ class _Generation:
 
     def __init__(self, queue: Queue[Any], func: Callable[..., Iterable[Any]], name: str) -> None:
         self.queue, self.function, self.name = queue, func, name
+        # For messages, in which that one stands for this one.
+        self.__qualname__, self.__module__ = name, "__main__"
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         made = self.function(*args, **kwargs)
