@@ -328,6 +328,7 @@ class Scheduler(Dispatcher):
     def _accepted(self, id: int) -> None:
         # The state may have changed since it was looked at: then nobody may be there to give it an outcome.
         if not self._accepts(None) and id and self._forget(id):
+            self._wake()  # Who waits for the last task may have counted this one.
             self.check()
         self._call_workers()
 
