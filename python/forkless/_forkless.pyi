@@ -425,11 +425,18 @@ def take_leases_after_fork() -> None:
     """In a copy of this process made by `os.fork`: takes hold of the objects that the original holds."""
 
 @final
+class Coming:
+    """A child that was asked for. Dropped before it was waited for, it never runs its job, or is killed."""
+
+    def wait(self) -> Child:
+        """The child, once it is there."""
+
+@final
 class Child:
     """A process of this tree, started by the template, seen from the process that asked for it."""
 
     @staticmethod
-    def start(
+    def ask(
         program: Program,
         method: str,
         payload: Buffer | list[Buffer],
@@ -438,7 +445,7 @@ class Child:
         buffers: Sequence[Buffer] = ...,
         name: str,
         surroundings: SharedBytes,
-    ) -> Child:
+    ) -> Coming:
         """Asks a template with this program (started on the first call) for a child: "forkserver" or "spawn".
 
         `payload` goes to `_child.run` in the child, `surroundings` to the template, which learns it when there is time:

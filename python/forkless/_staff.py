@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Output = Literal["forward", "tagged", "inherit"]
 
-    from ._forkless import Dispatcher
+    from ._forkless import Coming, Dispatcher
     from .process import Process
 
 # Deaths in a row, per worker, without any task done, after which the pool gives up.
@@ -171,9 +171,20 @@ class Staff:
         return min(self.size, live)
 
     def fill(self, count: int) -> None:
-        """Starts workers until there are so many."""
-        while len(self.workers) - self._stops < count:
-            self._start()
+        """Starts workers until there are so many: asks for all of them, then waits for each."""
+        missing = count - (len(self.workers) - self._stops)
+        asked: list[tuple[Process, Coming, Post]] = []
+        try:
+            for _ in range(missing):
+                asked.append(self._ask())
+            while asked:
+                worker, coming, post = asked[-1]
+                worker._arrive(coming)
+                asked.pop()
+                self.workers[worker] = post
+        finally:
+            for _, _, post in asked:
+                self._leave(post)
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -192,31 +203,30 @@ class Staff:
                 return error
         return None
 
-    def _start(self) -> None:
+    def _ask(self) -> "tuple[Process, Coming, Post]":
         hiring = self._hiring
         # It looks at the counts before somebody can be killed.
         _evidence.memory_killer()
-        index, seat = self._free.pop(), heapq.heappop(self._seats)
+        post = Post(self._free.pop(), heapq.heappop(self._seats), time.monotonic())
         try:
-            self._dispatcher._open_entry(index)
+            self._dispatcher._open_entry(post.index)
             levels = None if hiring.terms.tag is None else _output_settings()
             worker = hiring.kind(
                 target=_worker.work,
-                args=(self._ends, index, seat, hiring.terms, levels),
+                args=(self._ends, post.index, post.seat, hiring.terms, levels),
                 name=f"{hiring.label}-{next(_numbers)}",
                 daemon=True,
             )
             # Ctrl-C is for the owner, which then ends its workers; a death is told by the task that it hits.
             worker._ignore_interrupt = worker._dies_quietly = True
-            worker.start()
+            return worker, worker._ask(), post
         except BaseException:
-            self._leave(index, seat)
+            self._leave(post)
             raise
-        self.workers[worker] = Post(index, seat, time.monotonic())
 
-    def _leave(self, index: int, seat: int) -> None:
-        self._free.append(index)
-        heapq.heappush(self._seats, seat)
+    def _leave(self, post: Post) -> None:
+        self._free.append(post.index)
+        heapq.heappush(self._seats, post.seat)
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
@@ -234,7 +244,7 @@ class Staff:
         claimed = child.claimed()
         last = _account("former workers", 0, self._entry(post), time.monotonic())
         self._former = last if self._former is None else _add(self._former, last)
-        self._leave(post.index, post.seat)
+        self._leave(post)
         if self._stops:
             self._stops -= 1
         if claimed:
