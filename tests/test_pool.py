@@ -616,12 +616,12 @@ def handle(*_):
 with forkless.Pool(2) as pool:
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    for number in range(2000):
+    for number in range(20_000):
         Loop()
         results.append(pool.apply_async(abs, (number,)))
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
-    assert len(results) == 4000 + handled
+    assert len(results) == 40_000 + handled
     for result in results:
         result.get(20)
     print(handled > 10)
