@@ -378,6 +378,28 @@ def test_a_death_in_a_map_names_the_item(pool: forkless.Pool) -> None:
         pool.map(jobs.die_on_three, range(10), 2)
 
 
+def test_arguments_that_kill_who_loads_them_do_not_kill_the_owner() -> None:
+    source = """
+import forkless, jobs, plain
+with forkless.Pool(1) as pool:
+    for call in [
+        lambda: pool.apply(abs, (jobs.Deadly(),)),
+        lambda: pool.map(abs, [jobs.Deadly()]),
+        lambda: pool.apply(plain.end, (*plain.VALUES, {"a": [1, (2.5, None)]}, jobs.OnlyThere(5))),
+    ]:
+        try:
+            call()
+        except forkless.WorkerDied as error:
+            print(error.task, error.arguments, error.exitcode)
+"""
+    outcome = run_program(source, environ={"PYTHONPATH": os.path.dirname(__file__)})
+    assert outcome.check().splitlines() == [
+        "abs <die> -9",
+        "abs (item 0) <die> -9",
+        "plain.end Config(rate=0.5), Point(x=3), Color.RED, {'a': [1, (...)]}, <OnlyThere> 3",
+    ]
+
+
 def test_every_other_task_of_a_deadly_map_is_done(pool: forkless.Pool) -> None:
     results = [pool.apply_async(jobs.die_on_three, (number,)) for number in range(6)]
     got = [result.get(30) for number, result in enumerate(results) if number != 3]
