@@ -9,7 +9,7 @@
 //! futures rings it once.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkless_sys::process;
@@ -17,7 +17,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
 use super::dispatcher::Dispatcher;
@@ -43,7 +42,7 @@ pub(crate) struct BaseFuture {
     /// Of its task.
     id: AtomicU64,
     parts: Mutex<Parts>,
-    watch: PyOnceLock<Watch>,
+    watch: OnceLock<Watch>,
 }
 
 #[derive(Default)]
@@ -135,15 +134,15 @@ impl BaseFuture {
     }
 
     fn watch(&self, py: Python<'_>) -> PyResult<&Watch> {
-        if let Some(watch) = self.watch.get(py) {
+        if let Some(watch) = self.watch.get() {
             return Ok(watch);
         }
         let condition = py.import("threading")?.call_method0("Condition")?.unbind();
         let (waiters, callbacks) = (PyList::empty(py).into_any().unbind(), PyList::empty(py).into_any().unbind());
         // Of two threads that get here, one has made its own in vain.
-        let _ = self.watch.set(py, Watch { condition, waiters, callbacks });
+        let _ = self.watch.set(Watch { condition, waiters, callbacks });
         self.watched.store(true, Ordering::Release);
-        self.watch.get(py).ok_or_else(|| PyValueError::new_err("a future without a condition"))
+        self.watch.get().ok_or_else(|| PyValueError::new_err("a future without a condition"))
     }
 
     fn check_process(&self, py: Python<'_>) -> PyResult<()> {
@@ -170,7 +169,7 @@ impl BaseFuture {
             process: process::id(),
             id: AtomicU64::new(0),
             parts: Mutex::default(),
-            watch: PyOnceLock::new(),
+            watch: OnceLock::new(),
         }
     }
 
@@ -290,6 +289,12 @@ impl BaseFuture {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A callback may know its future. The list of callbacks is cleared by itself.
+        if let Some(watch) = self.watch.get() {
+            visit.call(&watch.condition)?;
+            visit.call(&watch.waiters)?;
+            visit.call(&watch.callbacks)?;
+        }
         // Whoever holds the lock runs no Python, so nobody collects garbage meanwhile in this thread.
         let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
         for part in [&parts.result, &parts.exception].into_iter().flatten() {
