@@ -9,7 +9,7 @@
 //! futures rings it once.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkless_sys::process;
@@ -17,7 +17,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
 use super::dispatcher::Dispatcher;
@@ -43,7 +42,7 @@ pub(crate) struct BaseFuture {
     /// Of its task.
     id: AtomicU64,
     parts: Mutex<Parts>,
-    watch: PyOnceLock<Box<Watch>>,
+    watch: OnceLock<Box<Watch>>,
 }
 
 /// There may be millions of futures, so this is small.
@@ -175,19 +174,19 @@ impl BaseFuture {
     }
 
     fn watch(&self, py: Python<'_>) -> PyResult<&Watch> {
-        if let Some(watch) = self.watch.get(py) {
+        if let Some(watch) = self.watch.get() {
             return Ok(watch);
         }
         let condition = py.import("threading")?.call_method0("Condition")?.unbind();
         let (waiters, callbacks) = (PyList::empty(py).into_any().unbind(), PyList::empty(py).into_any().unbind());
         // Of two threads that get here, one has made its own in vain.
-        let _ = self.watch.set(py, Box::new(Watch { condition, waiters, callbacks }));
+        let _ = self.watch.set(Box::new(Watch { condition, waiters, callbacks }));
         self.watched.store(true, Ordering::Release);
         // Whoever watches does not wait here, so somebody else has to bring the outcome.
         if let Some(owner) = self._owner(py) {
             owner.get().rouse();
         }
-        let watch = self.watch.get(py).map(AsRef::as_ref);
+        let watch = self.watch.get().map(AsRef::as_ref);
         watch.ok_or_else(|| PyValueError::new_err("a future without a condition"))
     }
 
@@ -215,7 +214,7 @@ impl BaseFuture {
             process: process::id(),
             id: AtomicU64::new(0),
             parts: Mutex::default(),
-            watch: PyOnceLock::new(),
+            watch: OnceLock::new(),
         }
     }
 
@@ -344,6 +343,12 @@ impl BaseFuture {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A callback may know its future. The list of callbacks is cleared by itself.
+        if let Some(watch) = self.watch.get() {
+            visit.call(&watch.condition)?;
+            visit.call(&watch.waiters)?;
+            visit.call(&watch.callbacks)?;
+        }
         // Whoever holds the lock runs no Python, so nobody collects garbage meanwhile in this thread.
         let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
         parts.value.as_ref().map_or(Ok(()), |value| visit.call(value))
