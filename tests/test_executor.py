@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 
@@ -69,6 +70,24 @@ def test_map_with_a_timeout(executor: forkless.Executor) -> None:
     with pytest.raises(concurrent.futures.TimeoutError):
         next(results)
     go.set()
+
+
+def test_a_map_that_times_out_gives_up_what_waits(executor: forkless.Executor) -> None:
+    go = forkless.Event()
+    blocked = [executor.submit(jobs.wait_for, go) for _ in range(20)]
+    with pytest.raises(concurrent.futures.TimeoutError):
+        list(executor.map(jobs.double, range(10), timeout=0.01))
+    assert executor.statistics().waiting < 20, "what map had submitted is not there any more"
+    go.set()
+    concurrent.futures.wait(blocked)
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_map_does_not_keep_what_was_taken(executor: forkless.Executor, chunksize: int) -> None:
+    for result in executor.map(jobs.make_set, range(8), chunksize=chunksize):
+        taken = weakref.ref(result)
+        del result
+        assert taken() is None
 
 
 def test_an_exception_comes_home_with_its_traceback(executor: forkless.Executor) -> None:

@@ -277,8 +277,7 @@ class Calls:
         calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905
         if chunksize == 1:
             return _results((self.submit(fn, *call) for call in calls), buffersize, timeout)
-        chunks = _results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout)
-        return itertools.chain.from_iterable(chunks)
+        return _flat(_results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout))
 
     def _submit_chunks(
         self, fn: Callable[..., R], chunks: Iterable[tuple[Any, ...]]
@@ -324,11 +323,23 @@ def _results(submitted: "Iterator[Future[R]]", ahead: int | None, timeout: float
 def _take(
     futures: "deque[Future[R]]", submitted: "Iterator[Future[R]]", deadline: float | None
 ) -> Iterator[R]:
+    result: list[R] = []
     try:
         while futures:
-            result = futures.popleft().result(None if deadline is None else deadline - time.monotonic())
+            left = None if deadline is None else deadline - time.monotonic()
+            result.append(futures[0].result(left))
+            futures.popleft()
             futures.extend(itertools.islice(submitted, 1))
-            yield result
+            # Not kept here while the caller works with it.
+            yield result.pop()
     finally:
         for future in futures:
             future.give_up()
+
+
+def _flat(chunks: Iterator[list[R]]) -> Iterator[R]:
+    """The items of lists, which are taken apart so that nothing is kept that was taken."""
+    for chunk in chunks:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()
