@@ -125,6 +125,19 @@ def test_cancelling_what_waits(executor: forkless.Executor) -> None:
     assert (len(done), len(pending)) == (20, 0)
 
 
+def test_the_state_of_a_future(executor: forkless.Executor) -> None:
+    go = forkless.Event()
+    futures = [executor.submit(jobs.wait_for, go, number) for number in range(20)]
+    assert eventually(futures[0].running, 20)
+    assert (futures[0]._state, futures[-1]._state) == ("RUNNING", "PENDING")
+    assert "state=running" in repr(futures[0])
+    assert "state=pending" in repr(futures[-1])
+    assert not futures[-1].running()
+    go.set()
+    assert futures[0].result(30) == 0
+    assert (futures[0]._state, futures[0].running()) == ("FINISHED", False)
+
+
 def test_callbacks_and_as_completed(executor: forkless.Executor) -> None:
     seen: list[int] = []
     futures = [executor.submit(jobs.double, number) for number in range(5)]
