@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import multiprocessing.pool
 import operator
 import os
 import pickle
@@ -320,6 +321,10 @@ def test_a_result_that_cannot_be_pickled(pool: forkless.Pool) -> None:
         pool.apply(jobs.return_unpicklable)
     with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
         pool.map(jobs.return_unpicklable, range(4))
+    with pytest.raises(multiprocessing.pool.MaybeEncodingError) as caught:
+        pool.apply(jobs.return_unpicklable)
+    assert "lock" in caught.value.value
+    assert "cannot pickle" in caught.value.exc
 
 
 def test_a_result_that_cannot_be_loaded_here(pool: forkless.Pool) -> None:
