@@ -24,6 +24,10 @@ def add(left: int, right: int = 0) -> int:
     return left + right
 
 
+def make_set(value: Any) -> set[Any]:
+    return {value}
+
+
 def refuse(value: object) -> NoReturn:
     raise ValueError(f"no {value}")
 

@@ -484,6 +484,11 @@ impl Sink {
 }
 
 impl Dispatcher {
+    /// Whether a task is on its way to a worker, or runs there.
+    pub(crate) fn has_sent(&self, id: u64) -> bool {
+        matches!(self.dispatch.stage(id), Some(Stage::Sent))
+    }
+
     /// Accepts one task; its id.
     fn accept(slf: &Bound<'_, Self>, sink: Sink, payload: Payload, callee: &Callee, terms: &Terms) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.get());

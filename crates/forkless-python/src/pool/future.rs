@@ -24,6 +24,7 @@ use crate::errors::raise;
 use crate::wait;
 
 const PENDING: u8 = 0;
+const RUNNING: u8 = 1;
 const CANCELLED: u8 = 2;
 const CANCELLED_AND_NOTIFIED: u8 = 3;
 const FINISHED: u8 = 4;
@@ -265,7 +266,12 @@ impl BaseFuture {
 
     #[getter]
     fn _state<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::intern(py, NAMES[usize::from(self.state.load(Ordering::Acquire)).min(4)])
+        let mut state = self.state.load(Ordering::Acquire);
+        // Nobody tells the future that its task was sent.
+        if state == PENDING && self._owner(py).is_some_and(|owner| owner.get().has_sent(self._task())) {
+            state = RUNNING;
+        }
+        PyString::intern(py, NAMES[usize::from(state).min(4)])
     }
 
     #[setter(_state)]
