@@ -4,7 +4,7 @@ import heapq
 import itertools
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import _evidence, _exit, _worker
@@ -83,14 +83,21 @@ class Hiring:
             TypeError, ValueError: an argument is none of these.
             PicklingError: a function of the setup cannot be sent.
         """
-        if max_memory_per_child is not None and not max_memory_per_child > 0:
-            raise ValueError(f"max_memory_per_child must be a number of bytes, not {max_memory_per_child!r}")
-        if idle_timeout is not None and not idle_timeout >= 0:
-            raise ValueError(f"idle_timeout must be a number of seconds, 0 or more, not {idle_timeout!r}")
+        _check_number("max_memory_per_child", max_memory_per_child, "bytes", 1)
+        _check_number("idle_timeout", idle_timeout, "seconds", 0)
         if output not in _OUTPUTS:
             raise ValueError(f'output must be "forward", "tagged" or "inherit", not {output!r}')
         terms = _worker.Terms(Setup.of(size=size, **setup), max_tasks, max_memory_per_child, _OUTPUTS[output])
         return cls(kind, size, label, eager, terms, idle_timeout)
+
+
+def _check_number(name: str, value: Any, unit: str, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of {unit}, not {value!r}")
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least} {unit}, not {value!r}")
 
 
 @dataclass
@@ -128,7 +135,8 @@ class Staff:
         self.ending = False
         self.failure: str | None = None
         self._sent_home = False
-        self._stops = 0
+        # Workers told to end, and not gone: those whose places count, and those whose ends are no failure.
+        self._stops = self._told = 0
         places = self.places(hiring.size)
         self._free, self._seats = list(range(places)), list(range(places))
         self._ends = dispatcher._ends()
@@ -148,8 +156,12 @@ class Staff:
 
         Raises:
             ValueError: fewer than one, or more than there are places for.
+            TypeError: no number.
         """
-        most = (len(self._free) + len(self.workers)) // 2
+        given: Any = size
+        if isinstance(given, bool) or not isinstance(given, int):
+            raise TypeError(f"the number of workers must be an int, not {size!r}")
+        most = self.places(self._hiring.size) // 2
         if not 1 <= size <= most:
             raise ValueError(f"this pool can have 1 to {most} workers, not {size!r}")
         self.size = size
@@ -228,18 +240,22 @@ class Staff:
         Returns:
             The task that it had taken and not answered; None if there was none.
         """
+        from . import process
+
         post = self.workers.pop(worker)
         child = worker._child
         assert child is not None
         claimed = child.claimed()
         last = _account("former workers", 0, self._entry(post), time.monotonic())
-        self._former = last if self._former is None else _add(self._former, last)
+        self._former = replace(last, task=None) if self._former is None else _add(self._former, last)
         self._leave(post.index, post.seat)
+        told = bool(self._told) and process.exit_code(child) == 0
+        self._told -= told
         if self._stops:
             self._stops -= 1
         if claimed:
             self._deaths = 0
-        else:
+        elif not told:
             self._count_death(worker, time.monotonic() - post.started)
         return claimed or None
 
@@ -299,8 +315,7 @@ class Staff:
         if self.ending or self._sent_home:
             return
         for _ in range(len(self.workers) - self._stops - self.size):
-            self._stops += 1
-            self._dispatcher._send_stop()
+            self._stop_one()
         if limit is None:
             return
         now, live = time.monotonic(), self._dispatcher._counts()[0]
@@ -310,8 +325,12 @@ class Staff:
             if not task and ready and now - since / 1e9 >= limit:
                 idle += 1
         for _ in range(min(idle - self._stops, len(self.workers) - self._stops - live)):
-            self._stops += 1
-            self._dispatcher._send_stop()
+            self._stop_one()
+
+    def _stop_one(self) -> None:
+        self._stops += 1
+        self._told += 1
+        self._dispatcher._send_stop()
 
     def send_home(self) -> None:
         """Has all workers end, once they have done what was sent before."""
