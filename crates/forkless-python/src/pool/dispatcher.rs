@@ -240,6 +240,10 @@ impl Dispatcher {
                     kind::SLOW => {
                         slf.call_method1(intern!(py, "_note_slow"), (tag.id, Message::from(message)))?;
                     }
+                    // Before the results that come after it.
+                    kind::OUTPUT => {
+                        slf.call_method1(intern!(py, "_deliver_output"), (Message::from(message),))?;
+                    }
                     other => {
                         if other == kind::FAILED {
                             this.dispatch.hold(tag.id);
