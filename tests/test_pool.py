@@ -170,14 +170,23 @@ class Counted:
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
 def test_imap_reads_its_input_only_a_little_ahead(pool: forkless.Pool, method: str) -> None:
     source = Counted(1000)
-    results = getattr(pool, method)(jobs.double, source)
-    assert 2 <= source.read <= 10
+    results = getattr(pool, method)(jobs.double, source, buffersize=8)
+    assert 2 <= source.read <= 8
     for _ in range(100):
         next(results)
-    assert 102 <= source.read <= 110
+    assert 100 <= source.read <= 108
     assert sorted(results)[-1] == 1998
     with pytest.raises(StopIteration):
         next(results)
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_imap_does_not_read_all_of_its_input(pool: forkless.Pool, method: str) -> None:
+    source = Counted(100_000)
+    results = getattr(pool, method)(jobs.double, source)
+    for _ in range(1000):
+        next(results)
+    assert 1000 <= source.read <= 1000 + 1024
 
 
 def test_imap_is_ordered_and_lazy(pool: forkless.Pool) -> None:

@@ -588,6 +588,18 @@ def test_output_comes_before_the_result_also_if_they_come_at_once(monkeypatch: p
 
 
 @both
+def test_output_comes_before_the_result_also_if_who_waits_receives_it(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MAKERS[kind](1) as workers:
+        for _ in range(20):
+            # After some of these the thread that waits for a result receives it by itself.
+            assert [submit(workers, jobs.add, 1, 1)() for _ in range(5)] == [2] * 5
+            assert submit(workers, jobs.speak, 1)() == 1
+            assert capsys.readouterr().out == "printed 1\n"
+
+
+@both
 def test_output_that_is_left_to_the_workers(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     with MAKERS[kind](1, output="inherit") as workers:
         submit(workers, jobs.speak, 1)()

@@ -4,7 +4,7 @@ import heapq
 import itertools
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _evidence, _exit, _worker
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Output = Literal["forward", "tagged", "inherit"]
 
-    from ._forkless import Dispatcher
+    from ._forkless import Coming, Dispatcher
     from .process import Process
 
 # Deaths in a row, per worker, without any task done, after which the pool gives up.
@@ -135,8 +135,7 @@ class Staff:
         self.ending = False
         self.failure: str | None = None
         self._sent_home = False
-        # Workers told to end, and not gone: those whose places count, and those whose ends are no failure.
-        self._stops = self._told = 0
+        self._stops = 0
         places = self.places(hiring.size)
         self._free, self._seats = list(range(places)), list(range(places))
         self._ends = dispatcher._ends()
@@ -183,9 +182,20 @@ class Staff:
         return min(self.size, live)
 
     def fill(self, count: int) -> None:
-        """Starts workers until there are so many."""
-        while len(self.workers) - self._stops < count:
-            self._start()
+        """Starts workers until there are so many: asks for all of them, then waits for each."""
+        missing = count - (len(self.workers) - self._stops)
+        asked: list[tuple[Process, Coming, Post]] = []
+        try:
+            for _ in range(missing):
+                asked.append(self._ask())
+            while asked:
+                worker, coming, post = asked[-1]
+                worker._arrive(coming)
+                asked.pop()
+                self.workers[worker] = post
+        finally:
+            for _, _, post in asked:
+                self._leave(post)
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -204,31 +214,30 @@ class Staff:
                 return error
         return None
 
-    def _start(self) -> None:
+    def _ask(self) -> "tuple[Process, Coming, Post]":
         hiring = self._hiring
         # It looks at the counts before somebody can be killed.
         _evidence.memory_killer()
-        index, seat = self._free.pop(), heapq.heappop(self._seats)
+        post = Post(self._free.pop(), heapq.heappop(self._seats), time.monotonic())
         try:
-            self._dispatcher._open_entry(index)
+            self._dispatcher._open_entry(post.index)
             levels = None if hiring.terms.tag is None else _output_settings()
             worker = hiring.kind(
                 target=_worker.work,
-                args=(self._ends, index, seat, hiring.terms, levels),
+                args=(self._ends, post.index, post.seat, hiring.terms, levels),
                 name=f"{hiring.label}-{next(_numbers)}",
                 daemon=True,
             )
             # Ctrl-C is for the owner, which then ends its workers; a death is told by the task that it hits.
             worker._ignore_interrupt = worker._dies_quietly = True
-            worker.start()
+            return worker, worker._ask(), post
         except BaseException:
-            self._leave(index, seat)
+            self._leave(post)
             raise
-        self.workers[worker] = Post(index, seat, time.monotonic())
 
-    def _leave(self, index: int, seat: int) -> None:
-        self._free.append(index)
-        heapq.heappush(self._seats, seat)
+    def _leave(self, post: Post) -> None:
+        self._free.append(post.index)
+        heapq.heappush(self._seats, post.seat)
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
@@ -240,22 +249,18 @@ class Staff:
         Returns:
             The task that it had taken and not answered; None if there was none.
         """
-        from . import process
-
         post = self.workers.pop(worker)
         child = worker._child
         assert child is not None
         claimed = child.claimed()
         last = _account("former workers", 0, self._entry(post), time.monotonic())
-        self._former = replace(last, task=None) if self._former is None else _add(self._former, last)
-        self._leave(post.index, post.seat)
-        told = bool(self._told) and process.exit_code(child) == 0
-        self._told -= told
+        self._former = last if self._former is None else _add(self._former, last)
+        self._leave(post)
         if self._stops:
             self._stops -= 1
         if claimed:
             self._deaths = 0
-        elif not told:
+        else:
             self._count_death(worker, time.monotonic() - post.started)
         return claimed or None
 
@@ -315,7 +320,8 @@ class Staff:
         if self.ending or self._sent_home:
             return
         for _ in range(len(self.workers) - self._stops - self.size):
-            self._stop_one()
+            self._stops += 1
+            self._dispatcher._send_stop()
         if limit is None:
             return
         now, live = time.monotonic(), self._dispatcher._counts()[0]
@@ -325,12 +331,8 @@ class Staff:
             if not task and ready and now - since / 1e9 >= limit:
                 idle += 1
         for _ in range(min(idle - self._stops, len(self.workers) - self._stops - live)):
-            self._stop_one()
-
-    def _stop_one(self) -> None:
-        self._stops += 1
-        self._told += 1
-        self._dispatcher._send_stop()
+            self._stops += 1
+            self._dispatcher._send_stop()
 
     def send_home(self) -> None:
         """Has all workers end, once they have done what was sent before."""
@@ -372,7 +374,9 @@ def _account(name: str, pid: int, entry: tuple[int, ...], now: float) -> WorkerS
     present = max(0.0, now - ready / 1e9) if ready else 0.0
     start_up = (ready - born) / 1e9 if ready else 0.0
     idle = max(0.0, present - working)
-    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, task or None)
+    # Of those that have ended, nobody runs anything, though the last entry says what it was.
+    now_running = task or None if pid else None
+    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, now_running)
 
 
 def _add(one: WorkerStatistics, other: WorkerStatistics) -> WorkerStatistics:

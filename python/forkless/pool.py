@@ -235,6 +235,7 @@ class Pool:
         chunksize: int = 1,
         *,
         progress: "How" = False,
+        buffersize: int | None = None,
         **options: "Unpack[Keywords]",
     ) -> "IMapIterator[R]":
         """The results of `func` for every item, in order, each as soon as it is there.
@@ -247,9 +248,12 @@ class Pool:
             iterable: the items. What it raises is raised after the results of the items before.
             chunksize: how many items make a task.
             progress: show a progress bar; as in `map`.
+            buffersize: how many tasks may be submitted ahead of the results that were taken; None for as many
+                as keep the workers busy: four for each worker, more (up to 1,024) if they take no time.
             options: as in `map`.
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, progress, Options.of(None, **options))
+        given = Options.of(None, **options)
+        return self._imap(IMapIterator, func, iterable, chunksize, progress, buffersize, given)
 
     def imap_unordered(
         self,
@@ -258,11 +262,12 @@ class Pool:
         chunksize: int = 1,
         *,
         progress: "How" = False,
+        buffersize: int | None = None,
         **options: "Unpack[Keywords]",
     ) -> "IMapUnorderedIterator[R]":
         """Like `imap`, but in the order in which the results arrive."""
         given = Options.of(None, **options)
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, progress, given)
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, progress, buffersize, given)
 
     def stream(
         self,
@@ -400,14 +405,17 @@ class Pool:
         iterable: Iterable[Any],
         chunksize: int,
         progress: "How",
+        buffersize: int | None,
         options: Options | None,
     ) -> I:
         self._scheduler.check()
-        chunks = _chunks(iterable, chunksize)
+        if buffersize is not None and (not _is_count(buffersize)):
+            raise ValueError(f"buffersize must be None or a positive int, not {buffersize!r}")
+        parts = iter(iterable) if chunksize == 1 else _chunks(iterable, chunksize)
         total = len(iterable) if isinstance(iterable, Sized) else None
         function = _pickling.publish(func)
         bar = None if progress is False else _progress(total, func, progress)
-        return kind(self, function, chunks, bar, options)
+        return kind(self, function, parts, chunksize != 1, bar, options, buffersize)
 
 
 def _is_count(value: object) -> bool:

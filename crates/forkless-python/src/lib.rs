@@ -48,6 +48,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<deposit::Deposit>()?;
     pool::add_to(module)?;
     module.add_class::<child::Child>()?;
+    module.add_class::<child::Coming>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
     module.add_function(wrap_pyfunction!(shared::take_leases_after_fork, module)?)?;

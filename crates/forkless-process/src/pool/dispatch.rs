@@ -280,20 +280,21 @@ impl<T> Dispatch<T> {
         complete(|bound| outbox.send_within(bound))
     }
 
-    /// What has come, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
+    /// What has come, `most` at most, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
     /// Nothing happens to the tasks yet that it is about.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
     pub fn receive(
         &self,
+        most: usize,
         bound: Duration,
         beside: Option<(&AtomicU32, u32)>,
         is_answer: impl Fn(u16) -> bool,
         refused: &mut Refused<T>,
     ) -> Result<Vec<Arrived>, Error> {
         let mut messages = Vec::new();
-        self.results.receive_many_within(BATCH, bound, Claim::Nothing, beside, &mut messages)?;
+        self.results.receive_many_within(most, bound, Claim::Nothing, beside, &mut messages)?;
         if messages.is_empty() {
             return Ok(Vec::new());
         }

@@ -52,6 +52,8 @@ struct Parts {
     exception: Option<Py<PyAny>>,
     /// Who works on it, until it is done.
     owner: Option<Py<Dispatcher>>,
+    /// What is to live until then.
+    kept: Option<Py<PyAny>>,
 }
 
 struct Watch {
@@ -93,6 +95,16 @@ pub(crate) fn ring() {
     BELL.ring();
 }
 
+/// Sleeps at most `bound`, unless `ready`, which is to change before such a ring.
+pub(crate) fn sleep(ready: impl Fn() -> bool, bound: Duration) {
+    BELL.sleep(ready, bound);
+}
+
+/// Whether any thread waits for a future.
+pub(crate) fn are_waited_for() -> bool {
+    BELL.sleepers.load(Ordering::SeqCst) != 0
+}
+
 impl BaseFuture {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,7 +122,7 @@ impl BaseFuture {
         self.id.store(id, Ordering::Relaxed);
     }
 
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) >= CANCELLED
     }
 
@@ -127,11 +139,16 @@ impl BaseFuture {
         }
         let place = if done { &mut parts.result } else { &mut parts.exception };
         *place = Some(value.unbind());
-        let owner = parts.owner.take();
+        let kept = (parts.owner.take(), parts.kept.take());
         this.state.store(FINISHED, Ordering::Release);
         drop(parts);
-        drop(owner);
+        drop(kept);
         Ok(())
+    }
+
+    /// Whether Python is told of its outcome.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
     }
 
     fn watch(&self, py: Python<'_>) -> PyResult<&Watch> {
@@ -143,6 +160,10 @@ impl BaseFuture {
         // Of two threads that get here, one has made its own in vain.
         let _ = self.watch.set(py, Watch { condition, waiters, callbacks });
         self.watched.store(true, Ordering::Release);
+        // Whoever watches does not wait here, so somebody else has to bring the outcome.
+        if let Some(owner) = self._owner(py) {
+            owner.get().rouse();
+        }
         self.watch.get(py).ok_or_else(|| PyValueError::new_err("a future without a condition"))
     }
 
@@ -185,6 +206,11 @@ impl BaseFuture {
             return Ok(false);
         }
         self.check_process(py)?;
+        if let Some(owner) = self._owner(py)
+            && Dispatcher::lead(owner.bind(py), self, deadline)?
+        {
+            return Ok(true);
+        }
         let done = wait::until(py, deadline, |bound| {
             BELL.sleep(|| self.is_done(), bound);
             Ok::<_, forkless_shm::Error>(self.is_done().then_some(()))
@@ -267,6 +293,12 @@ impl BaseFuture {
         Ok(self.watch(py)?.callbacks.clone_ref(py))
     }
 
+    /// Keeps something alive until it is done.
+    fn _keep(&self, kept: Py<PyAny>) {
+        let before = self.parts().kept.replace(kept);
+        drop(before);
+    }
+
     /// Has `set_result` and `set_exception` called, rather than the outcome stored, when it is there.
     fn _watch(&self) {
         self.watched.store(true, Ordering::Release);
@@ -281,11 +313,11 @@ impl BaseFuture {
         }
         let place = if done { &mut parts.result } else { &mut parts.exception };
         *place = Some(value);
-        let owner = parts.owner.take();
+        let kept = (parts.owner.take(), parts.kept.take());
         self.state.store(FINISHED, Ordering::Release);
         drop(parts);
         ring();
-        drop(owner);
+        drop(kept);
         true
     }
 
