@@ -408,6 +408,42 @@ def test_an_idle_worker_that_dies_is_replaced(pool: forkless.Pool) -> None:
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
 
 
+def test_idle_workers_that_die_again_and_again_break_nothing(pool: forkless.Pool) -> None:
+    for _ in range(4):
+        assert eventually(
+            lambda: [bool(each.start_up) for each in pool.statistics().workers[:2]] == [True] * 2, 10
+        )
+        before = pool._pool
+        for worker in before:
+            worker.kill()
+        assert eventually(lambda: len({*pool._pool} - {*before}) == 2, 10)
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_resizing_an_idle_pool_breaks_nothing(pool: forkless.Pool) -> None:
+    for size in (4, 1, 3, 1, 4, 1, 2):
+        pool.resize(size)
+        assert eventually(lambda: len(pool._pool) == size, 10)
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_a_worker_that_dies_before_it_was_told_to_end(pool: forkless.Pool) -> None:
+    """The order that it did not take is for another one, which is replaced; nobody is missing in the end."""
+    go = forkless.Event()
+    busy = [pool.apply_async(jobs.wait_for, (go,)) for _ in range(2)]
+    assert eventually(lambda: all(each.task for each in pool.statistics().workers), 10)
+    pool.resize(1)
+    assert eventually(lambda: pool._scheduler._untaken() == 1, 10)
+    pool._pool[0].kill()
+    assert eventually(lambda: len(pool._pool) == 1, 10)
+    go.set()
+    for result in busy:
+        result.wait(30)
+    assert sorted(result.successful() for result in busy) == [False, True]
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+    assert eventually(lambda: len(pool._pool) == 1, 10)
+
+
 def test_an_initializer_that_raises_breaks_the_pool() -> None:
     pool = forkless.Pool(2, jobs.refuse, ("start",))
     with pytest.raises(forkless.BrokenPool, match=r"initializer raised ValueError.*no start") as caught:

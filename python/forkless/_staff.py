@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._forkless import Coming, Dispatcher
     from .process import Process
 
-# Deaths in a row, per worker, without any task done, after which the pool gives up.
+# Deaths in a row at their start, per worker, without any task done, after which the pool gives up.
 _PATIENCE = 2
 # A worker that lived this long, in seconds, did not fail at its start.
 _LONG_LIFE = 60.0
@@ -139,7 +139,8 @@ class Staff:
         places = self.places(hiring.size)
         self._free, self._seats = list(range(places)), list(range(places))
         self._ends = dispatcher._ends()
-        self._deaths = 0
+        # In a row, without any task done: of workers that were starting, and of idle ones.
+        self._deaths = self._shots = 0
         self._done_before = 0
         self._former: WorkerStatistics | None = None
         self._retry_at = 0.0
@@ -253,27 +254,33 @@ class Staff:
         child = worker._child
         assert child is not None
         claimed = child.claimed()
-        last = _account("former workers", 0, self._entry(post), time.monotonic())
+        entry = self._entry(post)
+        last = _account("former workers", 0, entry, time.monotonic())
         self._former = last if self._former is None else _add(self._former, last)
         self._leave(post)
-        if self._stops:
-            self._stops -= 1
         if claimed:
-            self._deaths = 0
+            self._deaths = self._shots = 0
+        elif claimed == _worker.STOP:
+            self._stops = max(0, self._stops - 1)
         else:
-            self._count_death(worker, time.monotonic() - post.started)
+            self._count_death(worker, time.monotonic() - post.started, was_ready=bool(entry[7]))
         return claimed or None
 
-    def _count_death(self, worker: "Process", age: float) -> None:
+    def _count_death(self, worker: "Process", age: float, was_ready: bool) -> None:
         if self.ending or self._sent_home or self.failure is not None:
             return
         done = sum(worker.tasks for worker in self.statistics())
         if done > self._done_before or age >= _LONG_LIFE:
-            self._done_before, self._deaths = done, 0
-            return
-        self._deaths += 1
-        if self._deaths >= _PATIENCE * self.size:
-            self.failure = self._complaint(worker)
+            self._done_before, self._deaths, self._shots = done, 0, 0
+        elif was_ready:
+            # It can start, so this is no reason to give up; only to take one's time.
+            self._shots += 1
+            if self._shots >= _PATIENCE * self.size:
+                self._retry_at = time.monotonic() + _RETRY
+        else:
+            self._deaths += 1
+            if self._deaths >= _PATIENCE * self.size:
+                self.failure = self._complaint(worker)
 
     def _complaint(self, worker: "Process") -> str:
         from . import process

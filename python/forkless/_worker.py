@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Kinds of answers, as in the tag of their message; those for results are the core's.
 REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW = 16, 17, 18, 19, 20
 
+# What a worker has claimed that has taken the order to end.
+STOP = 0
+
 # Asks a worker to look whether its task is to be broken off. Real-time signals are hardly used by
 # anybody; the first few of them by some runtimes.
 INTERRUPT = signal.SIGRTMIN + 11
