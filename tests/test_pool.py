@@ -387,7 +387,7 @@ def test_a_death_fails_its_task_and_says_why(
 
 
 def test_a_death_in_a_map_names_the_item(pool: forkless.Pool) -> None:
-    with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(item 3\)"):
+    with pytest.raises(forkless.WorkerDied, match=r"die_on_three\(3\) \(item 3\)"):
         pool.map(jobs.die_on_three, range(10), 1)
     with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(items 2 to 3\)"):
         pool.map(jobs.die_on_three, range(10), 2)

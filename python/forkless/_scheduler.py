@@ -382,10 +382,6 @@ class Scheduler(Dispatcher):
             step, report = _pickling.loads(message)
             error = _errors.rebuild(report)
             self._break(f"{step} raised {error!r} in a worker", error)
-        elif kind == _worker.OUTPUT:
-            from . import _output
-
-            _output.deliver(message.payload)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
         else:
@@ -396,6 +392,12 @@ class Scheduler(Dispatcher):
         error = self._deadlines.explain(id, error)
         if not self._retries.accept(id, error):
             self._settle(id, False, error)
+
+    def _deliver_output(self, message: "Message") -> None:
+        """Something that a worker has printed, logged or warned of."""
+        from . import _output
+
+        _output.deliver(message.payload)
 
     def _note_slow(self, id: int, message: "Message") -> None:
         """A task, whose answer comes next, is one of the slowest of its worker."""

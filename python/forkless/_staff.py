@@ -83,14 +83,21 @@ class Hiring:
             TypeError, ValueError: an argument is none of these.
             PicklingError: a function of the setup cannot be sent.
         """
-        if max_memory_per_child is not None and not max_memory_per_child > 0:
-            raise ValueError(f"max_memory_per_child must be a number of bytes, not {max_memory_per_child!r}")
-        if idle_timeout is not None and not idle_timeout >= 0:
-            raise ValueError(f"idle_timeout must be a number of seconds, 0 or more, not {idle_timeout!r}")
+        _check_number("max_memory_per_child", max_memory_per_child, "bytes", 1)
+        _check_number("idle_timeout", idle_timeout, "seconds", 0)
         if output not in _OUTPUTS:
             raise ValueError(f'output must be "forward", "tagged" or "inherit", not {output!r}')
         terms = _worker.Terms(Setup.of(size=size, **setup), max_tasks, max_memory_per_child, _OUTPUTS[output])
         return cls(kind, size, label, eager, terms, idle_timeout)
+
+
+def _check_number(name: str, value: Any, unit: str, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of {unit}, not {value!r}")
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least} {unit}, not {value!r}")
 
 
 @dataclass
@@ -149,8 +156,12 @@ class Staff:
 
         Raises:
             ValueError: fewer than one, or more than there are places for.
+            TypeError: no number.
         """
-        most = (len(self._free) + len(self.workers)) // 2
+        given: Any = size
+        if isinstance(given, bool) or not isinstance(given, int):
+            raise TypeError(f"the number of workers must be an int, not {size!r}")
+        most = self.places(self._hiring.size) // 2
         if not 1 <= size <= most:
             raise ValueError(f"this pool can have 1 to {most} workers, not {size!r}")
         self.size = size
@@ -370,7 +381,9 @@ def _account(name: str, pid: int, entry: tuple[int, ...], now: float) -> WorkerS
     present = max(0.0, now - ready / 1e9) if ready else 0.0
     start_up = (ready - born) / 1e9 if ready else 0.0
     idle = max(0.0, present - working)
-    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, task or None)
+    # Of those that have ended, nobody runs anything, though the last entry says what it was.
+    now_running = task or None if pid else None
+    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, now_running)
 
 
 def _add(one: WorkerStatistics, other: WorkerStatistics) -> WorkerStatistics:

@@ -9,6 +9,8 @@ import builtins
 import multiprocessing.context as _standard
 from typing import TYPE_CHECKING
 
+from ._interrupted import TaskInterrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -92,14 +94,6 @@ class StaleHandle(ProcessError):
 
 class TimeoutError(ProcessError, _standard.TimeoutError, builtins.TimeoutError):
     """The time given has passed and the result is not there; the work goes on."""
-
-
-class TaskInterrupted(BaseException):
-    """Raised in a task, in its worker, that is to end: it took too long, or was cancelled.
-
-    Like KeyboardInterrupt it is no `Exception`, so that nobody catches it by accident. Clean up and let
-    it pass: a task that goes on is killed with its worker.
-    """
 
 
 class AuthenticationError(ProcessError, _standard.AuthenticationError):

@@ -322,7 +322,8 @@ class Pool(PoolAttributes):
         """Changes how many workers there are. Those that are too many end when they have no task.
 
         Raises:
-            ValueError: fewer than one, or more than twice as many as at first and 64.
+            ValueError: fewer than one, or over 32 more than at first.
+            TypeError: no number.
         """
         self._scheduler.resize(processes)
 

@@ -602,6 +602,10 @@ impl Dispatcher {
             kind::SLOW => {
                 slf.call_method1(intern!(slf.py(), "_note_slow"), (tag.id, Message::from(message)))?;
             }
+            // Before the results that come after it.
+            kind::OUTPUT => {
+                slf.call_method1(intern!(slf.py(), "_deliver_output"), (Message::from(message),))?;
+            }
             other => {
                 if other == kind::FAILED {
                     this.dispatch.hold(tag.id);
@@ -622,7 +626,14 @@ impl Dispatcher {
             let received = py.detach(|| {
                 let _turn = this.turn.lead()?;
                 let bound = deadline.remaining(SLICE);
-                Some(this.dispatch.receive(1, bound, None, is_answer, &mut refused))
+                let mut received = this.dispatch.receive(1, bound, None, is_answer, &mut refused);
+                // While it is our turn: nobody may give out the result that comes next before this.
+                if let Ok(arrived) = &mut received {
+                    arrived
+                        .extract_if(.., |arrived| !is_result(arrived.tag.kind))
+                        .for_each(|other| this.turn.leave(other));
+                }
+                Some(received)
             });
             let Some(received) = received else { return Ok(false) };
             let arrived = received.or_raise(py)?;
