@@ -495,6 +495,7 @@ class Program:
 
 VERSION: str
 HAS_CRASH_POINTS: bool
+BUFFER_KIND: int
 
 def retire_templates() -> None:
     """Has the templates of this process end once their children have: new ones are started when they are needed."""
@@ -576,3 +577,9 @@ def trim_memory() -> int:
 
 def warm_memory() -> int:
     """Bytes of pages that free blocks keep now."""
+
+def survey(object: Any) -> tuple[int, Any]:
+    """How many objects can be reached from one, and the first of them that has a finaliser, or None."""
+
+def immortalise(object: Any) -> int:
+    """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only."""

@@ -270,7 +270,29 @@ def pack(
     return packed
 
 
+# What stands for objects that the template has, by their id; see `_preload`.
+inherited: dict[int, Any] = {}
+
+
+def refer(obj: Any, depth: int = 3) -> Any:
+    """An object, or what stands for it if it was preloaded; also for those that it consists of, as far as messages do.
+
+    Asking about each object that a pickle meets would make all of them slower.
+    """
+    stand = inherited.get(id(obj))
+    if stand is not None:
+        return stand
+    kind = type(obj)
+    if depth and kind is tuple:
+        return tuple(refer(item, depth - 1) for item in obj)
+    if depth and kind is dict and len(obj) < 100:
+        return {key: refer(value, depth - 1) for key, value in obj.items()}
+    return obj
+
+
 def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+    if inherited:
+        obj = refer(obj)
     try:
         pickler.dump(obj)
     except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:

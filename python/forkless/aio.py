@@ -127,9 +127,7 @@ class Calls:
         flow.start()
         return results
 
-    def stream(
-        self, func: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> "Stream[R]":
+    def stream(self, func: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """What a generator function yields in a worker, as it does, for `async for`.
 
         The worker waits when it is 16 items ahead. Whoever leaves the loop early ends the generator, by closing

@@ -133,7 +133,7 @@ class Process:
 
         other = None if self._interpreter is None else _programs.of(self._interpreter)
         surroundings = _surroundings.here(elsewhere=other is not None)
-        order = _order(self, _surroundings.handle_of(surroundings), None if other is None else other.stranger)
+        order = self._pack(_surroundings.handle_of(surroundings), None if other is None else other.stranger)
         _before_start()
         return _forkless.Child.ask(
             _programs.default() if other is None else other.program,
@@ -144,6 +144,16 @@ class Process:
             name=self._name,
             surroundings=surroundings,
         )
+
+    def _pack(self, surroundings: "tuple[int, ...]", stranger: str | None) -> "Packed":
+        from . import _pickling
+
+        given = self._args, self._kwargs
+        self._args, self._kwargs = _pickling.refer(given) if _pickling.inherited else given
+        try:
+            return _order(self, surroundings, stranger)
+        finally:
+            self._args, self._kwargs = given
 
     def _arrive(self, coming: "Coming") -> None:
         self._child = coming.wait()
