@@ -40,6 +40,8 @@ struct Entry<T> {
     task: T,
     priority: i32,
     stage: Stage,
+    /// How often it was sent again.
+    attempt: u16,
 }
 
 /// Ids are numbers in a row; the table wants them spread. The multiplier is 2^64 divided by the golden ratio (Knuth, The
@@ -75,7 +77,7 @@ impl<T> Schedule<T> {
     pub fn add(&mut self, task: T, priority: i32) -> u64 {
         self.last += 1;
         let id = self.last;
-        self.live.insert(id, Entry { task, priority, stage: Stage::Pending });
+        self.live.insert(id, Entry { task, priority, stage: Stage::Pending, attempt: 0 });
         self.line_up(id, priority);
         id
     }
@@ -103,6 +105,12 @@ impl<T> Schedule<T> {
         self.live.get(&id).map(|entry| &entry.task)
     }
 
+    /// A task, and how often it was sent again.
+    #[must_use]
+    pub fn get_with_attempt(&self, id: u64) -> Option<(&T, u16)> {
+        self.live.get(&id).map(|entry| (&entry.task, entry.attempt))
+    }
+
     /// A task.
     pub fn get_mut(&mut self, id: u64) -> Option<&mut T> {
         self.live.get_mut(&id).map(|entry| &mut entry.task)
@@ -127,9 +135,16 @@ impl<T> Schedule<T> {
         Some(entry.task)
     }
 
-    /// A task that was sent has failed, and is not sent again before [`Self::again`] says so.
+    /// How often a task was sent again. Counts wrap.
+    #[must_use]
+    pub fn attempt(&self, id: u64) -> Option<u16> {
+        self.live.get(&id).map(|entry| entry.attempt)
+    }
+
+    /// A task that was sent has failed, and is not sent again before [`Self::again`] says so; `false` if it is not on its
+    /// way.
     pub fn hold(&mut self, id: u64) -> bool {
-        self.change(id, Stage::Held)
+        self.stage(id) == Some(Stage::Sent) && self.change(id, Stage::Held)
     }
 
     /// Has a task that is held wait for its turn again.
@@ -137,7 +152,9 @@ impl<T> Schedule<T> {
         if self.stage(id) != Some(Stage::Held) || !self.change(id, Stage::Pending) {
             return false;
         }
-        let priority = self.live.get(&id).map_or(0, |entry| entry.priority);
+        let Some(entry) = self.live.get_mut(&id) else { return false };
+        entry.attempt = entry.attempt.wrapping_add(1);
+        let priority = entry.priority;
         self.line_up(id, priority);
         true
     }
