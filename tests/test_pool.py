@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import multiprocessing.pool
@@ -436,22 +437,35 @@ def test_an_idle_worker_that_dies_is_replaced(pool: forkless.Pool) -> None:
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
 
 
+def replaced(pool: forkless.Pool, before: frozenset[forkless.Process]) -> bool:
+    return len({*pool._pool} - before) == len(before)
+
+
+def has(pool: forkless.Pool, size: int) -> bool:
+    return len(pool._pool) == size
+
+
 def test_idle_workers_that_die_again_and_again_break_nothing(pool: forkless.Pool) -> None:
     for _ in range(4):
-        assert eventually(
-            lambda: [bool(each.start_up) for each in pool.statistics().workers[:2]] == [True] * 2, 10
-        )
-        before = pool._pool
+        assert eventually(lambda: all(each.start_up for each in pool.statistics().workers[:2]), 10)
+        before = frozenset(pool._pool)
         for worker in before:
             worker.kill()
-        assert eventually(lambda: len({*pool._pool} - {*before}) == 2, 10)
+        assert eventually(functools.partial(replaced, pool, before), 10)
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_the_dead_do_not_work(pool: forkless.Pool) -> None:
+    with pytest.raises(forkless.WorkerDied):
+        pool.apply(jobs.die)
+    former = pool.statistics().workers[-1]
+    assert (former.name, former.tasks, former.task) == ("former workers", 0, None)
 
 
 def test_resizing_an_idle_pool_breaks_nothing(pool: forkless.Pool) -> None:
     for size in (4, 1, 3, 1, 4, 1, 2):
         pool.resize(size)
-        assert eventually(lambda: len(pool._pool) == size, 10)
+        assert eventually(functools.partial(has, pool, size), 10)
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
 
 

@@ -790,8 +790,9 @@ def _socket(pickler: Pickler, obj: Any) -> Any:
 
 def _is_proxy(kind: type) -> bool:
     """Whether it is a proxy of a manager, which may be of any module."""
-    managers = _modules.get("multiprocessing.managers")
-    return managers is not None and issubclass(kind, managers.BaseProxy)
+    # Without it while another thread imports the module: then there are no proxies yet.
+    proxies = getattr(_modules.get("multiprocessing.managers"), "BaseProxy", None)
+    return proxies is not None and issubclass(kind, proxies)
 
 
 _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
@@ -819,8 +820,9 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
 
 def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     """What libraries (torch for one) have registered for the pickles of `multiprocessing`."""
-    reduction = sys.modules.get("multiprocessing.reduction")
-    return {} if reduction is None else reduction.ForkingPickler._extra_reducers
+    # Without it while another thread imports the module: then nobody has registered anything yet.
+    pickler = getattr(sys.modules.get("multiprocessing.reduction"), "ForkingPickler", None)
+    return {} if pickler is None else pickler._extra_reducers
 
 
 def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:

@@ -422,9 +422,11 @@ class Scheduler(Dispatcher):
         if not dead:
             return
         # What is there now was sent before; what comes meanwhile can wait.
-        while news := self._step(0.0, events):
-            for kind, id, message in news:
+        sent, received = self._answered()
+        while received < sent:
+            for kind, id, message in self._step(0.0, events):
                 self._react(kind, id, message)
+            _, received = self._answered()
         for worker in dead:
             lost = self.staff.bury(worker)
             if lost is not None:
@@ -433,9 +435,10 @@ class Scheduler(Dispatcher):
         if self.staff.failure is not None:
             self._break(self.staff.failure, None)
 
-    def _lose(self, id: int, worker: "Process") -> None:
-        """A task has died with its worker."""
-        if not self._hold(id) or self._deadlines.spare(id, worker):
+    def _lose(self, tag: int, worker: "Process") -> None:
+        """What a worker had claimed has died with it, unless it was answered."""
+        id = self._hold_lost(tag)
+        if id is None:
             return
         self._lost += 1
         from . import _evidence

@@ -29,6 +29,8 @@ _RETRY = 0.2
 # What becomes of what workers write: whether each line says who wrote it, None if they write it themselves.
 _OUTPUTS = {"forward": False, "tagged": True, "inherit": None}
 
+_NOBODY = WorkerStatistics("former workers", 0, 0, 0.0, 0.0, 0.0, 0, 0, None)
+
 _numbers = itertools.count(1)
 
 
@@ -248,15 +250,14 @@ class Staff:
         """Forgets a worker that has ended.
 
         Returns:
-            The task that it had taken and not answered; None if there was none.
+            The tag of the task that it had claimed, answered or not; None if there was none.
         """
         post = self.workers.pop(worker)
         child = worker._child
         assert child is not None
         claimed = child.claimed()
         entry = self._entry(post)
-        last = _account("former workers", 0, entry, time.monotonic())
-        self._former = last if self._former is None else _add(self._former, last)
+        self._former = _add(self._former or _NOBODY, _account("", 0, entry, time.monotonic()))
         self._leave(post)
         if claimed:
             self._deaths = self._shots = 0
@@ -316,6 +317,11 @@ class Staff:
             if task:
                 found.append((worker, post, task, since / 1e9))
         return found
+
+    def claimed(self) -> set[int]:
+        """The tasks that workers have taken, begun or not."""
+        children = [worker._child for worker in self.workers]
+        return {child.claiming() or 0 for child in children if child is not None}
 
     def due_in(self) -> float:
         """In how many seconds to `shrink` again."""

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use forkless_ipc::{Content, Memory};
+use forkless_process::pool::Tag;
 use forkless_process::{Client, Error, Fork, Method, Order, Pending, Program, Runtime, TREE_VARIABLE, template};
 use forkless_shm::{Arena, Handle};
 use forkless_sys::process::ExitStatus;
@@ -162,6 +163,11 @@ impl Child {
     /// After its death: the tag of the message it had claimed and taken, None if none.
     fn claimed(&self, py: Python<'_>) -> Option<u64> {
         py.detach(|| self.child.claimed())
+    }
+
+    /// The id of the task that it has claimed as a worker of a pool, and perhaps not begun with; None if none.
+    fn claiming(&self) -> Option<u64> {
+        self.child.claiming().map(|tag| Tag::unpack(tag).id)
     }
 
     /// After its death by a fatal signal: the Python stack that it wrote down, None if it did not.

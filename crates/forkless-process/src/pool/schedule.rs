@@ -53,6 +53,8 @@ struct Entry<T> {
     task: T,
     priority: i32,
     stage: Stage,
+    /// How often it was sent again.
+    attempt: u16,
 }
 
 impl<T> Default for Page<T> {
@@ -98,7 +100,7 @@ impl<T> Schedule<T> {
         page.live += 1;
         self.live += 1;
         // There was nothing in its place: no id is given twice.
-        page.entries[(id % PAGE) as usize] = Some(Entry { task, priority, stage: Stage::Pending });
+        page.entries[(id % PAGE) as usize] = Some(Entry { task, priority, stage: Stage::Pending, attempt: 0 });
         self.line_up(id, priority);
         id
     }
@@ -126,6 +128,12 @@ impl<T> Schedule<T> {
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&T> {
         self.entry(id).map(|entry| &entry.task)
+    }
+
+    /// A task, and how often it was sent again.
+    #[must_use]
+    pub fn get_with_attempt(&self, id: u64) -> Option<(&T, u16)> {
+        self.entry(id).map(|entry| (&entry.task, entry.attempt))
     }
 
     /// A task.
@@ -158,9 +166,16 @@ impl<T> Schedule<T> {
         Some(entry.task)
     }
 
-    /// A task that was sent has failed, and is not sent again before [`Self::again`] says so.
+    /// How often a task was sent again. Counts wrap.
+    #[must_use]
+    pub fn attempt(&self, id: u64) -> Option<u16> {
+        self.live.get(&id).map(|entry| entry.attempt)
+    }
+
+    /// A task that was sent has failed, and is not sent again before [`Self::again`] says so; `false` if it is not on its
+    /// way.
     pub fn hold(&mut self, id: u64) -> bool {
-        self.change(id, Stage::Held)
+        self.stage(id) == Some(Stage::Sent) && self.change(id, Stage::Held)
     }
 
     /// Has a task that is held wait for its turn again.
@@ -168,7 +183,9 @@ impl<T> Schedule<T> {
         if self.stage(id) != Some(Stage::Held) || !self.change(id, Stage::Pending) {
             return false;
         }
-        let priority = self.entry(id).map_or(0, |entry| entry.priority);
+        let Some(entry) = entry_mut(&mut self.pages, id) else { return false };
+        entry.attempt = entry.attempt.wrapping_add(1);
+        let priority = entry.priority;
         self.line_up(id, priority);
         true
     }

@@ -357,9 +357,9 @@ impl Dispatcher {
         self.dispatch.take(id).is_some()
     }
 
-    /// Has a task that was sent wait for `_again`, as if it had failed.
-    fn _hold(&self, id: u64) -> bool {
-        self.dispatch.hold(id)
+    /// Has the task of a message that a worker had claimed when it died wait for `_again`; None if it was answered.
+    fn _hold_lost(&self, tag: u64) -> Option<u64> {
+        self.dispatch.hold_lost(tag)
     }
 
     /// Sends a task again that has failed; False if it is gone.
@@ -372,6 +372,11 @@ impl Dispatcher {
     /// Asks that a task on its way is not begun; False if there are too many of those.
     fn _revoke(&self, py: Python<'_>, id: u64) -> PyResult<bool> {
         self.board().revoke(id).or_raise(py)
+    }
+
+    /// Asks no more that a task is not begun: nobody has it.
+    fn _unrevoke(&self, py: Python<'_>, id: u64) -> PyResult<()> {
+        self.board().take_revoked(id).or_raise(py).map(|_| ())
     }
 
     /// Sends what waits, if workers have taken what was sent.
@@ -449,6 +454,18 @@ impl Dispatcher {
         self.dispatch.tasks().len().or_raise(py)
     }
 
+    /// How many messages have been sent to workers in all, and how many of those some worker has taken.
+    fn _passed(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let statistics = self.dispatch.tasks().statistics().or_raise(py)?;
+        Ok((statistics.sent, statistics.received))
+    }
+
+    /// How many messages workers have sent in all, and how many of those have been taken in here.
+    fn _answered(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let statistics = self.dispatch.results().statistics().or_raise(py)?;
+        Ok((statistics.sent, statistics.received))
+    }
+
     /// How many tasks may sensibly be on their way just now.
     fn _ahead(&self) -> usize {
         self.dispatch.ahead()
@@ -465,12 +482,22 @@ impl Dispatcher {
     fn _entry(&self, py: Python<'_>, index: usize) -> PyResult<(u64, u64, u64, u64, u64, u64, u64, u64, u64)> {
         let entry = self.board().entry(index).or_raise(py)?;
         let forkless_process::pool::Entry { task, since, tasks, busy, received, sent, born, ready, blocked } = entry;
-        Ok((task, since, tasks, busy, received, sent, born, ready, blocked))
+        Ok((Tag::unpack(task).id, since, tasks, busy, received, sent, born, ready, blocked))
     }
 
-    /// Asks a worker to break off a task; it looks when it gets a signal.
-    fn _ask_to_stop(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<()> {
-        self.board().interrupt(index, task).or_raise(py)
+    /// Asks a worker to break off a task; it looks when it gets a signal. False if it does not run it any more.
+    fn _ask_to_stop(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<bool> {
+        let tag = self.board().entry(index).or_raise(py)?.task;
+        if Tag::unpack(tag).id != task {
+            return Ok(false);
+        }
+        self.board().interrupt(index, tag).or_raise(py).map(|()| true)
+    }
+
+    /// Whether a worker still runs a task; if so, it will not go on to another one, and can be killed.
+    fn _doom(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<bool> {
+        let tag = self.board().entry(index).or_raise(py)?.task;
+        Ok(Tag::unpack(tag).id == task && self.board().doom(index, tag).or_raise(py)?)
     }
 }
 
