@@ -51,6 +51,38 @@ def test_a_wrong_answer_is_noticed() -> None:
     assert "different from the first answer: Executor(2).submit and .map" in outcome.stdout
 
 
+def test_a_crawl_goes_on_whatever_its_pages_do() -> None:
+    program = (ROOT / "examples" / "crawl.py").read_text()
+    outcome = run_program(program, "--timeout", "1", timeout=50)
+    lines = outcome.check().splitlines()
+    # The page that hangs is asked for three times; those that answered 503 twice.
+    assert lines[:2] == [
+        "36 pages visited, 2 failed, 7 retries",
+        "most used words: next (37), process (36), memory (31)",
+    ]
+    assert re.match(r"visit\('http://.*/17'\) \(item \d+\) took longer than its time limit", lines[2])
+    assert re.match(r"worker PoolWorker-\d+ .* was killed by SIGSEGV while it ran visit\(", lines[3])
+    # The progress bars.
+    assert re.search(r"^16 pages: 16 of 16 in 0:\d\d$", outcome.stderr, re.M)
+
+
+def test_streams_are_closed_when_the_answer_is_good_enough() -> None:
+    outcome = run_program((ROOT / "examples" / "estimate.py").read_text(), "--error", "0.01", timeout=50)
+    *ends, answer = outcome.check().splitlines()
+    assert sorted(ends) == ["stream 0 has ended", "stream 1 has ended"]
+    assert re.fullmatch(r"pi is 3\.1\d\d, more or less 0\.010, after [\d,]+ points", answer)
+
+
+def test_a_server_answers_while_it_computes() -> None:
+    outcome = run_program((ROOT / "examples" / "factor_server.py").read_text(), timeout=50)
+    twos = " ".join(["2"] * 16)
+    assert outcome.check().splitlines() == [
+        f"1001: 7 11 13, 65536: {twos}, a dozen: is no number, 104729: 104729",
+        f"{2**89 - 1}: is too hard",
+        f"104729: 104729, a dozen: is no number, 65536: {twos}, 1001: 7 11 13",
+    ]
+
+
 # The first time, it is the build that takes long.
 @pytest.mark.timeout(600)
 def test_rust_and_python_count_together() -> None:
