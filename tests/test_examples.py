@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import re
 import shutil
@@ -81,6 +83,20 @@ def test_a_server_answers_while_it_computes() -> None:
         f"{2**89 - 1}: is too hard",
         f"104729: 104729, a dozen: is no number, 65536: {twos}, 1001: 7 11 13",
     ]
+
+
+@pytest.mark.parametrize("name", ["pool", "executor", "aio", "_options", "_futures", "_setup", "_evidence"])
+def test_examples_in_docstrings(name: str) -> None:
+    module = importlib.import_module(f"forkless.{name}")
+    names = {
+        each: importlib.import_module(each) for each in ("asyncio", "itertools", "math", "sqlite3", "time")
+    }
+    globs = {"Pool": forkless.Pool, "Executor": forkless.Executor, **names, **vars(module)}
+    outcome = doctest.testmod(
+        module, globs=globs, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
 
 
 # The first time, it is the build that takes long.
