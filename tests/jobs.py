@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from forkless import Event, JoinableQueue, Lock, Queue, Semaphore
 
@@ -23,6 +23,10 @@ def double(value: Any) -> Any:
 
 def add(left: int, right: int = 0) -> int:
     return left + right
+
+
+def make_set(value: Any) -> set[Any]:
+    return {value}
 
 
 def refuse(value: object) -> NoReturn:
@@ -371,3 +375,15 @@ hoard = bytearray()
 
 def grow(size: int) -> None:
     hoard.extend(b"1" * size)
+
+
+def count_down(start: int) -> Iterator[int]:
+    """Down to one; then it fails."""
+    for number in range(start, -1, -1):
+        1 / number
+        yield number
+
+
+def count_for_ever() -> Iterator[int]:
+    """From zero."""
+    yield from itertools.count()

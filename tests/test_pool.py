@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import multiprocessing.pool
 import operator
 import os
 import pickle
@@ -280,8 +281,9 @@ def test_an_imap_that_nobody_reads_does_not_keep_its_pool() -> None:
     pool = forkless.Pool(2)
     workers = pool._pool
     assert next(pool.imap(jobs.double, itertools.count())) == 0
-    del pool
-    gc.collect()
+    with pytest.warns(ResourceWarning):
+        del pool
+        gc.collect()
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
 
@@ -319,6 +321,10 @@ def test_a_result_that_cannot_be_pickled(pool: forkless.Pool) -> None:
         pool.apply(jobs.return_unpicklable)
     with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
         pool.map(jobs.return_unpicklable, range(4))
+    with pytest.raises(multiprocessing.pool.MaybeEncodingError) as caught:
+        pool.apply(jobs.return_unpicklable)
+    assert "lock" in caught.value.value
+    assert "cannot pickle" in caught.value.exc
 
 
 def test_a_result_that_cannot_be_loaded_here(pool: forkless.Pool) -> None:
@@ -385,6 +391,28 @@ def test_a_death_in_a_map_names_the_item(pool: forkless.Pool) -> None:
         pool.map(jobs.die_on_three, range(10), 1)
     with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(items 2 to 3\)"):
         pool.map(jobs.die_on_three, range(10), 2)
+
+
+def test_arguments_that_kill_who_loads_them_do_not_kill_the_owner() -> None:
+    source = """
+import forkless, jobs, plain
+with forkless.Pool(1) as pool:
+    for call in [
+        lambda: pool.apply(abs, (jobs.Deadly(),)),
+        lambda: pool.map(abs, [jobs.Deadly()]),
+        lambda: pool.apply(plain.end, (*plain.VALUES, {"a": [1, (2.5, None)]}, jobs.OnlyThere(5))),
+    ]:
+        try:
+            call()
+        except forkless.WorkerDied as error:
+            print(error.task, error.arguments, error.exitcode)
+"""
+    outcome = run_program(source, environ={"PYTHONPATH": os.path.dirname(__file__)})
+    assert outcome.check().splitlines() == [
+        "abs <die> -9",
+        "abs (item 0) <die> -9",
+        "plain.end Config(rate=0.5), Point(x=3), Color.RED, {'a': [1, (...)]}, <OnlyThere> 3",
+    ]
 
 
 def test_every_other_task_of_a_deadly_map_is_done(pool: forkless.Pool) -> None:
@@ -520,15 +548,35 @@ def test_a_pool_that_is_dropped_ends() -> None:
     pool = forkless.Pool(2)
     workers, gone = pool._pool, weakref.ref(pool)
     assert pool.apply(jobs.add, (1, 2)) == 3
-    del pool
-    gc.collect()
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        del pool
+        gc.collect()
     assert gone() is None
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
 
 def test_a_result_keeps_its_pool() -> None:
-    assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(30) == 3
-    assert list(forkless.Pool(1).imap(jobs.double, range(20))) == [2 * number for number in range(20)]
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool") as caught:
+        assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(30) == 3
+        # Whichever thread had the result drops the pool, a moment later.
+        assert eventually(lambda: len(caught) == 1, 10)
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        assert list(forkless.Pool(1).imap(jobs.double, range(20))) == [2 * number for number in range(20)]
+
+
+def test_pools_with_an_end_do_not_warn() -> None:
+    source = """
+import forkless, gc, warnings
+warnings.simplefilter("error")
+closed, terminated, running = (forkless.Pool(1) for _ in range(3))
+closed.close()
+terminated.terminate()
+del closed, terminated
+gc.collect()
+print(running.apply(abs, (-1,)))
+"""
+    outcome = run_program(source)
+    assert (outcome.check(), outcome.stderr) == ("1\n", ""), "nor does one that the interpreter's exit ends"
 
 
 def test_a_pool_does_not_travel(pool: forkless.Pool) -> None:
@@ -652,12 +700,12 @@ def handle(*_):
 with forkless.Pool(2) as pool:
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    for number in range(2000):
+    for number in range(20_000):
         Loop()
         results.append(pool.apply_async(abs, (number,)))
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
-    assert len(results) == 4000 + handled
+    assert len(results) == 40_000 + handled
     for result in results:
         result.get(20)
     print(handled > 10)

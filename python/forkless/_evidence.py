@@ -25,7 +25,7 @@ _ITEMS, _TEXT, _LEVELS = 4, 40, 2
 # The longest that one value's description gets.
 _LONGEST = 60
 # Modules of the standard library whose values are described best by themselves.
-_VALUES = frozenset(
+VALUES = frozenset(
     ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "pathlib._local", "uuid", "zoneinfo")
 )
 
@@ -221,7 +221,7 @@ def _describe_by_type(value: Any, levels: int) -> str | None:
     if hasattr(kind, "__dataclass_fields__"):
         return _data_class(value, levels)
     module = kind.__module__
-    if module in _VALUES:
+    if module in VALUES:
         return repr(value)
     if module in ("collections", "array"):
         return f"<{kind.__name__} of {len(value)}>"

@@ -85,6 +85,11 @@ class Scheduler(Dispatcher):
         return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
 
     @property
+    def complaint(self) -> str | None:
+        """Why the workers cannot run any more, or None."""
+        return None if self._failure is None else self._failure[0]
+
+    @property
     def size(self) -> int:
         """How many workers there are at most."""
         return self.staff.size

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._progress import How
+    from ._stream import Stream
 
 __all__ = ["Calls", "Pool", "Results"]
 
@@ -125,6 +126,21 @@ class Calls:
         results: Results[R] = Results(flow)  # Gives up the rest if the start fails.
         flow.start()
         return results
+
+    def stream(
+        self, func: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> "Stream[R]":
+        """What a generator function yields in a worker, as it does, for `async for`.
+
+        The worker waits when it is 16 items ahead. Whoever leaves the loop early ends the generator, by closing
+        the stream or dropping it.
+
+        Raises:
+            RuntimeError: the pool is closed, or belongs to another event loop.
+        """
+        self._pool._open_bridge()
+        stream: Stream[R] = self._submitter.stream(func, *args, **kwargs)
+        return stream
 
     def options(self, **options: Any) -> "Calls":
         """The same calls with other options, those of `Executor.options`.

@@ -1,10 +1,11 @@
 """Pools of workers: `multiprocessing.Pool`, without its hangs."""
 
-import weakref
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _pickling
+from ._attributes import PoolAttributes
 from ._imap import IMapIterator, IMapUnorderedIterator
 from ._options import Options
 from ._results import AsyncResult, MapResult, Part
@@ -12,6 +13,7 @@ from ._scheduler import Scheduler, cut, name_of
 from ._staff import Hiring
 
 if TYPE_CHECKING:
+    from multiprocessing.pool import ThreadPool
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
@@ -23,15 +25,27 @@ if TYPE_CHECKING:
     from ._staff import Output
     from ._stream import Stream
     from .context import BaseContext
-    from .process import Process
 
-__all__ = ["AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool"]
+__all__ = [
+    "ApplyResult",
+    "AsyncResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "Pool",
+    "ThreadPool",
+]
+
+ApplyResult = AsyncResult
+
+# The states of a pool.
+RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
 
 R = TypeVar("R")
 I = TypeVar("I", bound="IMapIterator[Any]")  # noqa: E741 - as in iterator
 
 
-class Pool:
+class Pool(PoolAttributes):
     """A fixed number of worker processes that run tasks; the counterpart of `multiprocessing.Pool`.
 
     Differs from it: a worker's death fails only the task that ran there, with `WorkerDied`; functions of
@@ -70,7 +84,8 @@ class Pool:
     Raises:
         ValueError: a number that is too small, a CPU that this process may not use, a variable that cannot be
             set.
-        TypeError: something to be called that is not callable, or an option of a wrong type.
+        TypeError: something to be called that is not callable, an option of a wrong type, a context that is
+            not one of forkless.
         PicklingError: the initializer, its arguments, `exit` or `worker_state` cannot be sent.
         ProcessError: the system refuses to start the workers.
 
@@ -106,7 +121,7 @@ class Pool:
         if maxtasksperchild is not None and not _is_count(maxtasksperchild):
             raise ValueError("maxtasksperchild must be a positive int or None")
         hiring = Hiring.of(
-            kind_of_process() if context is None else context.Process,
+            kind_of_process(context),
             size,
             "PoolWorker",
             True,
@@ -123,9 +138,8 @@ class Pool:
             output=output,
         )
         self._scheduler = Scheduler(hiring, closed_error=ValueError("Pool not running"), waits_at_exit=False)
+        self._context = context
         self._scheduler.start_workers()
-        # At exit `_exit` does it, and waits.
-        weakref.finalize(self, self._scheduler.terminate).atexit = False
 
     def apply(
         self,
@@ -383,7 +397,7 @@ class Pool:
         Raises:
             ValueError: the pool is still running.
         """
-        if self._scheduler.state == "RUN":
+        if self._scheduler.state == RUN:
             raise ValueError("Pool is still running")
         for feeder in list(self._scheduler.feeders):
             feeder.feed_all()
@@ -398,6 +412,15 @@ class Pool:
     ) -> None:
         self.terminate()
 
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        scheduler = getattr(self, "_scheduler", None)
+        if scheduler is None or scheduler.state != RUN:
+            return
+        # As in the standard library, where it is less harmless.
+        text = f"unclosed running multiprocessing pool {self!r}: use `with`, or call `close` and `join`"
+        scheduler.terminate()
+        _warn(text, ResourceWarning, source=self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
@@ -405,11 +428,6 @@ class Pool:
         kind = type(self)
         size = self._scheduler.size
         return f"<{kind.__module__}.{kind.__qualname__} state={self._scheduler.state} pool_size={size}>"
-
-    @property
-    def _pool(self) -> "list[Process]":
-        """The workers there are now; named as in the standard library, where many look for it."""
-        return self._scheduler.workers
 
     def _map_async(
         self,
@@ -485,3 +503,18 @@ def _progress(total: int | None, func: object, how: "How") -> "Progress":
     from . import _progress
 
     return _progress.open(total, name_of(func), how)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # The standard library's own: threads need nothing of forkless, and to load its module takes long.
+        if name in ("ThreadPool", "MaybeEncodingError"):
+            import multiprocessing.pool
+
+            return getattr(multiprocessing.pool, name)
+        if name == "TimeoutError":
+            from .exceptions import TimeoutError
+
+            return TimeoutError
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

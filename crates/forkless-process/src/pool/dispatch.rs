@@ -352,13 +352,7 @@ impl<T> Dispatch<T> {
 
     /// The ids of the tasks that have not been sent, or of all, first come first.
     pub fn ids(&self, pending_only: bool) -> Vec<u64> {
-        let state = self.state();
-        if !pending_only {
-            return state.schedule.all_ids();
-        }
-        let mut ids = state.schedule.ids(Stage::Pending);
-        ids.sort_unstable();
-        ids
+        self.state().schedule.ids(pending_only.then_some(Stage::Pending))
     }
 
     /// (tasks that are not gone, of those the ones that wait for their turn, of those the ones that are on their way).

@@ -62,26 +62,19 @@ struct Token {
     options: Option<Py<PyAny>>,
 }
 
-/// What a task calls.
-enum Callee {
-    /// Keeps it published.
-    Published(Py<Function>),
-    Plain(Py<PyAny>),
-}
+/// What a task calls: a `Function`, which keeps it published, or what went along with the task.
+struct Callee(Py<PyAny>);
 
 impl Callee {
     fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        match self {
-            Self::Published(function) => function.get().object(py),
-            Self::Plain(object) => object.clone_ref(py),
+        match self.0.bind(py).cast::<Function>() {
+            Ok(function) => function.get().object(py),
+            Err(_) => self.0.clone_ref(py),
         }
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Published(function) => Self::Published(function.clone_ref(py)),
-            Self::Plain(object) => Self::Plain(object.clone_ref(py)),
-        }
+        Self(self.0.clone_ref(py))
     }
 }
 
@@ -167,7 +160,7 @@ impl Dispatcher {
             Ok(packed) => packed,
             Err(error) => return this.fail(py, &sink, error).map(|()| 0),
         };
-        let callee = published.map_or_else(|| Callee::Plain(function.unbind()), Callee::Published);
+        let callee = Callee(published.map_or_else(|| function.unbind(), Py::into_any));
         Self::accept(slf, sink, payload, &callee, &terms)
     }
 
@@ -186,7 +179,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
         let function = function.unbind();
-        let callee = Callee::Published(function.clone_ref(py));
+        let callee = Callee(function.clone_ref(py).into_any());
         let mut orders = Vec::with_capacity(BATCH);
         for (index, item) in items.try_iter()?.enumerate() {
             let sink = Sink::Item(gather.clone().unbind(), index);
@@ -220,7 +213,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
         let function = function.unbind();
-        let callee = Callee::Published(function.clone_ref(py));
+        let callee = Callee(function.clone_ref(py).into_any());
         let mut orders = Vec::with_capacity(parts.len());
         let mut interrupted = None;
         for part in parts {
@@ -267,7 +260,7 @@ impl Dispatcher {
         let packed = this.pack_rest(py, call, &function, items.as_any(), terms.keep);
         let sink = Sink::of(sink);
         match packed {
-            Ok(payload) => Self::accept(slf, sink, payload, &Callee::Published(function), &terms),
+            Ok(payload) => Self::accept(slf, sink, payload, &Callee(function.into_any()), &terms),
             Err(error) => this.fail(py, &sink, error).map(|()| 0),
         }
     }
@@ -491,6 +484,11 @@ impl Sink {
 }
 
 impl Dispatcher {
+    /// Whether a task is on its way to a worker, or runs there.
+    pub(crate) fn has_sent(&self, id: u64) -> bool {
+        matches!(self.dispatch.stage(id), Some(Stage::Sent))
+    }
+
     /// Accepts one task; its id.
     fn accept(slf: &Bound<'_, Self>, sink: Sink, payload: Payload, callee: &Callee, terms: &Terms) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.get());
