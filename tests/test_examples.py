@@ -206,3 +206,29 @@ def test_a_command_line_that_makes_no_sense() -> None:
         outcome = run_program(CENSUS, *arguments)
         assert outcome.exit_code == 2
         assert "must be at least 1" in outcome.stderr
+
+
+def programs_of(page: str) -> list[tuple[str, str]]:
+    """The programs of a page of the documentation, each with what it says that it prints."""
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(r"^```python\n(.*?)^```\n\n^```\n(.*?)^```$", text, re.S | re.M)
+
+
+POOLS = programs_of("pools.md")
+
+
+def test_all_programs_of_the_page_are_found() -> None:
+    assert len(POOLS) == (ROOT / "docs" / "pools.md").read_text().count("```python") > 8
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"), POOLS, ids=[text.splitlines()[-1].strip()[:40] for text, _ in POOLS]
+)
+def test_the_page_about_pools(
+    program: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = run_program(program, timeout=50).check()
+    # "…" stands for anything.
+    pattern = re.escape(expected).replace("…", ".*")
+    assert re.fullmatch(pattern, printed, re.S), printed
