@@ -208,6 +208,33 @@ def test_which_errors_are_tried_again() -> None:
                 pool.apply(jobs.fail_at_first, (count, 9), retries=retry)
 
 
+def test_an_error_that_cannot_travel_is_tried_again_for_what_it_was() -> None:
+    def answer(count: Any, times: int) -> int:
+        try:
+            jobs.fail_at_first(count, times)
+        except ValueError as error:
+            refused = OSError("refused")
+            refused.answer = threading.Lock()  # type: ignore[attr-defined]
+            raise refused from error
+        return int(count.value)
+
+    with forkless.Pool(1) as pool:
+        for kind, times, error in (
+            (OSError, 2, None),
+            (OSError, 3, "refused"),
+            (forkless.RemoteError, 2, None),
+            (ValueError, 2, "refused"),
+        ):
+            call = pool.apply_async(
+                answer, (forkless.Value("i", 0), times), retries=forkless.Retry(2, delay=0, on=kind)
+            )
+            if error is None:
+                assert call.get(30) == 3
+            else:
+                with pytest.raises(forkless.RemoteError, match=error):
+                    call.get(30)
+
+
 def test_delays_grow() -> None:
     retry = forkless.Retry(9, delay=1, factor=3, max_delay=20, jitter=0.5)
     assert [retry.delay_of(attempt, spread=0) for attempt in (1, 2, 3, 4, 10**6)] == [1, 3, 9, 20, 20]

@@ -144,7 +144,14 @@ class Calls:
         """The same calls with other options, those of `Executor.options`.
 
         Args:
-            options: `timeout`, `retries`, `priority`, `name` and what else there is.
+            options: `timeout`, `retries`, `priority` and `name`.
+
+        Example:
+            >>> async def main():
+            ...     async with Pool(1) as pool:
+            ...         return await pool.options(timeout=60).run(pow, 2, 10)
+            >>> asyncio.run(main())
+            1024
         """
         return Calls(self._pool, self._submitter.options(**options))
 
@@ -162,6 +169,15 @@ class Pool(Calls):
 
     Raises:
         ValueError: fewer than one worker.
+
+    Example:
+        >>> async def main():
+        ...     async with Pool(2) as pool:
+        ...         print(await pool.run(pow, 2, 10))
+        ...         print([root async for root in pool.map(abs, [-1, 2, -3])])
+        >>> asyncio.run(main())
+        1024
+        [1, 2, 3]
     """
 
     def __init__(self, max_workers: int | None = None, **options: Any) -> None:

@@ -113,10 +113,19 @@ class RemoteError(ProcessError):
         type_name: the qualified name of the exception's class.
         arguments: `repr` of its arguments, one string.
         traceback: the worker's traceback as text.
+        ancestors: the qualified names of that class and its base classes.
     """
 
-    def __init__(self, message: str, type_name: str = "", arguments: str = "", traceback: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        type_name: str = "",
+        arguments: str = "",
+        traceback: str = "",
+        ancestors: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
+        self.ancestors = ancestors
         self.type_name = type_name
         self.arguments = arguments
         self.traceback = traceback
