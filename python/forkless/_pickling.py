@@ -275,7 +275,7 @@ inherited: dict[int, Any] = {}
 
 
 def refer(obj: Any, depth: int = 3) -> Any:
-    """An object, or what stands for it if it was preloaded; also for those that it consists of, as far as messages do.
+    """An object, or what stands for it if it was preloaded; also in tuples and dicts, as messages are.
 
     Asking about each object that a pickle meets would make all of them slower.
     """

@@ -1,5 +1,4 @@
-"""Data that processes have in common without a copy: loaded once, in the template, and inherited by its
-children.
+"""Data that processes have in common without a copy: loaded in the template, inherited by its children.
 
 What a fork inherits stays common until somebody writes to its pages, and Python writes wherever it looks:
 reference counts, and the collector's marks. On 3.12 and 3.13 the template makes the objects immortal, which
@@ -154,7 +153,7 @@ def _give(given: Any, pickled: bytes, handles: "list[Shared]") -> None:
 
 
 def _name_of(key: int) -> str:
-    given, payload, _ = _given[key]
+    _, payload, _ = _given[key]
     origin, number, _ = _pickling.inherited[key]._arguments
     return f"{_MARK}{origin}:{number}:{':'.join(map(str, payload.handle))}"
 

@@ -3,12 +3,12 @@
 That class lives in a heavy module, so this one is only loaded when it has happened.
 """
 
-from multiprocessing.pool import MaybeEncodingError
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
 from ._pickling import PicklingError
 
 
-class ResultPicklingError(PicklingError, MaybeEncodingError):
+class ResultPicklingError(PicklingError, MaybeEncodingError):  # type: ignore[misc]
     """The result of a task does not pickle.
 
     Attributes:

@@ -130,8 +130,8 @@ class Calls:
     def stream(self, func: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """What a generator function yields in a worker, as it does, for `async for`.
 
-        The worker waits when it is 16 items ahead. Whoever leaves the loop early ends the generator, by closing
-        the stream or dropping it.
+        The worker waits when it is 16 items ahead. Whoever leaves the loop early ends the generator, by
+        closing the stream or dropping it.
 
         Raises:
             RuntimeError: the pool is closed, or belongs to another event loop.
