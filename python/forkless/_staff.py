@@ -4,6 +4,7 @@ import heapq
 import itertools
 import signal
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -187,15 +188,15 @@ class Staff:
     def fill(self, count: int) -> None:
         """Starts workers until there are so many: asks for all of them, then waits for each."""
         missing = count - (len(self.workers) - self._stops)
-        asked: list[tuple[Process, Coming, Post]] = []
+        asked: deque[tuple[Process, Coming, Post]] = deque()
         try:
             for _ in range(missing):
                 asked.append(self._ask())
             while asked:
-                worker, coming, post = asked[-1]
+                worker, coming, post = asked[0]
                 worker._arrive(coming)
-                asked.pop()
                 self.workers[worker] = post
+                asked.popleft()
         finally:
             for _, _, post in asked:
                 self._leave(post)
