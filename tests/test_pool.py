@@ -283,7 +283,7 @@ def test_an_imap_that_nobody_reads_does_not_keep_its_pool() -> None:
     assert next(pool.imap(jobs.double, itertools.count())) == 0
     with pytest.warns(ResourceWarning):
         del pool
-        gc.collect()
+    gc.collect()
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
 
@@ -492,13 +492,12 @@ def test_a_pool_that_is_dropped_ends() -> None:
     assert pool.apply(jobs.add, (1, 2)) == 3
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
         del pool
-        gc.collect()
     assert gone() is None
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
 
 def test_a_result_keeps_its_pool() -> None:
-    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool") as caught:
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool") as caught:  # noqa: PT031
         assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(30) == 3
         # Whichever thread had the result drops the pool, a moment later.
         assert eventually(lambda: len(caught) == 1, 10)
