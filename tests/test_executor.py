@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import forkless
 import jobs
@@ -323,3 +324,15 @@ with forkless.Executor(2) as executor:
     print(sum(future.result(20) == 1 for future in futures) == handled)
 """
     assert run_program(source).check() == "True\n"
+
+
+def test_a_callback_that_knows_its_future_is_no_leak() -> None:
+    called: list[Any] = []
+    with forkless.Executor(1) as executor:
+        future = executor.submit(jobs.double, 1)
+        future.add_done_callback(called.append)
+    assert called == [future]
+    gone = weakref.ref(future)
+    del called, future
+    gc.collect()
+    assert gone() is None

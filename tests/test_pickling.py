@@ -1386,3 +1386,12 @@ def test_weak_dictionaries_and_views() -> None:
         assert type(loads(dumps(obj)[0])) is type(obj)
     assert list(loads(dumps({1: 2}.items())[0])) == [(1, 2)]
     assert loads(dumps(types.MappingProxyType({1: 2}))[0]) == {1: 2}
+
+
+def test_while_another_thread_imports_multiprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("reduction", "managers", "connection"):
+        # As it is at first.
+        monkeypatch.setitem(sys.modules, f"multiprocessing.{name}", types.ModuleType("multiprocessing"))
+    for obj in (Registered(1), Lock(), threading.Thread, [1, {2: Path("a")}]):
+        payload, handles = dumps(obj)
+        assert payload, handles

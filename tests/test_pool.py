@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import multiprocessing.pool
@@ -387,10 +388,32 @@ def test_a_death_fails_its_task_and_says_why(
 
 
 def test_a_death_in_a_map_names_the_item(pool: forkless.Pool) -> None:
-    with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(item 3\)"):
+    with pytest.raises(forkless.WorkerDied, match=r"die_on_three\(3\) \(item 3\)"):
         pool.map(jobs.die_on_three, range(10), 1)
     with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(items 2 to 3\)"):
         pool.map(jobs.die_on_three, range(10), 2)
+
+
+def test_arguments_that_kill_who_loads_them_do_not_kill_the_owner() -> None:
+    source = """
+import forkless, jobs, plain
+with forkless.Pool(1) as pool:
+    for call in [
+        lambda: pool.apply(abs, (jobs.Deadly(),)),
+        lambda: pool.map(abs, [jobs.Deadly()]),
+        lambda: pool.apply(plain.end, (*plain.VALUES, {"a": [1, (2.5, None)]}, jobs.OnlyThere(5))),
+    ]:
+        try:
+            call()
+        except forkless.WorkerDied as error:
+            print(error.task, error.arguments, error.exitcode)
+"""
+    outcome = run_program(source, environ={"PYTHONPATH": os.path.dirname(__file__)})
+    assert outcome.check().splitlines() == [
+        "abs <die> -9",
+        "abs (item 0) <die> -9",
+        "plain.end Config(rate=0.5), Point(x=3), Color.RED, {'a': [1, (...)]}, <OnlyThere> 3",
+    ]
 
 
 def test_every_other_task_of_a_deadly_map_is_done(pool: forkless.Pool) -> None:
@@ -412,6 +435,55 @@ def test_an_idle_worker_that_dies_is_replaced(pool: forkless.Pool) -> None:
     before[0].kill()
     assert eventually(lambda: len({*pool._pool} - {*before}) == 1 and len(pool._pool) == 2, 10)
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def replaced(pool: forkless.Pool, before: frozenset[forkless.Process]) -> bool:
+    return len({*pool._pool} - before) == len(before)
+
+
+def has(pool: forkless.Pool, size: int) -> bool:
+    return len(pool._pool) == size
+
+
+def test_idle_workers_that_die_again_and_again_break_nothing(pool: forkless.Pool) -> None:
+    for _ in range(4):
+        assert eventually(lambda: all(each.start_up for each in pool.statistics().workers[:2]), 10)
+        before = frozenset(pool._pool)
+        for worker in before:
+            worker.kill()
+        assert eventually(functools.partial(replaced, pool, before), 10)
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_the_dead_do_not_work(pool: forkless.Pool) -> None:
+    with pytest.raises(forkless.WorkerDied):
+        pool.apply(jobs.die)
+    former = pool.statistics().workers[-1]
+    assert (former.name, former.tasks, former.task) == ("former workers", 0, None)
+
+
+def test_resizing_an_idle_pool_breaks_nothing(pool: forkless.Pool) -> None:
+    for size in (4, 1, 3, 1, 4, 1, 2):
+        pool.resize(size)
+        assert eventually(functools.partial(has, pool, size), 10)
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_a_worker_that_dies_before_it_was_told_to_end(pool: forkless.Pool) -> None:
+    """The order that it did not take is for another one, which is replaced; nobody is missing in the end."""
+    go = forkless.Event()
+    busy = [pool.apply_async(jobs.wait_for, (go,)) for _ in range(2)]
+    assert eventually(lambda: all(each.task for each in pool.statistics().workers), 10)
+    pool.resize(1)
+    assert eventually(lambda: pool._scheduler._untaken() == 1, 10)
+    pool._pool[0].kill()
+    assert eventually(lambda: len(pool._pool) == 1, 10)
+    go.set()
+    for result in busy:
+        result.wait(30)
+    assert sorted(result.successful() for result in busy) == [False, True]
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+    assert eventually(lambda: len(pool._pool) == 1, 10)
 
 
 def test_an_initializer_that_raises_breaks_the_pool() -> None:
@@ -641,12 +713,12 @@ def handle(*_):
 with forkless.Pool(2) as pool:
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    for number in range(2000):
+    for number in range(20_000):
         Loop()
         results.append(pool.apply_async(abs, (number,)))
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
-    assert len(results) == 4000 + handled
+    assert len(results) == 40_000 + handled
     for result in results:
         result.get(20)
     print(handled > 10)

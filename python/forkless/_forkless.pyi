@@ -308,9 +308,10 @@ class Dispatcher:
     def _settle(self, id: int, done: bool, value: Any) -> bool: ...
     def _withdraw(self, id: int) -> str | None: ...
     def _forget(self, id: int) -> bool: ...
-    def _hold(self, id: int) -> bool: ...
+    def _hold_lost(self, tag: int) -> int | None: ...
     def _again(self, id: int) -> bool: ...
     def _revoke(self, id: int) -> bool: ...
+    def _unrevoke(self, id: int) -> None: ...
     def _feed(self) -> None: ...
     def _ids(self, pending_only: bool) -> list[int]: ...
     def _stage(self, id: int) -> str | None: ...
@@ -320,10 +321,13 @@ class Dispatcher:
     def _call_of(self, id: int) -> tuple[Any, Any, Any] | None: ...
     def _counts(self) -> tuple[int, int, int]: ...
     def _untaken(self) -> int: ...
+    def _passed(self) -> tuple[int, int]: ...
+    def _answered(self) -> tuple[int, int]: ...
     def _ahead(self) -> int: ...
     def _open_entry(self, index: int) -> None: ...
     def _entry(self, index: int) -> tuple[int, int, int, int, int, int, int, int, int]: ...
-    def _ask_to_stop(self, index: int, task: int) -> None: ...
+    def _ask_to_stop(self, index: int, task: int) -> bool: ...
+    def _doom(self, index: int, task: int) -> bool: ...
 
 @final
 class Worker:
@@ -425,11 +429,18 @@ def take_leases_after_fork() -> None:
     """In a copy of this process made by `os.fork`: takes hold of the objects that the original holds."""
 
 @final
+class Coming:
+    """A child that was asked for. Dropped before it was waited for, it never runs its job, or is killed."""
+
+    def wait(self) -> Child:
+        """The child, once it is there."""
+
+@final
 class Child:
     """A process of this tree, started by the template, seen from the process that asked for it."""
 
     @staticmethod
-    def start(
+    def ask(
         program: Program,
         method: str,
         payload: Buffer | list[Buffer],
@@ -438,7 +449,7 @@ class Child:
         buffers: Sequence[Buffer] = ...,
         name: str,
         surroundings: SharedBytes,
-    ) -> Child:
+    ) -> Coming:
         """Asks a template with this program (started on the first call) for a child: "forkserver" or "spawn".
 
         `payload` goes to `_child.run` in the child, `surroundings` to the template, which learns it when there is time:
@@ -462,6 +473,8 @@ class Child:
         """After its end: the most memory that was resident in it, in bytes; None while it runs, or if nobody knows."""
     def claimed(self) -> int | None:
         """After its death: the tag of the last message it had claimed and taken, 0 or None if none."""
+    def claiming(self) -> int | None:
+        """The id of the task that it has claimed as a worker of a pool, begun with or not; 0 or None if none."""
     def close(self) -> None:
         """Gives back the slot and the descriptor. ValueError while the child runs."""
 
@@ -488,6 +501,7 @@ class Program:
 
 VERSION: str
 HAS_CRASH_POINTS: bool
+BUFFER_KIND: int
 
 def retire_templates() -> None:
     """Has the templates of this process end once their children have: new ones are started when they are needed."""
@@ -569,3 +583,9 @@ def trim_memory() -> int:
 
 def warm_memory() -> int:
     """Bytes of pages that free blocks keep now."""
+
+def survey(object: Any) -> tuple[int, Any]:
+    """How many objects can be reached from one, and the first of them that has a finaliser, or None."""
+
+def immortalise(object: Any) -> int:
+    """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only."""

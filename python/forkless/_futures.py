@@ -17,6 +17,12 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
 
     Differs from them: `cancel` also ends a task that runs. Its worker is asked to break it off, and is
     replaced if it does not; other tasks are not affected.
+
+    Example:
+        >>> with Executor(1) as executor:
+        ...     future = executor.submit(time.sleep, 3600)
+        ...     future.cancel(), executor.submit(pow, 2, 10).result()
+        (True, 1024)
     """
 
     def __init__(self) -> None:

@@ -270,7 +270,29 @@ def pack(
     return packed
 
 
+# What stands for objects that the template has, by their id; see `_preload`.
+inherited: dict[int, Any] = {}
+
+
+def refer(obj: Any, depth: int = 3) -> Any:
+    """An object, or what stands for it if it was preloaded; also for those that it consists of, as far as messages do.
+
+    Asking about each object that a pickle meets would make all of them slower.
+    """
+    stand = inherited.get(id(obj))
+    if stand is not None:
+        return stand
+    kind = type(obj)
+    if depth and kind is tuple:
+        return tuple(refer(item, depth - 1) for item in obj)
+    if depth and kind is dict and len(obj) < 100:
+        return {key: refer(value, depth - 1) for key, value in obj.items()}
+    return obj
+
+
 def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+    if inherited:
+        obj = refer(obj)
     try:
         pickler.dump(obj)
     except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:
@@ -768,8 +790,9 @@ def _socket(pickler: Pickler, obj: Any) -> Any:
 
 def _is_proxy(kind: type) -> bool:
     """Whether it is a proxy of a manager, which may be of any module."""
-    managers = _modules.get("multiprocessing.managers")
-    return managers is not None and issubclass(kind, managers.BaseProxy)
+    # Without it while another thread imports the module: then there are no proxies yet.
+    proxies = getattr(_modules.get("multiprocessing.managers"), "BaseProxy", None)
+    return proxies is not None and issubclass(kind, proxies)
 
 
 _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
@@ -797,8 +820,9 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
 
 def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     """What libraries (torch for one) have registered for the pickles of `multiprocessing`."""
-    reduction = sys.modules.get("multiprocessing.reduction")
-    return {} if reduction is None else reduction.ForkingPickler._extra_reducers
+    # Without it while another thread imports the module: then nobody has registered anything yet.
+    pickler = getattr(sys.modules.get("multiprocessing.reduction"), "ForkingPickler", None)
+    return {} if pickler is None else pickler._extra_reducers
 
 
 def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:

@@ -139,11 +139,16 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         """The same calls with other options, for the tasks submitted through what is returned.
 
         Args:
-            options: `timeout`, how long a task may run, in seconds; after that it is broken off, and its
-                worker
-                killed if it does not end. `retries`, how often it is run again if it fails: a number, or a
-                `Retry`. `priority`, an int: tasks with a higher one are sent to workers first. `name`, what
-                messages call it.
+            options: how the tasks are to be treated:
+                `timeout`, how long one may run, in seconds from when a worker begins; after that it is broken
+                off, and its worker killed if it does not end.
+                `retries`, how often it is run again if it fails: a number, or a `Retry`.
+                `priority`, an int: tasks with a higher one are sent to workers first.
+                `name`, what messages call it.
+
+        Raises:
+            ValueError: an option is out of range.
+            TypeError: an option of a wrong type, or one that there is not.
 
         Example:
             >>> with Executor(1) as executor:
@@ -185,7 +190,7 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         return Calls(self, self._scheduler, None).stream(fn, *args, **kwargs)
 
     def statistics(self) -> "PoolStatistics":
-        """What has become of the tasks, and what the workers have done: a snapshot."""
+        """What has become of the tasks, and what the workers have done: a frozen snapshot."""
         return self._scheduler.statistics()
 
     def insights(self) -> "Insights":
@@ -229,7 +234,14 @@ class Executor(ExecutorAttributes, _BaseExecutor):
 
 
 class Calls:
-    """The calls of an executor with options; what `Executor.options` returns."""
+    """The calls of an executor with options; what `Executor.options` returns.
+
+    Example:
+        >>> with Executor(1) as executor:
+        ...     urgent = executor.options(priority=1, timeout=60)
+        ...     urgent.submit(pow, 2, 10).result(), list(urgent.map(abs, [-1, 2]))
+        (1024, [1, 2])
+    """
 
     def __init__(self, executor: Executor, scheduler: Scheduler, options: Options | None) -> None:
         self._executor = executor  # Keeps it alive.

@@ -168,11 +168,23 @@ class Pool(PoolAttributes):
             kwds: its keyword arguments; pickled now.
             callback: called with the result, in a thread of the pool, which waits for it.
             error_callback: called with the exception instead, if there is one.
-            options: `timeout`, `retries`, `priority` and `name`, as in `Executor.options`.
+            options: how the task is to be treated:
+                `timeout`, how long it may run, in seconds from when a worker begins; after that it is broken
+                off, and the worker killed if it does not end.
+                `retries`, how often it is run again if it fails: a number, or a `Retry`.
+                `priority`, an int: tasks with a higher one are sent to workers first.
+                `name`, what messages call it.
 
         Raises:
-            ValueError: the pool does not accept tasks any more.
+            ValueError: the pool does not accept tasks any more, or an option is out of range.
+            TypeError: an option of a wrong type, or one that there is not.
             BrokenPool: its workers cannot run.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     result = pool.apply_async(pow, (2, 10), timeout=60, retries=2)
+            ...     result.get()
+            1024
         """
         result: AsyncResult[R] = AsyncResult(self, callback, error_callback)
         self._scheduler.submit(result, (func, tuple(args), dict(kwds)), Options.of(None, **options))
@@ -201,6 +213,11 @@ class Pool(PoolAttributes):
 
         Raises:
             Exception: what `func` raised first, after all tasks are done.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     pool.map(str.upper, ["a", "b", "c"], chunksize=1, timeout=60)
+            ['A', 'B', 'C']
         """
         return self._wait_for(self.map_async(func, iterable, chunksize, **options), func, progress)
 
@@ -226,7 +243,13 @@ class Pool(PoolAttributes):
         progress: "How" = False,
         **options: "Unpack[Keywords]",
     ) -> list[R]:
-        """Like `map`, but each item is the arguments of one call."""
+        """Like `map`, but each item is the arguments of one call.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     pool.starmap(pow, [(2, 3), (3, 2)])
+            [8, 9]
+        """
         return self._wait_for(self.starmap_async(func, iterable, chunksize, **options), func, progress)
 
     def starmap_async(
@@ -265,6 +288,14 @@ class Pool(PoolAttributes):
             buffersize: how many tasks may be submitted ahead of the results that were taken; None for as many
                 as keep the workers busy: four for each worker, more (up to 1,024) if they take no time.
             options: as in `map`.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     for root in pool.imap(math.sqrt, itertools.count()):  # it is not read to its end
+            ...         if root == 2:
+            ...             break
+            >>> root
+            2.0
         """
         given = Options.of(None, **options)
         return self._imap(IMapIterator, func, iterable, chunksize, progress, buffersize, given)
@@ -302,6 +333,15 @@ class Pool(PoolAttributes):
             kwds: its keyword arguments.
             buffersize: how many items the worker may be ahead; then it waits.
             options: as in `apply_async`, without `retries`: items would come twice.
+
+        Example:
+            >>> def squares():
+            ...     for number in itertools.count():
+            ...         yield number * number
+            >>> with Pool(1) as pool:
+            ...     stream = pool.stream(squares)
+            ...     [next(stream) for _ in range(4)]
+            [0, 1, 4, 9]
         """
         from ._stream import Stream
 
@@ -309,11 +349,24 @@ class Pool(PoolAttributes):
         return Stream(self, self._scheduler, func, tuple(args), dict(kwds), buffersize, given)
 
     def statistics(self) -> "PoolStatistics":
-        """What has become of the tasks, and what the workers have done: a snapshot."""
+        """What has become of the tasks, and what the workers have done: a frozen snapshot.
+
+        A worker counts a task after it has sent the result, so the last one may be missing for a moment.
+        """
         return self._scheduler.statistics()
 
     def insights(self) -> "Insights":
-        """The same, to be printed: start-up, work and idle time of each worker, bytes, the slowest tasks."""
+        """The same, to be printed: start-up, work and idle time of each worker, bytes, the slowest tasks.
+
+        Example:
+            >>> with Pool(1) as pool:
+            ...     _ = pool.map(time.sleep, [0.01, 0.05], chunksize=1)
+            ...     print(pool.insights())
+            worker           tasks  start-up  working  idle  busy  received  sent
+            ...
+            slowest tasks:
+            ...
+        """
         from ._insights import Insights
 
         return Insights(self._scheduler.statistics())
@@ -322,7 +375,8 @@ class Pool(PoolAttributes):
         """Changes how many workers there are. Those that are too many end when they have no task.
 
         Raises:
-            ValueError: fewer than one, or more than twice as many as at first and 64.
+            ValueError: fewer than one, or over 32 more than at first.
+            TypeError: no number.
         """
         self._scheduler.resize(processes)
 
