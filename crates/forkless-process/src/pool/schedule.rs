@@ -169,7 +169,7 @@ impl<T> Schedule<T> {
     /// How often a task was sent again. Counts wrap.
     #[must_use]
     pub fn attempt(&self, id: u64) -> Option<u16> {
-        self.live.get(&id).map(|entry| entry.attempt)
+        self.entry(id).map(|entry| entry.attempt)
     }
 
     /// A task that was sent has failed, and is not sent again before [`Self::again`] says so; `false` if it is not on its
