@@ -230,6 +230,7 @@ class Scheduler(Dispatcher):
         """Accepts no more tasks; the workers end when all accepted ones are done. Does not wait."""
         if self._owner == os.getpid():
             self.closed = True
+            self._drain()
             self._wake()
 
     def terminate(self) -> None:

@@ -1,6 +1,7 @@
 //! `Dispatcher`: the owner's end of a pool, as Python sees it. What happens for every task happens here; what happens now and
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use forkless_ipc::Message as IpcMessage;
@@ -87,6 +88,8 @@ pub(crate) struct Dispatcher {
     /// Published functions, by the function.
     functions: Py<PyDict>,
     turn: Turn,
+    /// Nothing more is to come: `_step` returns when all is done.
+    draining: AtomicBool,
 }
 
 /// How a task is to be treated, as far as this matters here.
@@ -126,7 +129,8 @@ impl Dispatcher {
         let arena = home(py)?;
         let dispatch = Dispatch::create(arena, workers).or_raise(py)?;
         let board = SharedBytes::create(py, Board::size(places))?;
-        Ok(Self { dispatch, arena, board, functions: PyDict::new(py).unbind(), turn: Turn::new() })
+        let (functions, draining) = (PyDict::new(py).unbind(), AtomicBool::new(false));
+        Ok(Self { dispatch, arena, board, functions, turn: Turn::new(), draining })
     }
 
     /// What a worker is given: where tasks come from, where answers go, the board.
@@ -307,11 +311,16 @@ impl Dispatcher {
                 this.turn.note(waiting + sent == 0 && events.is_empty() && future::are_waited_for());
             }
             future::ring();
-            if !events.is_empty() || changed() || deadline.passed() {
+            if !events.is_empty() || changed() || deadline.passed() || this.is_drained() {
                 return Ok(events);
             }
             py.check_signals()?;
         }
+    }
+
+    /// From now on `_step` also returns when there are no tasks left.
+    fn _drain(&self) {
+        self.draining.store(true, Ordering::Release);
     }
 
     /// Wakes whoever is in `_step`.
@@ -511,6 +520,10 @@ impl Sink {
 }
 
 impl Dispatcher {
+    fn is_drained(&self) -> bool {
+        self.draining.load(Ordering::Acquire) && self.dispatch.counts().0 == 0
+    }
+
     /// Whether a task is on its way to a worker, or runs there.
     pub(crate) fn has_sent(&self, id: u64) -> bool {
         matches!(self.dispatch.stage(id), Some(Stage::Sent))
