@@ -282,7 +282,8 @@ class Round:
         self.number = 0
         self.attempts: list[Attempt] = []
         self.checks: list[Callable[[], None]] = []
-        self.lock, self.queue = forkless.Lock(recover=lambda *_: None), forkless.Queue()
+        self.lock = forkless.Lock(recover=lambda *_: None)
+        self.queue: forkless.Queue[Any] = forkless.Queue()
         self.is_executor = dice.random() < 0.5
         self.size = dice.choice([2, 3, 4])
         self.made = self.make()
@@ -439,7 +440,7 @@ class Round:
         stream = self.made.stream(*arguments)
 
         def check() -> None:
-            got = []
+            got: list[Any] = []
             try:
                 while stop_at is None or len(got) < stop_at:
                     got.append(stream.next(PATIENCE))

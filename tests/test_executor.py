@@ -73,6 +73,24 @@ def test_map_with_a_timeout(executor: forkless.Executor) -> None:
     go.set()
 
 
+def test_a_map_that_times_out_gives_up_what_waits(executor: forkless.Executor) -> None:
+    go = forkless.Event()
+    blocked = [executor.submit(jobs.wait_for, go) for _ in range(20)]
+    with pytest.raises(concurrent.futures.TimeoutError):
+        list(executor.map(jobs.double, range(10), timeout=0.01))
+    assert executor.statistics().waiting < 20, "what map had submitted is not there any more"
+    go.set()
+    concurrent.futures.wait(blocked)
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_map_does_not_keep_what_was_taken(executor: forkless.Executor, chunksize: int) -> None:
+    for result in executor.map(jobs.make_set, range(8), chunksize=chunksize):
+        taken = weakref.ref(result)
+        del result
+        assert taken() is None
+
+
 def test_an_exception_comes_home_with_its_traceback(executor: forkless.Executor) -> None:
     error = executor.submit(jobs.refuse, "luck").exception(30)
     assert isinstance(error, ValueError)
@@ -106,6 +124,19 @@ def test_cancelling_what_waits(executor: forkless.Executor) -> None:
     assert [future.result(30) for future in futures[:-1]] == list(range(19))
     done, pending = concurrent.futures.wait(futures, timeout=30)
     assert (len(done), len(pending)) == (20, 0)
+
+
+def test_the_state_of_a_future(executor: forkless.Executor) -> None:
+    go = forkless.Event()
+    futures = [executor.submit(jobs.wait_for, go, number) for number in range(20)]
+    assert eventually(futures[0].running, 20)
+    assert (futures[0]._state, futures[-1]._state) == ("RUNNING", "PENDING")
+    assert "state=running" in repr(futures[0])
+    assert "state=pending" in repr(futures[-1])
+    assert not futures[-1].running()
+    go.set()
+    assert futures[0].result(30) == 0
+    assert (futures[0]._state, futures[0].running()) == ("FINISHED", False)
 
 
 def test_callbacks_and_as_completed(executor: forkless.Executor) -> None:

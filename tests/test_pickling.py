@@ -1055,6 +1055,23 @@ def test_errors_name_the_path_to_what_does_not_pickle() -> None:
     assert isinstance(caught.value, TypeError)
 
 
+class Refuses:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AttributeError, RecursionError, TypeError, ValueError])
+def test_what_an_object_raises_when_it_is_pickled_can_be_caught_as_that(kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        dumps(Refuses(kind("not today")))
+    assert isinstance(caught.value, PicklingError) is (kind is not ValueError)
+    if kind is not ValueError:
+        assert type(caught.value.__cause__) is kind
+
+
 def generator() -> Any:
     yield 1
 

@@ -157,13 +157,18 @@ class Deadlines:
         self._victims.pop(id, None)
         if limit is None:
             return error
+        from . import _evidence
         from .exceptions import TaskInterrupted, TimeoutError, WorkerDied
 
         if not isinstance(error, (TaskInterrupted, WorkerDied)):
             return error  # It has failed by itself at the last moment.
         name, arguments = self._scheduler.describe(id)
-        call = f"{name}({arguments})" if arguments else name
+        call = _evidence.describe_task(name, arguments)
         how = "its worker was killed" if isinstance(error, WorkerDied) else "it was broken off where it was"
         late = TimeoutError(f"{call} took longer than its time limit of {limit:g} s; {how}")
-        late.__cause__ = error.__cause__ if isinstance(error, TaskInterrupted) else error
-        return late
+        if isinstance(error, WorkerDied):
+            late.__cause__ = error
+            return late
+        # With the frames that were broken off, and what says whose they are.
+        late.__cause__ = error.__cause__
+        return late.with_traceback(error.__traceback__)

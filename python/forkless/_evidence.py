@@ -144,6 +144,17 @@ def describe_call(func: object, args: Iterable[Any], kwargs: Mapping[str, Any], 
     return _cut(f"{name}({describe_arguments(args, kwargs, limit - len(name) - 2)})", limit)
 
 
+def describe_task(task: str, arguments: str) -> str:
+    """A task as a call, from its description; see `Scheduler.describe`.
+
+    Example:
+        >>> describe_task("parse (item 3)", "'a.html'")
+        "parse('a.html') (item 3)"
+    """
+    name, mark, place = task.partition(" (item")
+    return f"{name}({arguments}){mark}{place}" if arguments else task
+
+
 def describe_arguments(args: Iterable[Any], kwargs: Mapping[str, Any], limit: int = 100) -> str:
     """What stands between the parentheses in `describe_call`, to which the arguments are the same.
 

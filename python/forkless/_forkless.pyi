@@ -223,6 +223,7 @@ class BaseFuture:
     _condition: Any
     _waiters: Any
     _done_callbacks: Any
+    def _keep(self, kept: object) -> None: ...
     def _watch(self) -> None: ...
     def _store(self, done: bool, value: Any) -> bool: ...
 
@@ -253,6 +254,24 @@ class Gather:
     def put_chunk(self, start: int, count: int, done: bool, value: Any) -> None:
         """So many items from `start` on are done."""
 
+@final
+class Arrivals:
+    """Results on their way to an iterator."""
+
+    def __new__(cls, ordered: bool) -> Self: ...
+    @property
+    def outstanding(self) -> int:
+        """Parts that were submitted and not taken out."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next result is there."""
+    def end(self) -> None:
+        """No more parts will be submitted."""
+    def abandon(self) -> None:
+        """Nobody will take anything any more."""
+    def next(self, timeout: float | None = None) -> tuple[bool, Any] | None:
+        """The next result, or an exception; None: it was not there in time."""
+
 @disjoint_base
 class Dispatcher:
     """The owner's end of a pool: tasks out, outcomes in. Its methods are described in the core."""
@@ -273,6 +292,15 @@ class Dispatcher:
     def _submit_chunk(
         self, sink: Any, function: Function, items: tuple[Any, ...], star: bool, options: Any = None
     ) -> int: ...
+    def _submit_parts(
+        self,
+        arrivals: Arrivals,
+        function: Function,
+        parts: list[Any],
+        start: int,
+        chunks: bool,
+        options: Any = None,
+    ) -> None: ...
     def _step(self, timeout: float, child_events: int) -> list[tuple[int, int, Message]]: ...
     def _wake(self) -> None: ...
     def _send_stop(self) -> None: ...
@@ -288,7 +316,8 @@ class Dispatcher:
     def _ids(self, pending_only: bool) -> list[int]: ...
     def _stage(self, id: int) -> str | None: ...
     def _options_of(self, id: int) -> Any: ...
-    def _sink_of(self, id: int) -> tuple[Any, int | None] | None: ...
+    def _sink_of(self, id: int) -> Any: ...
+    def _items_of(self, id: int) -> tuple[int, int, bool] | None: ...
     def _call_of(self, id: int) -> tuple[Any, Any, Any] | None: ...
     def _counts(self) -> tuple[int, int, int]: ...
     def _untaken(self) -> int: ...
@@ -400,11 +429,18 @@ def take_leases_after_fork() -> None:
     """In a copy of this process made by `os.fork`: takes hold of the objects that the original holds."""
 
 @final
+class Coming:
+    """A child that was asked for. Dropped before it was waited for, it never runs its job, or is killed."""
+
+    def wait(self) -> Child:
+        """The child, once it is there."""
+
+@final
 class Child:
     """A process of this tree, started by the template, seen from the process that asked for it."""
 
     @staticmethod
-    def start(
+    def ask(
         program: Program,
         method: str,
         payload: Buffer | list[Buffer],
@@ -413,7 +449,7 @@ class Child:
         buffers: Sequence[Buffer] = ...,
         name: str,
         surroundings: SharedBytes,
-    ) -> Child:
+    ) -> Coming:
         """Asks a template with this program (started on the first call) for a child: "forkserver" or "spawn".
 
         `payload` goes to `_child.run` in the child, `surroundings` to the template, which learns it when there is time:
@@ -465,6 +501,7 @@ class Program:
 
 VERSION: str
 HAS_CRASH_POINTS: bool
+BUFFER_KIND: int
 
 def retire_templates() -> None:
     """Has the templates of this process end once their children have: new ones are started when they are needed."""
@@ -546,3 +583,9 @@ def trim_memory() -> int:
 
 def warm_memory() -> int:
     """Bytes of pages that free blocks keep now."""
+
+def survey(object: Any) -> tuple[int, Any]:
+    """How many objects can be reached from one, and the first of them that has a finaliser, or None."""
+
+def immortalise(object: Any) -> int:
+    """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only."""

@@ -5,14 +5,13 @@ few tasks ahead of what was taken. The *iterator* is what the user holds. Who dr
 input behind: `Pool.join` submits the rest of it, as `multiprocessing` does, but nothing keeps the results.
 """
 
-import weakref
-from collections import deque
+import itertools
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ._results import place_of
+from ._forkless import Arrivals
 from ._scheduler import Scheduler
-from ._waiters import Waiters
 from .exceptions import ProcessError
 
 if TYPE_CHECKING:
@@ -23,16 +22,13 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# Parts per worker that may be submitted ahead of what has been taken out.
-_WINDOW = 4
-
-
-class Arrival(NamedTuple):
-    """What became of one part of the input."""
-
-    size: int
-    done: bool
-    value: Any
+# Parts per worker that may be submitted ahead of what has been taken out; and how many in any case, where
+# tasks are so short that those would be done in no time.
+_WINDOW, _MOST = 4, 1024
+# Parts that are submitted at once after `close`.
+_BATCH = 256
+# What was read is submitted after this time, in seconds.
+_SLOW = 1e-3
 
 
 class Input:
@@ -42,111 +38,129 @@ class Input:
         scheduler: where it is submitted.
         func: called for every item; published.
         parts: the items, cut into tasks.
-        iterator: what gets the results.
+        chunks: whether the parts are tuples of items.
+        arrivals: what gets the results.
         options: how to treat the tasks.
+        buffersize: how many parts may be submitted and not taken out; None: as many as keep the workers busy.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
         func: "Function",
-        parts: Iterator[tuple[Any, ...]],
-        iterator: "IMapIterator[Any]",
+        parts: Iterator[Any],
+        chunks: bool,
+        arrivals: Arrivals,
         options: "Options | None",
+        buffersize: int | None,
     ) -> None:
         self.exhausted = False
-        self.error: Exception | None = None
-        # One entry for each part that was submitted and not taken out.
-        self.outstanding: list[None] = []
-        self._scheduler, self._func, self._parts = scheduler, func, parts
-        self._iterator, self._options = weakref.ref(iterator), options
+        self.error: BaseException | None = None
+        self._scheduler, self._func, self._options = scheduler, func, options
+        self._parts, self._chunks, self._arrivals = parts, chunks, arrivals
         # Taken out by who reads the input; another thread, or a callback in the same one, goes without.
         self._turn = [None]
-        self._index = self._item = 0
+        self._read, self._buffersize = 0, buffersize
         scheduler.feeders.add(self)
 
     def feed(self) -> None:
         """Submits some more, up to a few parts ahead of what has been taken out."""
-        self._feed(_WINDOW * self._scheduler.size)
+        if not self.exhausted:
+            window = self._window()
+            outstanding = self._arrivals.outstanding
+            if outstanding <= window // 2:
+                self._feed(window - outstanding)
 
     def feed_all(self) -> None:
         """Submits the rest."""
-        self._feed(None)
+        while not self.exhausted and self._feed(_BATCH):
+            pass
 
-    def taken(self) -> None:
-        """A part was taken out, so there is room for another one."""
-        self.outstanding.pop()
+    def _window(self) -> int:
+        if self._buffersize is not None:
+            return self._buffersize
+        scheduler = self._scheduler
+        return max(_WINDOW * scheduler.size, min(_MOST, 2 * scheduler._ahead()))
 
-    def arrive(self, index: int, arrival: Arrival) -> None:
-        """A part is done."""
-        iterator = self._iterator()
-        if iterator is None:
-            self.taken()
-        else:
-            iterator._arrive(index, arrival)
-
-    def _feed(self, window: int | None) -> None:
+    def _feed(self, count: int) -> bool:
+        """Submits so many parts; False if somebody else is at it."""
         try:
             turn = self._turn.pop()
         except IndexError:
-            return
+            return False
         try:
-            while not self.exhausted and (window is None or len(self.outstanding) < window):
-                self._feed_one()
-        finally:
-            self._turn.append(turn)
-
-    def _feed_one(self) -> None:
-        try:
-            part = next(self._parts)
-        except StopIteration:
-            self._end(None)
+            self._read_and_submit(count)
         except Exception as error:
             self._end(error)
-        else:
-            self._submit(part)
+        finally:
+            self._turn.append(turn)
+        return True
 
-    def _submit(self, part: tuple[Any, ...]) -> None:
-        task = _Part(self, self._index, self._item, len(part))
-        self._index += 1
-        self._item += len(part)
-        self.outstanding.append(None)
+    def _read_and_submit(self, count: int) -> None:
+        parts: list[Any] = []
+        begun = time.monotonic()
         try:
-            self._scheduler.submit_chunk(task, self._func, part, False, self._options, self)
+            for part in itertools.islice(self._parts, count):
+                parts.append(part)
+                count -= 1
+                # Where the input is slow, workers do not wait for more of it, and nor do results that are
+                # there.
+                now = time.monotonic()
+                if now - begun > _SLOW:
+                    begun = now
+                    self._submit(parts)
+                    parts = []
+                    if self._arrivals.is_ready:
+                        return
+        finally:
+            # What was read before an error is not lost by it.
+            self._submit(parts)
+        if count:
+            self._end(None)
+
+    def _submit(self, parts: list[Any]) -> None:
+        if not parts or self.exhausted:
+            return
+        start, chunks = self._read, self._chunks
+        self._read += sum(map(len, parts)) if chunks else len(parts)
+        try:
+            self._scheduler.submit_parts(
+                self._arrivals, self._func, parts, start, chunks, self._options, self
+            )
         except (ValueError, ProcessError) as error:
             # The pool was terminated. What has arrived before can still be taken.
-            self.taken()
             self._end(error)
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
+        if self.exhausted:
+            return
         self.error = error
         self.exhausted = True
         self._scheduler.feeders.discard(self)
         self._scheduler.poke()
-        iterator = self._iterator()
-        if iterator is not None:
-            iterator._waiters.wake()
+        self._arrivals.end()
 
 
 class IMapIterator(Generic[R]):
     """The results of `imap`, in order."""
 
+    _ordered = True
+
     def __init__(
         self,
         pool: "Pool",
         func: "Function",
-        parts: Iterator[tuple[Any, ...]],
+        parts: Iterator[Any],
+        chunks: bool,
         progress: "Progress | None",
         options: "Options | None" = None,
+        buffersize: int | None = None,
     ) -> None:
         # Keeps the pool alive as long as somebody wants results.
         self._pool = pool
         self._progress = progress
-        self._waiters = Waiters()
-        self._arrived: dict[int, Arrival] = {}
-        self._items: deque[R] = deque()
-        self._next_index = 0
-        self._input = Input(pool._scheduler, func, parts, self, options)
+        self._arrivals = Arrivals(self._ordered)
+        self._input = Input(pool._scheduler, func, parts, chunks, self._arrivals, options, buffersize)
         self._input.feed()
 
     def __iter__(self) -> "IMapIterator[R]":
@@ -169,91 +183,47 @@ class IMapIterator(Generic[R]):
             Exception: what else the call raised, as in `AsyncResult.get`. The next call goes on with the
                 next result.
         """
-        while True:
-            try:
-                item = self._items.popleft()
-            except IndexError:
-                self._take_part(timeout)
-            else:
-                self._show(1)
-                return item
-
-    def _take_part(self, timeout: float | None) -> None:
-        """Waits for the next part and puts its items where they can be taken."""
-        if not self._waiters.wait(self._ready, timeout):
+        self._input.feed()
+        try:
+            found = self._arrivals.next(timeout)
+        except StopIteration:
+            self._finish()
+            raise
+        if found is None:
             from .exceptions import TimeoutError
 
             raise TimeoutError(f"no result within {timeout} s; the calls go on in their workers")
-        arrival = self._pop()
+        if self._progress is not None:
+            self._progress.update(1)
+        done, value = found
+        if done:
+            return value  # type: ignore[no-any-return]
         try:
-            if arrival is not None:
-                self._unpack(arrival)
-            elif self._at_end():
-                self._finish()
-            # Otherwise another thread was faster.
+            raise not_the_end(value)
         finally:
-            del arrival  # or else an error and this frame would keep each other, and all that they hold
-
-    def _unpack(self, arrival: Arrival) -> None:
-        if arrival.done:
-            self._items.extend(arrival.value)
-        self._input.taken()
-        self._waiters.wake()
-        self._input.feed()
-        if not arrival.done:
-            self._show(arrival.size)
-            try:
-                raise not_the_end(arrival.value)
-            finally:
-                del arrival  # see `_take_part`
+            # Or else the error and this frame would keep each other, and all that they hold.
+            del found, value, self
 
     def _finish(self) -> None:
         if self._progress is not None:
             self._progress.close()
             self._progress = None
         error, self._input.error = self._input.error, None
-        if error is not None:
-            raise error
-        raise StopIteration
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error, self
 
-    def _ready(self) -> bool:
-        return bool(self._items) or self._next_is_there() or self._at_end()
-
-    def _at_end(self) -> bool:
-        return self._input.exhausted and not self._input.outstanding and not self._items
-
-    def _next_is_there(self) -> bool:
-        return self._next_index in self._arrived
-
-    def _pop(self) -> Arrival | None:
-        arrival = self._arrived.pop(self._next_index, None)
-        if arrival is not None:
-            # Only the thread that got this one comes here, and nobody gets the next one before.
-            self._next_index += 1
-        return arrival
-
-    def _show(self, count: int) -> None:
-        if self._progress is not None:
-            self._progress.update(count)
-
-    def _arrive(self, index: int, arrival: Arrival) -> None:
-        self._arrived[index] = arrival
-        self._waiters.wake()
+    def __del__(self) -> None:
+        if hasattr(self, "_arrivals"):
+            self._arrivals.abandon()
 
 
 class IMapUnorderedIterator(IMapIterator[R]):
     """The results of `imap_unordered`, as they arrive."""
 
-    def _next_is_there(self) -> bool:
-        return bool(self._arrived)
-
-    def _pop(self) -> Arrival | None:
-        # A dictionary keeps the order in which its keys came; copying the keys is atomic.
-        for index in list(self._arrived):
-            arrival = self._arrived.pop(index, None)
-            if arrival is not None:
-                return arrival
-        return None
+    _ordered = False
 
 
 def not_the_end(error: BaseException) -> BaseException:
@@ -263,21 +233,3 @@ def not_the_end(error: BaseException) -> BaseException:
     stand_in = RuntimeError("a task raised StopIteration")
     stand_in.__cause__ = error
     return stand_in
-
-
-class _Part:
-    """Some items of the input, from `start` on."""
-
-    __slots__ = ("count", "index", "input", "start")
-
-    def __init__(self, input: Input, index: int, start: int, count: int) -> None:
-        self.input, self.index, self.start, self.count = input, index, start, count
-
-    def settle(self, done: bool, value: Any) -> None:
-        """Takes the outcome."""
-        self.input.arrive(self.index, Arrival(self.count, done, value))
-
-    @property
-    def place(self) -> str:
-        """Which items these are, for messages."""
-        return place_of(self.start, self.count)

@@ -1,7 +1,8 @@
 """What a pickle says, without running what it asks for.
 
-The arguments of a task are shown in messages about it. They may be what has killed its worker, so this process
-must not load them as workers do: it makes values of well-known kinds, and stand-ins for all others.
+The arguments of a task are shown in messages about it. They may be what has killed its worker, so this
+process must not load them as workers do: it makes values of well-known kinds, and stand-ins for all
+others.
 """
 
 import enum
@@ -56,12 +57,13 @@ def _is_harmless(module: str, name: str, found: Any) -> bool:
 
 def _is_made_of_fields(kind: type) -> bool:
     """A data class or a named tuple that does nothing of its own when a pickle makes one."""
-    if type(kind) is not type or kind.__reduce_ex__ is not object.__reduce_ex__:
+    any_kind: Any = kind
+    if type(kind) is not type or any_kind.__reduce_ex__ is not object.__reduce_ex__:
         return False
-    if kind.__reduce__ is not object.__reduce__ or hasattr(kind, "__setstate__"):
+    if any_kind.__reduce__ is not object.__reduce__ or hasattr(kind, "__setstate__"):
         return False
     if hasattr(kind, "__dataclass_fields__"):
-        return kind.__new__ is object.__new__
+        return any_kind.__new__ is object.__new__
     made_by = getattr(kind.__new__, "__globals__", {}).get("__name__")
     return issubclass(kind, tuple) and made_by == f"namedtuple_{kind.__name__}"
 

@@ -23,11 +23,11 @@ class AsyncResult(BaseFuture, Generic[R]):
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
-        # Keeps the pool alive until the result is there.
-        self._pool: Pool | None = pool
+        self._keep(pool)  # until the result is there
         self._callback, self._error_callback = callback, error_callback
-        # Called when it is there: `set_result` or `set_exception`.
-        self._watch()
+        if callback is not None or error_callback is not None:
+            # So that `set_result` or `set_exception` is called then.
+            self._watch()
 
     def ready(self) -> bool:
         """Whether the call is done, with or without success."""
@@ -82,7 +82,7 @@ class AsyncResult(BaseFuture, Generic[R]):
     def _set(self, done: bool, value: Any, callback: Callable[[Any], object] | None) -> None:
         if not self._store(done, value):
             return
-        self._pool = self._callback = self._error_callback = None
+        self._callback = self._error_callback = None
         if callback is not None:
             callback(value)
 
@@ -130,11 +130,6 @@ class Part:
         self._gather.put_chunk(self.start, self.count, done, value)
 
     @property
-    def place(self) -> str:
-        """Which items these are, for messages."""
-        return place_of(self.start, self.count)
-
-
-def place_of(start: int, count: int) -> str:
-    """Some items of an input, for messages."""
-    return f"item {start}" if count == 1 else f"items {start} to {start + count - 1}"
+    def items(self) -> tuple[int, int, bool]:
+        """Which items these are, for messages: the first, how many, that they are of one task."""
+        return self.start, self.count, True

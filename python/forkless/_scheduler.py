@@ -30,7 +30,7 @@ from ._retries import Retries
 from ._staff import Staff
 
 if TYPE_CHECKING:
-    from ._forkless import Function, Gather, Message
+    from ._forkless import Arrivals, Function, Gather, Message
     from ._options import Options
     from ._staff import Hiring
     from .process import Process
@@ -83,6 +83,11 @@ class Scheduler(Dispatcher):
     def state(self) -> str:
         """One of "RUN", "CLOSE" and "TERMINATE", as in `multiprocessing.pool`."""
         return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
+
+    @property
+    def complaint(self) -> str | None:
+        """Why the workers cannot run any more, or None."""
+        return None if self._failure is None else self._failure[0]
 
     @property
     def size(self) -> int:
@@ -148,7 +153,6 @@ class Scheduler(Dispatcher):
         items: tuple[Any, ...],
         star: bool,
         options: "Options | None" = None,
-        feeder: Feeder | None = None,
     ) -> None:
         """Accepts one task for several calls; see `submit`.
 
@@ -158,10 +162,9 @@ class Scheduler(Dispatcher):
             items: the argument of each call.
             star: they are several arguments each.
             options: how to treat it.
-            feeder: one of `feeders`; it may submit after `close` as well.
         """
-        self._expect(options, feeder)
-        self._accepted(self._submit_chunk(sink, function, items, star, options), feeder)
+        self._expect(options)
+        self._accepted(self._submit_chunk(sink, function, items, star, options))
 
     def submit_items(
         self, gather: "Gather", function: "Function", items: Iterable[Any], options: "Options | None" = None
@@ -170,6 +173,33 @@ class Scheduler(Dispatcher):
         self._expect(options)
         self._submit_items(gather, function, items, options)
         if not self._accepts(None):
+            self._fail_all()
+        self._call_workers()
+
+    def submit_parts(
+        self,
+        arrivals: "Arrivals",
+        function: "Function",
+        parts: "list[Any]",
+        start: int,
+        chunks: bool,
+        options: "Options | None",
+        feeder: Feeder,
+    ) -> None:
+        """Accepts a task for each part of an input, whose results go to `arrivals`; see `submit`.
+
+        Args:
+            arrivals: receives the results.
+            function: published.
+            parts: items, or with `chunks` tuples of items.
+            start: the place of the first item in the input.
+            chunks: whether the parts are tuples.
+            options: how to treat the tasks.
+            feeder: one of `feeders`; it may submit after `close` as well.
+        """
+        self._expect(options, feeder)
+        self._submit_parts(arrivals, function, parts, start, chunks, options)
+        if self.terminated:
             self._fail_all()
         self._call_workers()
 
@@ -218,9 +248,9 @@ class Scheduler(Dispatcher):
     def cancel_pending(self) -> None:
         """Gives up the tasks that have not been sent to a worker."""
         for id in self._ids(True):
-            found = self._sink_of(id)
-            if found is not None:
-                found[0].give_up()
+            sink = self._sink_of(id)
+            if sink is not None:
+                sink.give_up()
         self._wake()
 
     def at_exit(self, wait: bool) -> None:
@@ -238,16 +268,18 @@ class Scheduler(Dispatcher):
 
     def describe(self, id: int) -> tuple[str, str]:
         """What a task is, for messages: the name of its function, and its arguments, shortened."""
-        options, found, call = self._options_of(id), self._sink_of(id), self._call_of(id)
+        options, call = self._options_of(id), self._call_of(id)
         func, args, kwargs = call or (None, None, None)
-        sink, index = found or (None, None)
         name = None if options is None else options.name
         name = name or ("a task" if func is None else name_of(func))
-        place = getattr(sink, "place", None) if index is None else f"item {index}"
-        if place is not None:
-            name = f"{name} ({place})"
-        if args is None or kwargs is None or (place is not None and index is None):
-            return name, ""  # They are not kept, or are those of many calls.
+        items = self._items_of(id) or getattr(self._sink_of(id), "items", None)
+        if items is not None:
+            start, count, several = items
+            name = f"{name} ({place_of(start, count)})"
+            if several:
+                return name, ""  # The arguments are those of several calls.
+        if args is None or kwargs is None:
+            return name, ""  # They are not kept.
         from . import _evidence
 
         return name, _evidence.describe_arguments(args, kwargs)
@@ -278,9 +310,9 @@ class Scheduler(Dispatcher):
         if options is not None and options.timeout is not None:
             self._deadlines.expect(options.timeout)
 
-    def _accepted(self, id: int, feeder: Feeder | None = None) -> None:
+    def _accepted(self, id: int) -> None:
         # The state may have changed since it was looked at: then nobody may be there to give it an outcome.
-        if not self._accepts(feeder) and id and self._forget(id):
+        if not self._accepts(None) and id and self._forget(id):
             self.check()
         self._call_workers()
 
@@ -350,10 +382,6 @@ class Scheduler(Dispatcher):
             step, report = _pickling.loads(message)
             error = _errors.rebuild(report)
             self._break(f"{step} raised {error!r} in a worker", error)
-        elif kind == _worker.OUTPUT:
-            from . import _output
-
-            _output.deliver(message.payload)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
         else:
@@ -364,6 +392,12 @@ class Scheduler(Dispatcher):
         error = self._deadlines.explain(id, error)
         if not self._retries.accept(id, error):
             self._settle(id, False, error)
+
+    def _deliver_output(self, message: "Message") -> None:
+        """Something that a worker has printed, logged or warned of."""
+        from . import _output
+
+        _output.deliver(message.payload)
 
     def _note_slow(self, id: int, message: "Message") -> None:
         """A task, whose answer comes next, is one of the slowest of its worker."""
@@ -443,6 +477,11 @@ def name_of(func: object) -> str:
     if name is None:
         return f"{name_of(type(func))} object"
     return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
+
+
+def place_of(start: int, count: int) -> str:
+    """Some items of an input, for messages."""
+    return f"item {start}" if count == 1 else f"items {start} to {start + count - 1}"
 
 
 def cut(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Output = Literal["forward", "tagged", "inherit"]
 
-    from ._forkless import Dispatcher
+    from ._forkless import Coming, Dispatcher
     from .process import Process
 
 # Deaths in a row at their start, per worker, without any task done, after which the pool gives up.
@@ -85,14 +85,21 @@ class Hiring:
             TypeError, ValueError: an argument is none of these.
             PicklingError: a function of the setup cannot be sent.
         """
-        if max_memory_per_child is not None and not max_memory_per_child > 0:
-            raise ValueError(f"max_memory_per_child must be a number of bytes, not {max_memory_per_child!r}")
-        if idle_timeout is not None and not idle_timeout >= 0:
-            raise ValueError(f"idle_timeout must be a number of seconds, 0 or more, not {idle_timeout!r}")
+        _check_number("max_memory_per_child", max_memory_per_child, "bytes", 1)
+        _check_number("idle_timeout", idle_timeout, "seconds", 0)
         if output not in _OUTPUTS:
             raise ValueError(f'output must be "forward", "tagged" or "inherit", not {output!r}')
         terms = _worker.Terms(Setup.of(size=size, **setup), max_tasks, max_memory_per_child, _OUTPUTS[output])
         return cls(kind, size, label, eager, terms, idle_timeout)
+
+
+def _check_number(name: str, value: Any, unit: str, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of {unit}, not {value!r}")
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least} {unit}, not {value!r}")
 
 
 @dataclass
@@ -151,8 +158,12 @@ class Staff:
 
         Raises:
             ValueError: fewer than one, or more than there are places for.
+            TypeError: no number.
         """
-        most = (len(self._free) + len(self.workers)) // 2
+        given: Any = size
+        if isinstance(given, bool) or not isinstance(given, int):
+            raise TypeError(f"the number of workers must be an int, not {size!r}")
+        most = self.places(self._hiring.size) // 2
         if not 1 <= size <= most:
             raise ValueError(f"this pool can have 1 to {most} workers, not {size!r}")
         self.size = size
@@ -174,9 +185,20 @@ class Staff:
         return min(self.size, live)
 
     def fill(self, count: int) -> None:
-        """Starts workers until there are so many."""
-        while len(self.workers) - self._stops < count:
-            self._start()
+        """Starts workers until there are so many: asks for all of them, then waits for each."""
+        missing = count - (len(self.workers) - self._stops)
+        asked: list[tuple[Process, Coming, Post]] = []
+        try:
+            for _ in range(missing):
+                asked.append(self._ask())
+            while asked:
+                worker, coming, post = asked[-1]
+                worker._arrive(coming)
+                asked.pop()
+                self.workers[worker] = post
+        finally:
+            for _, _, post in asked:
+                self._leave(post)
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -195,31 +217,30 @@ class Staff:
                 return error
         return None
 
-    def _start(self) -> None:
+    def _ask(self) -> "tuple[Process, Coming, Post]":
         hiring = self._hiring
         # It looks at the counts before somebody can be killed.
         _evidence.memory_killer()
-        index, seat = self._free.pop(), heapq.heappop(self._seats)
+        post = Post(self._free.pop(), heapq.heappop(self._seats), time.monotonic())
         try:
-            self._dispatcher._open_entry(index)
+            self._dispatcher._open_entry(post.index)
             levels = None if hiring.terms.tag is None else _output_settings()
             worker = hiring.kind(
                 target=_worker.work,
-                args=(self._ends, index, seat, hiring.terms, levels),
+                args=(self._ends, post.index, post.seat, hiring.terms, levels),
                 name=f"{hiring.label}-{next(_numbers)}",
                 daemon=True,
             )
             # Ctrl-C is for the owner, which then ends its workers; a death is told by the task that it hits.
             worker._ignore_interrupt = worker._dies_quietly = True
-            worker.start()
+            return worker, worker._ask(), post
         except BaseException:
-            self._leave(index, seat)
+            self._leave(post)
             raise
-        self.workers[worker] = Post(index, seat, time.monotonic())
 
-    def _leave(self, index: int, seat: int) -> None:
-        self._free.append(index)
-        heapq.heappush(self._seats, seat)
+    def _leave(self, post: Post) -> None:
+        self._free.append(post.index)
+        heapq.heappush(self._seats, post.seat)
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
@@ -237,7 +258,7 @@ class Staff:
         claimed = child.claimed()
         entry = self._entry(post)
         self._former = _add(self._former or _NOBODY, _account("", 0, entry, time.monotonic()))
-        self._leave(post.index, post.seat)
+        self._leave(post)
         if claimed:
             self._deaths = self._shots = 0
         elif claimed == _worker.STOP:
@@ -366,7 +387,9 @@ def _account(name: str, pid: int, entry: tuple[int, ...], now: float) -> WorkerS
     present = max(0.0, now - ready / 1e9) if ready else 0.0
     start_up = (ready - born) / 1e9 if ready else 0.0
     idle = max(0.0, present - working)
-    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, task or None)
+    # Of those that have ended, nobody runs anything, though the last entry says what it was.
+    now_running = task or None if pid else None
+    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, now_running)
 
 
 def _add(one: WorkerStatistics, other: WorkerStatistics) -> WorkerStatistics:

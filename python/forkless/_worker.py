@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _errors, _forkless, _pickling, _setup, process
 from ._forkless import Worker
+from ._interrupted import TaskInterrupted
 
 if TYPE_CHECKING:
     from ._forkless import Channel, SharedBytes
@@ -121,6 +122,4 @@ class _MemoryLimit:
 def _break_off(number: int, frame: FrameType | None) -> None:
     """Signal handler: ends the task that runs, if that is the one which is to end."""
     if current is not None and current.is_interrupted():
-        from .exceptions import TaskInterrupted
-
         raise TaskInterrupted("the owner of the pool asks for the end of this task")

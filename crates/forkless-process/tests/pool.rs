@@ -45,7 +45,7 @@ fn answer<T>(dispatch: &Dispatch<T>, kind: u16, id: u64) {
 
 fn arrived<T>(dispatch: &Dispatch<T>) -> Vec<Tag> {
     let mut refused = Vec::new();
-    let arrived = dispatch.receive(Duration::ZERO, None, |kind| kind == ANSWER, &mut refused).unwrap();
+    let arrived = dispatch.receive(usize::MAX, Duration::ZERO, None, |kind| kind == ANSWER, &mut refused).unwrap();
     assert!(refused.is_empty());
     arrived.into_iter().map(|arrived| arrived.tag).collect()
 }
@@ -68,10 +68,10 @@ fn few_tasks_are_sent_ahead_of_the_workers() {
     assert_eq!(dispatch.ids(true), ids[2..]);
     assert_eq!(dispatch.ids(false), ids);
     // One for each that is taken, in order.
-    for number in 0..10 {
-        assert_eq!(take_id(&dispatch), Some(ids[number]));
+    for id in &ids {
+        assert_eq!(take_id(&dispatch), Some(*id));
         assert!(dispatch.feed_now().is_empty());
-        assert_eq!(dispatch.stage(ids[number]), Some(Stage::Sent));
+        assert_eq!(dispatch.stage(*id), Some(Stage::Sent));
         assert!(dispatch.tasks().len().unwrap() <= 2);
     }
     assert_eq!(dispatch.counts(), (10, 0, 10));
@@ -295,7 +295,7 @@ fn every_task_has_one_outcome_whoever_is_faster() {
             assert!(Instant::now() < until, "{:?}", dispatch.counts());
             let mut refused = Vec::new();
             let bound = Duration::from_millis(5);
-            let arrived = dispatch.receive(bound, None, |kind| kind == ANSWER, &mut refused).unwrap();
+            let arrived = dispatch.receive(usize::MAX, bound, None, |kind| kind == ANSWER, &mut refused).unwrap();
             arrived.iter().filter_map(|arrived| dispatch.take(arrived.tag.id)).for_each(out);
             refused.extend(dispatch.feed_now());
             assert!(refused.is_empty());
@@ -396,7 +396,7 @@ proptest! {
             prop_assert_eq!(schedule.live(), model.len());
             prop_assert_eq!(schedule.waiting(), count(Stage::Pending));
             prop_assert_eq!(schedule.sent(), count(Stage::Sent));
-            prop_assert_eq!(schedule.all_ids(), model.iter().map(|task| task.id).collect::<Vec<_>>());
+            prop_assert_eq!(schedule.ids(None), model.iter().map(|task| task.id).collect::<Vec<_>>());
             for id in &ids {
                 let task = model.iter().find(|task| task.id == *id);
                 prop_assert_eq!(schedule.stage(*id), task.map(|task| task.stage));

@@ -1,9 +1,11 @@
 //! What pools and executors are made of: outcomes, the owner's end, the worker's loop.
 
+mod arrivals;
 mod call;
 mod dispatcher;
 mod future;
 mod gather;
+mod lead;
 mod worker;
 
 use pyo3::prelude::*;
@@ -12,6 +14,7 @@ use pyo3::prelude::*;
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<future::BaseFuture>()?;
     module.add_class::<gather::Gather>()?;
+    module.add_class::<arrivals::Arrivals>()?;
     module.add_class::<call::Function>()?;
     module.add_class::<dispatcher::Dispatcher>()?;
     module.add_class::<worker::Worker>()?;

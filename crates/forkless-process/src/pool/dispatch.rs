@@ -283,20 +283,21 @@ impl<T> Dispatch<T> {
         complete(|bound| outbox.send_within(bound))
     }
 
-    /// What has come, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
+    /// What has come, `most` at most, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
     /// Nothing happens to the tasks yet that it is about.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
     pub fn receive(
         &self,
+        most: usize,
         bound: Duration,
         beside: Option<(&AtomicU32, u32)>,
         is_answer: impl Fn(u16) -> bool,
         refused: &mut Refused<T>,
     ) -> Result<Vec<Arrived>, Error> {
         let mut messages = Vec::new();
-        self.results.receive_many_within(BATCH, bound, Claim::Nothing, beside, &mut messages)?;
+        self.results.receive_many_within(most, bound, Claim::Nothing, beside, &mut messages)?;
         if messages.is_empty() {
             return Ok(Vec::new());
         }
@@ -363,13 +364,7 @@ impl<T> Dispatch<T> {
 
     /// The ids of the tasks that have not been sent, or of all, first come first.
     pub fn ids(&self, pending_only: bool) -> Vec<u64> {
-        let state = self.state();
-        if !pending_only {
-            return state.schedule.all_ids();
-        }
-        let mut ids = state.schedule.ids(Stage::Pending);
-        ids.sort_unstable();
-        ids
+        self.state().schedule.ids(pending_only.then_some(Stage::Pending))
     }
 
     /// (tasks that are not gone, of those the ones that wait for their turn, of those the ones that are on their way).

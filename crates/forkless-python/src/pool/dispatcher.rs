@@ -1,6 +1,8 @@
 //! `Dispatcher`: the owner's end of a pool, as Python sees it. What happens for every task happens here; what happens now and
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
+use std::time::Duration;
+
 use forkless_ipc::Message as IpcMessage;
 use forkless_process::pool::{Arrived, Board, Dispatch, Order, Payload, Stage, Tag};
 use forkless_shm::{Arena, Error};
@@ -12,9 +14,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::arrivals::Arrivals;
 use super::call::{Call, Function, Parts, encode, encode_to_keep};
 use super::future::{self, BaseFuture};
 use super::gather::Gather;
+use super::lead::Turn;
 use super::worker::kind;
 use crate::channel::{Channel, Message};
 use crate::errors::OrRaise;
@@ -25,6 +29,8 @@ use crate::wait;
 
 /// Items of a `map` that are packed before they are handed over.
 const BATCH: usize = 256;
+/// Answers that are received at once.
+const MOST: usize = 256;
 /// Functions that are kept published, in case that they are called again.
 const MOST_FUNCTIONS: usize = 256;
 
@@ -32,8 +38,19 @@ const MOST_FUNCTIONS: usize = 256;
 enum Sink {
     Future(Py<BaseFuture>),
     Item(Py<Gather>, usize),
+    Arrival(Box<Part>),
     /// Something with a method `settle(done, value)`.
     Object(Py<PyAny>),
+}
+
+/// Some items of the input of an `imap`.
+struct Part {
+    arrivals: Py<Arrivals>,
+    number: u64,
+    /// Of the items in the input.
+    start: usize,
+    /// How many; `None` for one that is not in a list.
+    count: Option<usize>,
 }
 
 /// What this side has of a task.
@@ -45,26 +62,19 @@ struct Token {
     options: Option<Py<PyAny>>,
 }
 
-/// What a task calls.
-enum Callee {
-    /// Keeps it published.
-    Published(Py<Function>),
-    Plain(Py<PyAny>),
-}
+/// What a task calls: a `Function`, which keeps it published, or what went along with the task.
+struct Callee(Py<PyAny>);
 
 impl Callee {
     fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        match self {
-            Self::Published(function) => function.get().object(py),
-            Self::Plain(object) => object.clone_ref(py),
+        match self.0.bind(py).cast::<Function>() {
+            Ok(function) => function.get().object(py),
+            Err(_) => self.0.clone_ref(py),
         }
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Published(function) => Self::Published(function.clone_ref(py)),
-            Self::Plain(object) => Self::Plain(object.clone_ref(py)),
-        }
+        Self(self.0.clone_ref(py))
     }
 }
 
@@ -76,6 +86,7 @@ pub(crate) struct Dispatcher {
     board: Py<SharedBytes>,
     /// Published functions, by the function.
     functions: Py<PyDict>,
+    turn: Turn,
 }
 
 /// How a task is to be treated, as far as this matters here.
@@ -115,7 +126,7 @@ impl Dispatcher {
         let arena = home(py)?;
         let dispatch = Dispatch::create(arena, workers).or_raise(py)?;
         let board = SharedBytes::create(py, Board::size(places))?;
-        Ok(Self { dispatch, arena, board, functions: PyDict::new(py).unbind() })
+        Ok(Self { dispatch, arena, board, functions: PyDict::new(py).unbind(), turn: Turn::new() })
     }
 
     /// What a worker is given: where tasks come from, where answers go, the board.
@@ -149,7 +160,7 @@ impl Dispatcher {
             Ok(packed) => packed,
             Err(error) => return this.fail(py, &sink, error).map(|()| 0),
         };
-        let callee = published.map_or_else(|| Callee::Plain(function.unbind()), Callee::Published);
+        let callee = Callee(published.map_or_else(|| function.unbind(), Py::into_any));
         Self::accept(slf, sink, payload, &callee, &terms)
     }
 
@@ -168,7 +179,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
         let function = function.unbind();
-        let callee = Callee::Published(function.clone_ref(py));
+        let callee = Callee(function.clone_ref(py).into_any());
         let mut orders = Vec::with_capacity(BATCH);
         for (index, item) in items.try_iter()?.enumerate() {
             let sink = Sink::Item(gather.clone().unbind(), index);
@@ -183,7 +194,53 @@ impl Dispatcher {
             }
         }
         let (_, refused) = this.dispatch.submit_all(orders, terms.priority);
+        this.rouse();
         this.refuse(py, refused)
+    }
+
+    /// Accepts a task for each of these, which are items, or with `chunks` tuples of items; `start` is the place of the first
+    /// item in the input. Their results arrive where they are to be taken out.
+    #[pyo3(signature = (arrivals, function, parts, start, chunks, options = None))]
+    fn _submit_parts<'py>(
+        slf: &Bound<'py, Self>,
+        arrivals: Bound<'py, Arrivals>,
+        function: Bound<'py, Function>,
+        parts: Vec<Bound<'py, PyAny>>,
+        mut start: usize,
+        chunks: bool,
+        options: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let terms = Terms::of(options)?;
+        let function = function.unbind();
+        let callee = Callee(function.clone_ref(py).into_any());
+        let mut orders = Vec::with_capacity(parts.len());
+        let mut interrupted = None;
+        for part in parts {
+            let count = if chunks { Some(part.len()?) } else { None };
+            let number = arrivals.get().expect();
+            let packed = if chunks {
+                this.pack_rest(py, Call::Chunk, &function, &part, terms.keep)
+            } else {
+                this.pack_item(py, &function, &part, terms.keep)
+            };
+            let sink = Sink::Arrival(Box::new(Part { arrivals: arrivals.clone().unbind(), number, start, count }));
+            start += count.unwrap_or(1);
+            match packed {
+                Ok(payload) => orders.push(Order { payload, token: terms.token(py, sink, &callee) }),
+                // A part that is expected has to come, also when Ctrl-C is what kept it from being packed.
+                Err(error) if !error.is_instance_of::<PyException>(py) => {
+                    deliver(py, &sink, false, error.value(py).clone().into_any());
+                    interrupted = Some(error);
+                    break;
+                }
+                Err(error) => this.fail(py, &sink, error)?,
+            }
+        }
+        let (_, refused) = this.dispatch.submit_all(orders, terms.priority);
+        this.rouse();
+        this.refuse(py, refused)?;
+        interrupted.map_or(Ok(()), Err)
     }
 
     /// Accepts one task for a tuple of items, each of which is the argument (with `star`: the arguments) of a call.
@@ -203,7 +260,7 @@ impl Dispatcher {
         let packed = this.pack_rest(py, call, &function, items.as_any(), terms.keep);
         let sink = Sink::of(sink);
         match packed {
-            Ok(payload) => Self::accept(slf, sink, payload, &Callee::Published(function), &terms),
+            Ok(payload) => Self::accept(slf, sink, payload, &Callee(function.into_any()), &terms),
             Err(error) => this.fail(py, &sink, error).map(|()| 0),
         }
     }
@@ -220,37 +277,37 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let me = this.arena.me().or_raise(py)?;
         let beside = this.arena.child_events(me).map(|word| (word, child_events));
+        let changed = || beside.is_some_and(|(word, seen)| word.load(Ordering::Acquire) != seen);
         let deadline = wait::deadline(true, Some(timeout))?;
         let mut events = Vec::new();
         loop {
             let mut refused = Vec::new();
             let bound = deadline.remaining(SLICE);
-            let received = py.detach(|| this.dispatch.receive(bound, beside, is_answer, &mut refused));
+            let received = py.detach(|| {
+                this.turn.rest(bound, || changed() || this.dispatch.counts().2 > 0);
+                let Some(_turn) = this.turn.take() else {
+                    // A leader receives, who is soon done or hands over.
+                    std::thread::sleep(Duration::from_micros(200).min(bound));
+                    return Ok::<_, Error>(Vec::new());
+                };
+                let left = this.turn.take_left();
+                let bound = if left.is_empty() { deadline.remaining(SLICE) } else { Duration::ZERO };
+                let mut arrived = this.dispatch.receive(MOST, bound, beside, is_answer, &mut refused)?;
+                arrived.splice(0..0, left);
+                Ok(arrived)
+            });
             let arrived = received.or_raise(py)?;
             this.refuse(py, refused)?;
-            for Arrived { tag, message } in arrived {
-                match tag.kind {
-                    // Without a token, it is the answer of a task that is gone.
-                    kind::DONE..=kind::LAST_DONE => {
-                        if let Some(token) = this.dispatch.take(tag.id) {
-                            Self::settle(slf, &token, tag.kind, &message)?;
-                        }
-                    }
-                    // Before the task's answer, which comes next.
-                    kind::SLOW => {
-                        slf.call_method1(intern!(py, "_note_slow"), (tag.id, Message::from(message)))?;
-                    }
-                    other => {
-                        if other == kind::FAILED {
-                            this.dispatch.hold(tag.id);
-                        }
-                        events.push((other, tag.id, message.into()));
-                    }
-                }
+            let any = !arrived.is_empty();
+            for arrived in arrived {
+                Self::react(slf, arrived, &mut events)?;
+            }
+            if any {
+                let (_, waiting, sent) = this.dispatch.counts();
+                this.turn.note(waiting + sent == 0 && events.is_empty() && future::are_waited_for());
             }
             future::ring();
-            let changed = beside.is_some_and(|(word, seen)| word.load(Ordering::Acquire) != seen);
-            if !events.is_empty() || changed || deadline.passed() {
+            if !events.is_empty() || changed() || deadline.passed() {
                 return Ok(events);
             }
             py.check_signals()?;
@@ -259,6 +316,7 @@ impl Dispatcher {
 
     /// Wakes whoever is in `_step`.
     fn _wake(&self, py: Python<'_>) -> PyResult<()> {
+        self.rouse();
         let channel = self.dispatch.results();
         channel.send(Tag { kind: kind::WAKE, id: 0 }.pack(), &[], &[], Deadline::NEVER).or_raise(py).map(|_| ())
     }
@@ -346,13 +404,24 @@ impl Dispatcher {
         self.dispatch.inspect(id, |_, token| token.options.as_ref().map(|options| options.clone_ref(py)))?
     }
 
-    /// What takes the outcome of a task, and which item of it this is: (sink, index or None); None if it is gone.
-    fn _sink_of(&self, py: Python<'_>, id: u64) -> Option<(Py<PyAny>, Option<usize>)> {
+    /// What takes the outcome of a task; None if it is gone.
+    fn _sink_of(&self, py: Python<'_>, id: u64) -> Option<Py<PyAny>> {
         self.dispatch.inspect(id, |_, token| match &token.sink {
-            Sink::Future(future) => (future.clone_ref(py).into_any(), None),
-            Sink::Item(gather, index) => (gather.clone_ref(py).into_any(), Some(*index)),
-            Sink::Object(object) => (object.clone_ref(py), None),
+            Sink::Future(future) => future.clone_ref(py).into_any(),
+            Sink::Item(gather, _) => gather.clone_ref(py).into_any(),
+            Sink::Arrival(part) => part.arrivals.clone_ref(py).into_any(),
+            Sink::Object(object) => object.clone_ref(py),
         })
+    }
+
+    /// Which items of an input a task is about: (the first, how many, whether it is one call for several); None if it is about
+    /// none that this knows of.
+    fn _items_of(&self, id: u64) -> Option<(usize, usize, bool)> {
+        self.dispatch.inspect(id, |_, token| match &token.sink {
+            Sink::Item(_, index) => Some((*index, 1, false)),
+            Sink::Arrival(part) => Some((part.start, part.count.unwrap_or(1), part.count.is_some())),
+            Sink::Future(_) | Sink::Object(_) => None,
+        })?
     }
 
     /// `(function, args, kwargs)` of a task, for messages. `args` and `kwargs` are None where they are not kept.
@@ -442,12 +511,17 @@ impl Sink {
 }
 
 impl Dispatcher {
+    /// Whether a task is on its way to a worker, or runs there.
+    pub(crate) fn has_sent(&self, id: u64) -> bool {
+        matches!(self.dispatch.stage(id), Some(Stage::Sent))
+    }
+
     /// Accepts one task; its id.
     fn accept(slf: &Bound<'_, Self>, sink: Sink, payload: Payload, callee: &Callee, terms: &Terms) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.get());
         let future = match &sink {
             Sink::Future(future) => Some(future.clone_ref(py)),
-            Sink::Item(..) | Sink::Object(_) => None,
+            Sink::Item(..) | Sink::Arrival(_) | Sink::Object(_) => None,
         };
         // Before it can be done: then it is forgotten who works on it.
         if let Some(future) = &future {
@@ -540,6 +614,90 @@ impl Dispatcher {
         Ok(Some(published.unbind()))
     }
 
+    /// What came: an outcome is given to whoever wants it, the rest is for Python to decide.
+    fn react(slf: &Bound<'_, Self>, arrived: Arrived, events: &mut Vec<(u16, u64, Message)>) -> PyResult<()> {
+        let this = slf.get();
+        let Arrived { tag, message } = arrived;
+        match tag.kind {
+            // Without a token, it is the answer of a task that is gone.
+            kind::DONE..=kind::LAST_DONE => {
+                if let Some(token) = this.dispatch.take(tag.id) {
+                    Self::settle(slf, &token, tag.kind, &message)?;
+                }
+            }
+            // Before the task's answer, which comes next.
+            kind::SLOW => {
+                slf.call_method1(intern!(slf.py(), "_note_slow"), (tag.id, Message::from(message)))?;
+            }
+            // Before the results that come after it.
+            kind::OUTPUT => {
+                slf.call_method1(intern!(slf.py(), "_deliver_output"), (Message::from(message),))?;
+            }
+            other => {
+                if other == kind::FAILED {
+                    this.dispatch.hold(tag.id);
+                }
+                events.push((other, tag.id, message.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives in place of the collector, which rests, until a future is done; `false`: it is the collector's turn.
+    ///
+    /// One answer at a time, so that whatever runs when it is loaded finds no answer that was received and not given out.
+    pub(crate) fn lead(slf: &Bound<'_, Self>, future: &BaseFuture, deadline: Deadline) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        while !future.is_done() && !deadline.passed() {
+            let mut refused = Vec::new();
+            let received = py.detach(|| {
+                let _turn = this.turn.lead()?;
+                let bound = deadline.remaining(SLICE);
+                let mut received = this.dispatch.receive(1, bound, None, is_answer, &mut refused);
+                // While it is our turn: nobody may give out the result that comes next before this.
+                if let Ok(arrived) = &mut received {
+                    arrived
+                        .extract_if(.., |arrived| !is_result(arrived.tag.kind))
+                        .for_each(|other| this.turn.leave(other));
+                }
+                Some(received)
+            });
+            let Some(received) = received else { return Ok(false) };
+            let arrived = received.or_raise(py)?;
+            this.refuse(py, refused)?;
+            for arrived in arrived {
+                if !this.is_simple(&arrived) {
+                    this.turn.leave(arrived);
+                } else if let Some(token) = this.dispatch.take(arrived.tag.id) {
+                    Self::settle(slf, &token, arrived.tag.kind, &arrived.message)?;
+                }
+            }
+            let (_, waiting, sent) = this.dispatch.counts();
+            if waiting + sent > usize::from(!future.is_done()) {
+                this.turn.rouse();
+            }
+            py.check_signals()?;
+        }
+        Ok(future.is_done())
+    }
+
+    /// Whether an answer is a result for a future that nobody watches: to give it out runs nothing of the user's, but what
+    /// loads it.
+    fn is_simple(&self, arrived: &Arrived) -> bool {
+        let simple = |_: &Payload, token: &Token| match &token.sink {
+            Sink::Future(future) => !future.get().is_watched(),
+            Sink::Item(..) | Sink::Arrival(_) | Sink::Object(_) => false,
+        };
+        is_result(arrived.tag.kind) && self.dispatch.inspect(arrived.tag.id, simple).unwrap_or(false)
+    }
+
+    /// The collector is needed, should it rest.
+    pub(crate) fn rouse(&self) {
+        if self.turn.is_resting() {
+            self.turn.rouse();
+        }
+    }
+
     /// An outcome that came.
     fn settle(slf: &Bound<'_, Self>, token: &Token, kind: u16, message: &IpcMessage) -> PyResult<()> {
         let py = slf.py();
@@ -577,6 +735,7 @@ fn deliver(py: Python<'_>, sink: &Sink, done: bool, value: Bound<'_, PyAny>) {
     let told = match sink {
         Sink::Future(future) => BaseFuture::complete(future.bind(py), done, value),
         Sink::Item(gather, index) => Gather::put(gather.bind(py), *index, done, value),
+        Sink::Arrival(part) => part.arrivals.get().put(part.number, part.count.is_some(), done, value),
         Sink::Object(object) => object.bind(py).call_method1(intern!(py, "settle"), (done, value)).map(|_| ()),
     };
     if let Err(error) = told {
@@ -591,7 +750,11 @@ fn deliver(py: Python<'_>, sink: &Sink, done: bool, value: Bound<'_, PyAny>) {
 }
 
 fn is_answer(kind: u16) -> bool {
-    matches!(kind, kind::DONE..=kind::LAST_DONE | kind::FAILED)
+    is_result(kind) || kind == kind::FAILED
+}
+
+fn is_result(kind: u16) -> bool {
+    matches!(kind, kind::DONE..=kind::LAST_DONE)
 }
 
 /// Functions by `def` and `lambda`, and those of modules in C.

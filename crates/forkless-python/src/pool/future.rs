@@ -24,6 +24,7 @@ use crate::errors::raise;
 use crate::wait;
 
 const PENDING: u8 = 0;
+const RUNNING: u8 = 1;
 const CANCELLED: u8 = 2;
 const CANCELLED_AND_NOTIFIED: u8 = 3;
 const FINISHED: u8 = 4;
@@ -42,15 +43,38 @@ pub(crate) struct BaseFuture {
     /// Of its task.
     id: AtomicU64,
     parts: Mutex<Parts>,
-    watch: OnceLock<Watch>,
+    watch: OnceLock<Box<Watch>>,
 }
 
+/// There may be millions of futures, so this is small.
 #[derive(Default)]
 struct Parts {
-    result: Option<Py<PyAny>>,
-    exception: Option<Py<PyAny>>,
     /// Who works on it, until it is done.
     owner: Option<Py<Dispatcher>>,
+    /// Until it is done, what is to live until then.
+    value: Option<Py<PyAny>>,
+    content: Content,
+}
+
+/// What the value is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Content {
+    #[default]
+    Kept,
+    Result,
+    Exception,
+}
+
+impl Parts {
+    /// Puts a value there; what was there is to be dropped by the caller, when the lock is free.
+    fn put(&mut self, content: Content, value: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        self.content = content;
+        std::mem::replace(&mut self.value, value)
+    }
+
+    fn get(&self, py: Python<'_>, content: Content) -> Option<Py<PyAny>> {
+        self.value.as_ref().filter(|_| self.content == content).map(|value| value.clone_ref(py))
+    }
 }
 
 struct Watch {
@@ -92,6 +116,20 @@ pub(crate) fn ring() {
     BELL.ring();
 }
 
+/// Sleeps at most `bound`, unless `ready`, which is to change before such a ring.
+pub(crate) fn sleep(ready: impl Fn() -> bool, bound: Duration) {
+    BELL.sleep(ready, bound);
+}
+
+/// Whether any thread waits for a future.
+pub(crate) fn are_waited_for() -> bool {
+    BELL.sleepers.load(Ordering::SeqCst) != 0
+}
+
+fn outcome(done: bool) -> Content {
+    if done { Content::Result } else { Content::Exception }
+}
+
 impl BaseFuture {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -109,7 +147,7 @@ impl BaseFuture {
         self.id.store(id, Ordering::Relaxed);
     }
 
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) >= CANCELLED
     }
 
@@ -124,13 +162,16 @@ impl BaseFuture {
         if this.is_done() {
             return Ok(());
         }
-        let place = if done { &mut parts.result } else { &mut parts.exception };
-        *place = Some(value.unbind());
-        let owner = parts.owner.take();
+        let kept = (parts.put(outcome(done), Some(value.unbind())), parts.owner.take());
         this.state.store(FINISHED, Ordering::Release);
         drop(parts);
-        drop(owner);
+        drop(kept);
         Ok(())
+    }
+
+    /// Whether Python is told of its outcome.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
     }
 
     fn watch(&self, py: Python<'_>) -> PyResult<&Watch> {
@@ -140,9 +181,14 @@ impl BaseFuture {
         let condition = py.import("threading")?.call_method0("Condition")?.unbind();
         let (waiters, callbacks) = (PyList::empty(py).into_any().unbind(), PyList::empty(py).into_any().unbind());
         // Of two threads that get here, one has made its own in vain.
-        let _ = self.watch.set(Watch { condition, waiters, callbacks });
+        let _ = self.watch.set(Box::new(Watch { condition, waiters, callbacks }));
         self.watched.store(true, Ordering::Release);
-        self.watch.get().ok_or_else(|| PyValueError::new_err("a future without a condition"))
+        // Whoever watches does not wait here, so somebody else has to bring the outcome.
+        if let Some(owner) = self._owner(py) {
+            owner.get().rouse();
+        }
+        let watch = self.watch.get().map(AsRef::as_ref);
+        watch.ok_or_else(|| PyValueError::new_err("a future without a condition"))
     }
 
     fn check_process(&self, py: Python<'_>) -> PyResult<()> {
@@ -184,6 +230,11 @@ impl BaseFuture {
             return Ok(false);
         }
         self.check_process(py)?;
+        if let Some(owner) = self._owner(py)
+            && Dispatcher::lead(owner.bind(py), self, deadline)?
+        {
+            return Ok(true);
+        }
         let done = wait::until(py, deadline, |bound| {
             BELL.sleep(|| self.is_done(), bound);
             Ok::<_, forkless_shm::Error>(self.is_done().then_some(()))
@@ -215,7 +266,12 @@ impl BaseFuture {
 
     #[getter]
     fn _state<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::intern(py, NAMES[usize::from(self.state.load(Ordering::Acquire)).min(4)])
+        let mut state = self.state.load(Ordering::Acquire);
+        // Nobody tells the future that its task was sent.
+        if state == PENDING && self._owner(py).is_some_and(|owner| owner.get().has_sent(self._task())) {
+            state = RUNNING;
+        }
+        PyString::intern(py, NAMES[usize::from(state).min(4)])
     }
 
     #[setter(_state)]
@@ -231,23 +287,23 @@ impl BaseFuture {
 
     #[getter]
     fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.parts().result.as_ref().map(|value| value.clone_ref(py))
+        self.parts().get(py, Content::Result)
     }
 
     #[setter(_result)]
     fn store_result(&self, value: Option<Py<PyAny>>) {
-        let before = std::mem::replace(&mut self.parts().result, value);
+        let before = self.parts().put(Content::Result, value);
         drop(before);
     }
 
     #[getter]
     fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.parts().exception.as_ref().map(|value| value.clone_ref(py))
+        self.parts().get(py, Content::Exception)
     }
 
     #[setter(_exception)]
     fn store_exception(&self, value: Option<Py<PyAny>>) {
-        let before = std::mem::replace(&mut self.parts().exception, value);
+        let before = self.parts().put(Content::Exception, value);
         drop(before);
     }
 
@@ -266,6 +322,12 @@ impl BaseFuture {
         Ok(self.watch(py)?.callbacks.clone_ref(py))
     }
 
+    /// Keeps something alive until it is done.
+    fn _keep(&self, kept: Py<PyAny>) {
+        let before = self.parts().put(Content::Kept, Some(kept));
+        drop(before);
+    }
+
     /// Has `set_result` and `set_exception` called, rather than the outcome stored, when it is there.
     fn _watch(&self) {
         self.watched.store(true, Ordering::Release);
@@ -278,13 +340,11 @@ impl BaseFuture {
             drop(parts);
             return false;
         }
-        let place = if done { &mut parts.result } else { &mut parts.exception };
-        *place = Some(value);
-        let owner = parts.owner.take();
+        let kept = (parts.put(outcome(done), Some(value)), parts.owner.take());
         self.state.store(FINISHED, Ordering::Release);
         drop(parts);
         ring();
-        drop(owner);
+        drop(kept);
         true
     }
 
@@ -297,15 +357,12 @@ impl BaseFuture {
         }
         // Whoever holds the lock runs no Python, so nobody collects garbage meanwhile in this thread.
         let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
-        for part in [&parts.result, &parts.exception].into_iter().flatten() {
-            visit.call(part)?;
-        }
-        Ok(())
+        parts.value.as_ref().map_or(Ok(()), |value| visit.call(value))
     }
 
     fn __clear__(&self) {
         let before = match self.parts.try_lock() {
-            Ok(mut parts) => (parts.result.take(), parts.exception.take()),
+            Ok(mut parts) => parts.value.take(),
             Err(_) => return,
         };
         drop(before);

@@ -33,6 +33,8 @@ pub(crate) mod kind {
     pub(crate) const REVOKED: u16 = 16;
     /// The task has failed; a pickled report tells how.
     pub(crate) const FAILED: u16 = 17;
+    /// Something that the worker has printed, logged or warned of.
+    pub(crate) const OUTPUT: u16 = 19;
     /// The task, whose answer comes next, is one of the slowest of its worker; nanoseconds.
     pub(crate) const SLOW: u16 = 20;
 }
