@@ -20,6 +20,7 @@ from typing import Any
 
 import forkless
 import numpy as np
+from forkless import _forkless
 
 TASKS = 400  # of one round, at most
 PATIENCE = 30.0  # seconds; whatever takes longer hangs
@@ -188,6 +189,7 @@ class Sniper(threading.Thread):
         self._scheduler, self._dice = scheduler, dice
         self._over = threading.Event()
         self.shot: set[int] = set()
+        self.has_shot_template = False
         self.stopped: list[Any] = []
 
     def run(self) -> None:
@@ -200,7 +202,9 @@ class Sniper(threading.Thread):
             self._send(worker, signal.SIGCONT)
 
     def shoot(self) -> None:
-        """Sends a signal to one of those who are at work."""
+        """Sends a signal to one of those who are at work, or kills the template."""
+        if self._dice.random() < 0.02:
+            self.shoot_template()
         ready = [
             worker
             for worker, post in list(self._scheduler.staff.workers.items())
@@ -221,6 +225,13 @@ class Sniper(threading.Thread):
                 self.stopped.append(worker)
         else:
             self._send(worker, number)
+
+    def shoot_template(self) -> None:
+        """Kills the template. Nobody may be left who knows how workers end."""
+        for pid, _, role in _forkless.processes():
+            if role == "template":
+                self.has_shot_template = True
+                os.kill(pid, signal.SIGKILL)
 
     def _send(self, worker: Any, number: int) -> None:
         if number in (signal.SIGKILL, signal.SIGTERM):
@@ -278,7 +289,8 @@ class Round:
         self.made = self.make()
         self.scheduler = self.made._scheduler
         self.sniper = Sniper(self.scheduler, random.Random(dice.random()))
-        self.deaths = 0
+        # The end may come before all is done.
+        self.is_ended = False
 
     def make(self) -> Any:
         """A pool or an executor, with some of the things that have workers end by themselves."""
@@ -389,7 +401,7 @@ class Round:
             assert len(set(got)) == len(got), got
             assert set(got) <= set(numbers), got
             assert not is_ordered or got == sorted(got), got
-            assert len(numbers) - failures * size <= len(got) <= len(numbers) - failures, (
+            assert self.is_ended or len(numbers) - failures * size <= len(got) <= len(numbers) - failures, (
                 numbers,
                 got,
                 failures,
@@ -403,11 +415,16 @@ class Round:
         """Whether an error of a map is right."""
         whats = {what_of(number) for number in numbers}
         if isinstance(error, forkless.WorkerDied):
-            right = error.pid in self.sniper.shot or ("kill" in whats and error.exitcode == -signal.SIGKILL)
+            its_own = "kill" in whats and error.exitcode in (-signal.SIGKILL, None)
+            right = error.pid in self.sniper.shot or its_own
         else:
-            right = type(error) is Mine and "raise" in whats
+            right = (type(error) is Mine and "raise" in whats) or self.is_of_the_end(error)
         if not right:
             raise AssertionError(f"{numbers}: {error!r}") from error
+
+    def is_of_the_end(self, error: BaseException) -> bool:
+        """Whether an error is what those get that are not done when it is ended."""
+        return self.is_ended and isinstance(error, (forkless.BrokenPool, ValueError))
 
     def check_shot(self, error: forkless.WorkerDied) -> None:
         """Whether somebody has shot that worker."""
@@ -432,6 +449,8 @@ class Round:
                 assert self.books[number] == 1
             except forkless.WorkerDied as error:
                 self.check_shot(error)
+            except (forkless.BrokenPool, CancelledError):
+                assert self.is_ended
             stream.close()
             assert got == list(range(len(got))), (number, got)
             assert self.books[number] <= 1
@@ -448,6 +467,8 @@ class Round:
         self.sniper.start()
         try:
             self.submit_all()
+            if self.dice.random() < 0.1:
+                self.end_early()
             self.cancel_some()
             outcomes: dict[str, int] = {}
             for attempt in self.attempts:
@@ -457,9 +478,21 @@ class Round:
                 check()
         finally:
             self.sniper.stop()
-        self.check_that_it_works()
+        if not self.is_ended:
+            self.check_that_it_works()
         self.end()
         return outcomes
+
+    def end_early(self) -> None:
+        """Ends it while there is much to do."""
+        time.sleep(self.dice.random() * 0.02)
+        self.is_ended = True
+        if not self.is_executor:
+            self.made.terminate()
+        elif self.dice.random() < 0.5:
+            self.made.kill_workers()
+        else:
+            self.made.shutdown(cancel_futures=True, wait=False)
 
     def submit_all(self) -> None:
         """Submits tasks, with pauses."""
@@ -469,6 +502,8 @@ class Round:
         for _ in range(self.dice.choice([5, 30, 60])):
             if self.number < TASKS - 40:
                 self.dice.choice(kinds)()
+            if self.is_executor and self.attempts and self.dice.random() < 0.1:
+                self.cancel(self.dice.choice(self.attempts))
             if self.dice.random() < 0.05:
                 time.sleep(self.dice.random() * 0.01)
             if not self.is_executor and self.dice.random() < 0.03:
@@ -479,17 +514,25 @@ class Round:
         if not self.is_executor:
             return
         for attempt in self.dice.sample(self.attempts, len(self.attempts) // 5):
-            attempt.cancelled = attempt.handle.cancel()
+            self.cancel(attempt)
             if self.dice.random() < 0.3:
                 time.sleep(self.dice.random() * 0.005)
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Cancels a future."""
+        was_done = attempt.handle.done()
+        attempt.cancelled = attempt.handle.cancel()
+        assert attempt.handle.done(), attempt
+        assert attempt.cancelled == attempt.handle.cancelled(), attempt
+        assert was_done or attempt.cancelled or not attempt.handle.cancelled(), attempt
 
     def check_outcome(self, attempt: Attempt) -> str:
         """Compares an outcome with what was to be."""
         handle = attempt.handle
         try:
-            value = handle.result(PATIENCE) if self.is_executor else handle.get(PATIENCE)
+            value = self.outcome_of(handle, PATIENCE)
         except CancelledError:
-            assert attempt.cancelled, attempt
+            assert attempt.cancelled or self.is_ended, attempt
             kind = "cancelled"
         except BaseException as error:
             assert self.is_done(handle), f"{attempt} hangs: {self.state()}"
@@ -517,8 +560,8 @@ class Round:
         """What a task failed with."""
         kind, right = type(error).__name__, False
         if isinstance(error, forkless.WorkerDied):
-            self.deaths += 1
-            its_own = DEADLY.get(attempt.what) == error.exitcode
+            is_unknown = error.exitcode is None and self.sniper.has_shot_template
+            its_own = attempt.what in DEADLY and (is_unknown or DEADLY[attempt.what] == error.exitcode)
             right = its_own or error.pid in self.sniper.shot
         elif type(error) is forkless.TimeoutError:
             right = attempt.timeout is not None
@@ -527,6 +570,8 @@ class Round:
                 attempt.what == "fail at first" and attempt.argument > attempt.retries
             )
             kind = "raised"
+        else:
+            right = self.is_of_the_end(error)
         if not right:
             raise AssertionError(f"{attempt}: {error!r}; shot: {self.sniper.shot}; {self.state()}") from error
         return kind
@@ -540,11 +585,7 @@ class Round:
         """Whether it still computes, once those that were shot are dead."""
         for _ in range(20):
             try:
-                value = (
-                    self.made.submit(abs, -3).result(PATIENCE)
-                    if self.is_executor
-                    else self.made.apply(abs, (-3,))
-                )
+                value = self.outcome_of(self.submit_abs(), PATIENCE)
             except forkless.WorkerDied as error:
                 self.check_shot(error)
             else:
@@ -552,12 +593,17 @@ class Round:
                 return
         raise AssertionError("it does not work any more")
 
+    def submit_abs(self) -> Any:
+        """Submits a task that nothing is wrong with."""
+        return self.made.submit(abs, -3) if self.is_executor else self.made.apply_async(abs, (-3,))
+
+    def outcome_of(self, handle: Any, timeout: float) -> Any:
+        """What became of a task."""
+        return handle.result(timeout) if self.is_executor else handle.get(timeout)
+
     def end(self) -> None:
         """Ends it one way or another."""
-        last = [
-            self.made.submit(abs, 3) if self.is_executor else self.made.apply_async(abs, (3,))
-            for _ in range(9)
-        ]
+        last = [self.submit_abs() for _ in range(0 if self.is_ended else 9)]
         way = self.dice.choice(["close", "close", "terminate"])
         if self.is_executor:
             if way == "terminate":
@@ -569,7 +615,7 @@ class Round:
         for future in last:
             assert future.done()
             try:
-                assert (future.result(0) if self.is_executor else future.get(0)) == 3
+                assert self.outcome_of(future, 0) == 3
             except forkless.BrokenPool:
                 assert way == "terminate"
             except forkless.WorkerDied as error:

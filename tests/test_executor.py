@@ -336,3 +336,24 @@ def test_a_callback_that_knows_its_future_is_no_leak() -> None:
     del called, future
     gc.collect()
     assert gone() is None
+
+
+def test_a_stream_that_was_cancelled_has_not_come_to_its_end() -> None:
+    go = forkless.Event()
+    executor = forkless.Executor(1)
+    busy = executor.submit(jobs.wait_for, go)
+    streams = [executor.stream(range, 3) for _ in range(4)]
+    executor.shutdown(cancel_futures=True, wait=False)
+    go.set()
+    assert busy.result(30) is None
+    ends: list[Any] = []
+    for stream in streams:
+        try:
+            ends.append(list(stream))
+        except concurrent.futures.CancelledError:
+            ends.append("cancelled")
+    assert ends[-1] == "cancelled"
+    closed = streams[-1]
+    closed.close()
+    assert list(closed) == []
+    executor.shutdown()
