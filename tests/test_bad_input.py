@@ -385,6 +385,7 @@ def test_leaving_an_imap_early_ends_its_input(method: str) -> None:
         pool.join()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed")
 @pytest.mark.parametrize("kind", ["Pool", "Executor"])
 def test_a_callback_may_drop_the_pool(kind: str) -> None:
     pools: list[Any] = [getattr(forkless, kind)(1)]
@@ -406,6 +407,7 @@ def test_a_callback_may_drop_the_pool(kind: str) -> None:
     assert eventually(lambda: not {*forkless.active_children()} - {*others}, 10)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed")
 @pytest.mark.parametrize("kind", ["Pool", "Executor"])
 def test_a_pool_that_is_dropped_does_what_was_submitted_and_ends(kind: str) -> None:
     go, queue, others = forkless.Event(), forkless.Queue[int](), forkless.active_children()

@@ -158,7 +158,7 @@ def task(number):
     return {"lock": threading.Lock()} if number == 3 else number
 run_eight(task)
 """,
-        eight(r"PicklingError: .*\['lock'\].* cannot pickle '_thread.lock' object.*\n"),
+        eight(r"ResultPicklingError: .*\['lock'\].* cannot pickle '_thread.lock' object.*\n"),
     ),
     "a pool in a task": Probe(
         """

@@ -144,7 +144,7 @@ def test_retries_and_sizes_are_refused(stream: Stream) -> None:
 
 
 def test_a_time_limit(stream: Stream, progress: Any, closed: forkless.Queue[str]) -> None:
-    items = stream(hostile.count, progress, closed, timeout=0.1, name="the count")
+    items = stream(hostile.count, progress, closed, timeout=1.0, name="the count")
     with pytest.raises(forkless.TimeoutError, match="the count.* took longer than its time limit"):
         list(items)
     assert closed.get(timeout=10) == "closed"
@@ -165,6 +165,7 @@ def test_a_second_one_waits_for_the_first_and_says_so(stream: Stream, progress: 
     assert list(second) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.filterwarnings("ignore:unclosed")
 def test_the_end_of_the_pool() -> None:
     progress = forkless.RawValue("q", 0)
     pool = forkless.Pool(1)

@@ -95,12 +95,14 @@ class WorkerDied(ProcessError, BrokenProcessPool):
             killer: has watched since before the worker started; asked once for each death.
             left: whether it had become another program, and was killed therefore.
         """
+        from ._evidence import describe_task
         from .process import exit_code
 
         code, stack, peak = exit_code(child), child.last_words(), child.peak_memory()
         struck = _struck(code, killer)
+        call = describe_task(task, arguments)
         end = "became another program (os.exec does that) and was killed" if left else describe_end(code)
-        told = [f"worker {worker} (pid {child.pid}) {end} while it ran {_call(task, arguments)}"]
+        told = [f"worker {worker} (pid {child.pid}) {end} while it ran {call}"]
         if peak is not None and code is not None and code < 0:
             told.append(f"its peak memory was {_size(peak)}")
         if code == -signal.SIGKILL and not left:
@@ -118,10 +120,6 @@ def _struck(exitcode: int | None, killer: "MemoryKiller | None") -> bool | None:
     if exitcode != -signal.SIGKILL:
         return False
     return None if killer is None else killer.struck()
-
-
-def _call(task: str, arguments: str) -> str:
-    return f"{task}({arguments})" if arguments else task
 
 
 def _who_killed(struck: bool | None, killer: "MemoryKiller | None") -> str:

@@ -91,6 +91,11 @@ class Scheduler(Dispatcher):
         return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
 
     @property
+    def complaint(self) -> str | None:
+        """Why the workers cannot run any more, or None."""
+        return None if self._failure is None else self._failure[0]
+
+    @property
     def size(self) -> int:
         """How many workers there are at most."""
         return self.staff.size
@@ -231,6 +236,7 @@ class Scheduler(Dispatcher):
         """Accepts no more tasks; the workers end when all accepted ones are done. Does not wait."""
         if self._owner == os.getpid():
             self.closed = True
+            self._drain()
             self._wake()
 
     def terminate(self) -> None:
@@ -398,10 +404,6 @@ class Scheduler(Dispatcher):
             step, report = _pickling.loads(message)
             error = _errors.rebuild(report)
             self._break(f"{step} raised {error!r} in a worker", error)
-        elif kind == _worker.OUTPUT:
-            from . import _output
-
-            _output.deliver(message.payload)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
         elif kind == _worker.RETIRED:
@@ -414,6 +416,12 @@ class Scheduler(Dispatcher):
         error = self._deadlines.explain(id, error)
         if not self._retries.accept(id, error):
             self._settle(id, False, error)
+
+    def _deliver_output(self, message: "Message") -> None:
+        """Something that a worker has printed, logged or warned of."""
+        from . import _output
+
+        _output.deliver(message.payload)
 
     def _note_slow(self, id: int, message: "Message") -> None:
         """A task, whose answer comes next, is one of the slowest of its worker."""
@@ -438,9 +446,11 @@ class Scheduler(Dispatcher):
         if not dead:
             return
         # What is there now was sent before; what comes meanwhile can wait.
-        while news := self._step(0.0, events):
-            for kind, id, message in news:
+        sent, received = self._answered()
+        while received < sent:
+            for kind, id, message in self._step(0.0, events):
                 self._react(kind, id, message)
+            _, received = self._answered()
         for worker in dead:
             lost = self.staff.bury(worker)
             if lost is not None:
@@ -450,9 +460,10 @@ class Scheduler(Dispatcher):
         if self.staff.failure is not None:
             self._break(self.staff.failure, None)
 
-    def _lose(self, id: int, worker: "Process") -> None:
-        """A task has died with its worker."""
-        if not self._hold(id) or self._deadlines.spare(id, worker):
+    def _lose(self, tag: int, worker: "Process") -> None:
+        """What a worker had claimed has died with it, unless it was answered."""
+        id = self._hold_lost(tag)
+        if id is None:
             return
         self._lost += 1
         from . import _evidence

@@ -56,6 +56,7 @@ class Stream(Generic[T]):
         if options is not None and options.retries is not None:
             raise ValueError("a stream cannot be retried: what it has yielded would come twice")
         self._pool: object = pool
+        self._closed = False
         self._name = name_of(func) if options is None or options.name is None else options.name
         self._queue: Queue[T] = Queue(buffersize)
         self._future: Future[None] = Future()
@@ -84,6 +85,7 @@ class Stream(Generic[T]):
             StopIteration: the generator has ended.
             TimeoutError: there is none in time.
             WorkerDied: the worker has died. The items that it had yielded before came first.
+            CancelledError: the executor was shut down with `cancel_futures` before it began.
             Exception: what the generator raised, after all it had yielded.
         """
         from queue import Empty
@@ -133,8 +135,9 @@ class Stream(Generic[T]):
                 f"{self._name} was ended early: the thread that takes its items waited for the end of the pool. "
                 "Take all items before, or close the stream"
             )
-        if self._future.cancelled():
+        if self._closed:
             return
+        # If somebody else has cancelled it, that is no end of what it yields: this says so.
         error = self._future.exception()
         try:
             if error is not None:
@@ -147,6 +150,7 @@ class Stream(Generic[T]):
         # A copy of this object made by `os.fork` in user code has no say.
         if self._owner != os.getpid():
             return
+        self._closed = True
         self._future.cancel()
         self._queue.shutdown(immediate=True)
         self._pool = None

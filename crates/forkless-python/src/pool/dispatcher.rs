@@ -1,6 +1,7 @@
 //! `Dispatcher`: the owner's end of a pool, as Python sees it. What happens for every task happens here; what happens now and
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use forkless_ipc::Message as IpcMessage;
@@ -62,26 +63,19 @@ struct Token {
     options: Option<Py<PyAny>>,
 }
 
-/// What a task calls.
-enum Callee {
-    /// Keeps it published.
-    Published(Py<Function>),
-    Plain(Py<PyAny>),
-}
+/// What a task calls: a `Function`, which keeps it published, or what went along with the task.
+struct Callee(Py<PyAny>);
 
 impl Callee {
     fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        match self {
-            Self::Published(function) => function.get().object(py),
-            Self::Plain(object) => object.clone_ref(py),
+        match self.0.bind(py).cast::<Function>() {
+            Ok(function) => function.get().object(py),
+            Err(_) => self.0.clone_ref(py),
         }
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Published(function) => Self::Published(function.clone_ref(py)),
-            Self::Plain(object) => Self::Plain(object.clone_ref(py)),
-        }
+        Self(self.0.clone_ref(py))
     }
 }
 
@@ -94,6 +88,8 @@ pub(crate) struct Dispatcher {
     /// Published functions, by the function.
     functions: Py<PyDict>,
     turn: Turn,
+    /// Nothing more is to come: `_step` returns when all is done.
+    draining: AtomicBool,
 }
 
 /// How a task is to be treated, as far as this matters here.
@@ -133,7 +129,8 @@ impl Dispatcher {
         let arena = home(py)?;
         let dispatch = Dispatch::create(arena, workers).or_raise(py)?;
         let board = SharedBytes::create(py, Board::size(places))?;
-        Ok(Self { dispatch, arena, board, functions: PyDict::new(py).unbind(), turn: Turn::new() })
+        let (functions, draining) = (PyDict::new(py).unbind(), AtomicBool::new(false));
+        Ok(Self { dispatch, arena, board, functions, turn: Turn::new(), draining })
     }
 
     /// What a worker is given: where tasks come from, where answers go, the board.
@@ -167,7 +164,7 @@ impl Dispatcher {
             Ok(packed) => packed,
             Err(error) => return this.fail(py, &sink, error).map(|()| 0),
         };
-        let callee = published.map_or_else(|| Callee::Plain(function.unbind()), Callee::Published);
+        let callee = Callee(published.map_or_else(|| function.unbind(), Py::into_any));
         Self::accept(slf, sink, payload, &callee, &terms)
     }
 
@@ -186,7 +183,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
         let function = function.unbind();
-        let callee = Callee::Published(function.clone_ref(py));
+        let callee = Callee(function.clone_ref(py).into_any());
         let mut orders = Vec::with_capacity(BATCH);
         for (index, item) in items.try_iter()?.enumerate() {
             let sink = Sink::Item(gather.clone().unbind(), index);
@@ -220,7 +217,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
         let function = function.unbind();
-        let callee = Callee::Published(function.clone_ref(py));
+        let callee = Callee(function.clone_ref(py).into_any());
         let mut orders = Vec::with_capacity(parts.len());
         let mut interrupted = None;
         for part in parts {
@@ -268,7 +265,7 @@ impl Dispatcher {
         let packed = this.pack_rest(py, call, &function, items.as_any(), start, terms.keep);
         let sink = Sink::of(sink);
         match packed {
-            Ok(payload) => Self::accept(slf, sink, payload, &Callee::Published(function), &terms),
+            Ok(payload) => Self::accept(slf, sink, payload, &Callee(function.into_any()), &terms),
             Err(error) => this.fail(py, &sink, error).map(|()| 0),
         }
     }
@@ -315,11 +312,16 @@ impl Dispatcher {
                 this.turn.note(waiting + sent == 0 && events.is_empty() && future::are_waited_for());
             }
             future::ring();
-            if !events.is_empty() || changed() || deadline.passed() {
+            if !events.is_empty() || changed() || deadline.passed() || this.is_drained() {
                 return Ok(events);
             }
             py.check_signals()?;
         }
+    }
+
+    /// From now on `_step` also returns when there are no tasks left.
+    fn _drain(&self) {
+        self.draining.store(true, Ordering::Release);
     }
 
     /// Wakes whoever is in `_step`.
@@ -365,9 +367,9 @@ impl Dispatcher {
         self.dispatch.take(id).is_some()
     }
 
-    /// Has a task that was sent wait for `_again`, as if it had failed.
-    fn _hold(&self, id: u64) -> bool {
-        self.dispatch.hold(id)
+    /// Has the task of a message that a worker had claimed when it died wait for `_again`; None if it was answered.
+    fn _hold_lost(&self, tag: u64) -> Option<u64> {
+        self.dispatch.hold_lost(tag)
     }
 
     /// Sends a task again that has failed; False if it is gone.
@@ -380,6 +382,11 @@ impl Dispatcher {
     /// Asks that a task on its way is not begun; False if there are too many of those.
     fn _revoke(&self, py: Python<'_>, id: u64) -> PyResult<bool> {
         self.board().revoke(id).or_raise(py)
+    }
+
+    /// Asks no more that a task is not begun: nobody has it.
+    fn _unrevoke(&self, py: Python<'_>, id: u64) -> PyResult<()> {
+        self.board().take_revoked(id).or_raise(py).map(|_| ())
     }
 
     /// Sends what waits, if workers have taken what was sent.
@@ -457,6 +464,18 @@ impl Dispatcher {
         self.dispatch.tasks().len().or_raise(py)
     }
 
+    /// How many messages have been sent to workers in all, and how many of those some worker has taken.
+    fn _passed(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let statistics = self.dispatch.tasks().statistics().or_raise(py)?;
+        Ok((statistics.sent, statistics.received))
+    }
+
+    /// How many messages workers have sent in all, and how many of those have been taken in here.
+    fn _answered(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let statistics = self.dispatch.results().statistics().or_raise(py)?;
+        Ok((statistics.sent, statistics.received))
+    }
+
     /// How many tasks may sensibly be on their way just now.
     fn _ahead(&self) -> usize {
         self.dispatch.ahead()
@@ -473,12 +492,22 @@ impl Dispatcher {
     fn _entry(&self, py: Python<'_>, index: usize) -> PyResult<(u64, u64, u64, u64, u64, u64, u64, u64, u64)> {
         let entry = self.board().entry(index).or_raise(py)?;
         let forkless_process::pool::Entry { task, since, tasks, busy, received, sent, born, ready, blocked } = entry;
-        Ok((task, since, tasks, busy, received, sent, born, ready, blocked))
+        Ok((Tag::unpack(task).id, since, tasks, busy, received, sent, born, ready, blocked))
     }
 
-    /// Asks a worker to break off a task; it looks when it gets a signal.
-    fn _ask_to_stop(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<()> {
-        self.board().interrupt(index, task).or_raise(py)
+    /// Asks a worker to break off a task; it looks when it gets a signal. False if it does not run it any more.
+    fn _ask_to_stop(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<bool> {
+        let tag = self.board().entry(index).or_raise(py)?.task;
+        if Tag::unpack(tag).id != task {
+            return Ok(false);
+        }
+        self.board().interrupt(index, tag).or_raise(py).map(|()| true)
+    }
+
+    /// Whether a worker still runs a task; if so, it will not go on to another one, and can be killed.
+    fn _doom(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<bool> {
+        let tag = self.board().entry(index).or_raise(py)?.task;
+        Ok(Tag::unpack(tag).id == task && self.board().doom(index, tag).or_raise(py)?)
     }
 }
 
@@ -492,6 +521,15 @@ impl Sink {
 }
 
 impl Dispatcher {
+    fn is_drained(&self) -> bool {
+        self.draining.load(Ordering::Acquire) && self.dispatch.counts().0 == 0
+    }
+
+    /// Whether a task is on its way to a worker, or runs there.
+    pub(crate) fn has_sent(&self, id: u64) -> bool {
+        matches!(self.dispatch.stage(id), Some(Stage::Sent))
+    }
+
     /// Accepts one task; its id.
     fn accept(slf: &Bound<'_, Self>, sink: Sink, payload: Payload, callee: &Callee, terms: &Terms) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.get());
@@ -610,6 +648,10 @@ impl Dispatcher {
             kind::SLOW => {
                 slf.call_method1(intern!(slf.py(), "_note_slow"), (tag.id, Message::from(message)))?;
             }
+            // Before the results that come after it.
+            kind::OUTPUT => {
+                slf.call_method1(intern!(slf.py(), "_deliver_output"), (Message::from(message),))?;
+            }
             other => {
                 if other == kind::FAILED {
                     this.dispatch.hold(tag.id);
@@ -630,7 +672,14 @@ impl Dispatcher {
             let received = py.detach(|| {
                 let _turn = this.turn.lead()?;
                 let bound = deadline.remaining(SLICE);
-                Some(this.dispatch.receive(1, bound, None, is_answer, &mut refused))
+                let mut received = this.dispatch.receive(1, bound, None, is_answer, &mut refused);
+                // While it is our turn: nobody may give out the result that comes next before this.
+                if let Ok(arrived) = &mut received {
+                    arrived
+                        .extract_if(.., |arrived| !is_result(arrived.tag.kind))
+                        .for_each(|other| this.turn.leave(other));
+                }
+                Some(received)
             });
             let Some(received) = received else { return Ok(false) };
             let arrived = received.or_raise(py)?;

@@ -9,7 +9,7 @@
 //! futures rings it once.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkless_sys::process;
@@ -17,7 +17,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
 use super::dispatcher::Dispatcher;
@@ -25,6 +24,7 @@ use crate::errors::raise;
 use crate::wait;
 
 const PENDING: u8 = 0;
+const RUNNING: u8 = 1;
 const CANCELLED: u8 = 2;
 const CANCELLED_AND_NOTIFIED: u8 = 3;
 const FINISHED: u8 = 4;
@@ -43,17 +43,38 @@ pub(crate) struct BaseFuture {
     /// Of its task.
     id: AtomicU64,
     parts: Mutex<Parts>,
-    watch: PyOnceLock<Watch>,
+    watch: OnceLock<Box<Watch>>,
 }
 
+/// There may be millions of futures, so this is small.
 #[derive(Default)]
 struct Parts {
-    result: Option<Py<PyAny>>,
-    exception: Option<Py<PyAny>>,
     /// Who works on it, until it is done.
     owner: Option<Py<Dispatcher>>,
-    /// What is to live until then.
-    kept: Option<Py<PyAny>>,
+    /// Until it is done, what is to live until then.
+    value: Option<Py<PyAny>>,
+    content: Content,
+}
+
+/// What the value is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Content {
+    #[default]
+    Kept,
+    Result,
+    Exception,
+}
+
+impl Parts {
+    /// Puts a value there; what was there is to be dropped by the caller, when the lock is free.
+    fn put(&mut self, content: Content, value: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        self.content = content;
+        std::mem::replace(&mut self.value, value)
+    }
+
+    fn get(&self, py: Python<'_>, content: Content) -> Option<Py<PyAny>> {
+        self.value.as_ref().filter(|_| self.content == content).map(|value| value.clone_ref(py))
+    }
 }
 
 struct Watch {
@@ -105,6 +126,10 @@ pub(crate) fn are_waited_for() -> bool {
     BELL.sleepers.load(Ordering::SeqCst) != 0
 }
 
+fn outcome(done: bool) -> Content {
+    if done { Content::Result } else { Content::Exception }
+}
+
 impl BaseFuture {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -137,9 +162,7 @@ impl BaseFuture {
         if this.is_done() {
             return Ok(());
         }
-        let place = if done { &mut parts.result } else { &mut parts.exception };
-        *place = Some(value.unbind());
-        let kept = (parts.owner.take(), parts.kept.take());
+        let kept = (parts.put(outcome(done), Some(value.unbind())), parts.owner.take());
         this.state.store(FINISHED, Ordering::Release);
         drop(parts);
         drop(kept);
@@ -152,19 +175,20 @@ impl BaseFuture {
     }
 
     fn watch(&self, py: Python<'_>) -> PyResult<&Watch> {
-        if let Some(watch) = self.watch.get(py) {
+        if let Some(watch) = self.watch.get() {
             return Ok(watch);
         }
         let condition = py.import("threading")?.call_method0("Condition")?.unbind();
         let (waiters, callbacks) = (PyList::empty(py).into_any().unbind(), PyList::empty(py).into_any().unbind());
         // Of two threads that get here, one has made its own in vain.
-        let _ = self.watch.set(py, Watch { condition, waiters, callbacks });
+        let _ = self.watch.set(Box::new(Watch { condition, waiters, callbacks }));
         self.watched.store(true, Ordering::Release);
         // Whoever watches does not wait here, so somebody else has to bring the outcome.
         if let Some(owner) = self._owner(py) {
             owner.get().rouse();
         }
-        self.watch.get(py).ok_or_else(|| PyValueError::new_err("a future without a condition"))
+        let watch = self.watch.get().map(AsRef::as_ref);
+        watch.ok_or_else(|| PyValueError::new_err("a future without a condition"))
     }
 
     fn check_process(&self, py: Python<'_>) -> PyResult<()> {
@@ -191,7 +215,7 @@ impl BaseFuture {
             process: process::id(),
             id: AtomicU64::new(0),
             parts: Mutex::default(),
-            watch: PyOnceLock::new(),
+            watch: OnceLock::new(),
         }
     }
 
@@ -242,7 +266,12 @@ impl BaseFuture {
 
     #[getter]
     fn _state<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::intern(py, NAMES[usize::from(self.state.load(Ordering::Acquire)).min(4)])
+        let mut state = self.state.load(Ordering::Acquire);
+        // Nobody tells the future that its task was sent.
+        if state == PENDING && self._owner(py).is_some_and(|owner| owner.get().has_sent(self._task())) {
+            state = RUNNING;
+        }
+        PyString::intern(py, NAMES[usize::from(state).min(4)])
     }
 
     #[setter(_state)]
@@ -258,23 +287,23 @@ impl BaseFuture {
 
     #[getter]
     fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.parts().result.as_ref().map(|value| value.clone_ref(py))
+        self.parts().get(py, Content::Result)
     }
 
     #[setter(_result)]
     fn store_result(&self, value: Option<Py<PyAny>>) {
-        let before = std::mem::replace(&mut self.parts().result, value);
+        let before = self.parts().put(Content::Result, value);
         drop(before);
     }
 
     #[getter]
     fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.parts().exception.as_ref().map(|value| value.clone_ref(py))
+        self.parts().get(py, Content::Exception)
     }
 
     #[setter(_exception)]
     fn store_exception(&self, value: Option<Py<PyAny>>) {
-        let before = std::mem::replace(&mut self.parts().exception, value);
+        let before = self.parts().put(Content::Exception, value);
         drop(before);
     }
 
@@ -295,7 +324,7 @@ impl BaseFuture {
 
     /// Keeps something alive until it is done.
     fn _keep(&self, kept: Py<PyAny>) {
-        let before = self.parts().kept.replace(kept);
+        let before = self.parts().put(Content::Kept, Some(kept));
         drop(before);
     }
 
@@ -311,9 +340,7 @@ impl BaseFuture {
             drop(parts);
             return false;
         }
-        let place = if done { &mut parts.result } else { &mut parts.exception };
-        *place = Some(value);
-        let kept = (parts.owner.take(), parts.kept.take());
+        let kept = (parts.put(outcome(done), Some(value)), parts.owner.take());
         self.state.store(FINISHED, Ordering::Release);
         drop(parts);
         ring();
@@ -322,17 +349,20 @@ impl BaseFuture {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A callback may know its future. The list of callbacks is cleared by itself.
+        if let Some(watch) = self.watch.get() {
+            visit.call(&watch.condition)?;
+            visit.call(&watch.waiters)?;
+            visit.call(&watch.callbacks)?;
+        }
         // Whoever holds the lock runs no Python, so nobody collects garbage meanwhile in this thread.
         let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
-        for part in [&parts.result, &parts.exception].into_iter().flatten() {
-            visit.call(part)?;
-        }
-        Ok(())
+        parts.value.as_ref().map_or(Ok(()), |value| visit.call(value))
     }
 
     fn __clear__(&self) {
         let before = match self.parts.try_lock() {
-            Ok(mut parts) => (parts.result.take(), parts.exception.take()),
+            Ok(mut parts) => parts.value.take(),
             Err(_) => return,
         };
         drop(before);

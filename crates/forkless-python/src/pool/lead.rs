@@ -69,6 +69,9 @@ impl Turn {
             return None;
         }
         let taken = self.take()?;
+        if !self.left.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return None; // That is to be seen to first.
+        }
         self.led.store(true, Ordering::Relaxed);
         Some(taken)
     }

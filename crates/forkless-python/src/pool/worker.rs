@@ -11,6 +11,7 @@ use std::time::Duration;
 use forkless_ipc::{Claim, Content, Message, Received};
 use forkless_process::pool::{Board, Tag};
 use forkless_shm::Arena;
+use forkless_sys::crash::point;
 use forkless_sys::process;
 use forkless_sys::time::{Deadline, monotonic_ns};
 use pyo3::prelude::*;
@@ -32,6 +33,8 @@ pub(crate) mod kind {
     pub(crate) const REVOKED: u16 = 16;
     /// The task has failed; a pickled report tells how.
     pub(crate) const FAILED: u16 = 17;
+    /// Something that the worker has printed, logged or warned of.
+    pub(crate) const OUTPUT: u16 = 19;
     /// The task, whose answer comes next, is one of the slowest of its worker; nanoseconds.
     pub(crate) const SLOW: u16 = 20;
 }
@@ -51,7 +54,7 @@ pub(crate) struct Worker {
     board: Py<SharedBytes>,
     /// Of its entry on the board.
     index: usize,
-    /// The task that user code runs in now.
+    /// The tag of the task that user code runs in now.
     current: AtomicU64,
     functions: Mutex<HashMap<(u64, u32), Loaded>>,
     /// How long the slowest tasks took, in nanoseconds.
@@ -107,16 +110,25 @@ impl Worker {
         let mut done = 0;
         while limit.is_none_or(|limit| done < limit) {
             let message = self.receive(py)?;
-            if message.tag == 0 {
+            let tag = message.tag;
+            if tag == 0 {
                 break;
             }
-            if self.board().take_revoked(message.tag).or_raise(py)? {
-                self.send(py, kind::REVOKED, message.tag, &Content { parts: &[&[]], ..Content::default() })?;
+            point("worker.received");
+            let id = Tag::unpack(tag).id;
+            if self.board().take_revoked(id).or_raise(py)? {
+                point("worker.revoked");
+                self.send(py, kind::REVOKED, id, &Content { parts: &[&[]], ..Content::default() })?;
             } else {
                 self.perform(py, arena, message, &hooks)?;
                 done += 1;
             }
+            point("worker.done");
             arena.unclaim().or_raise(py)?;
+            point("worker.unclaimed");
+            if self.board().is_doomed(self.index, tag).or_raise(py)? {
+                break;
+            }
             if let Some(retire) = retire
                 && retire.call0()?.is_truthy()?
             {
@@ -134,12 +146,12 @@ impl Worker {
     /// The task that user code runs in now, 0 for none.
     #[getter]
     fn current(&self) -> u64 {
-        self.current.load(Ordering::Relaxed)
+        Tag::unpack(self.current.load(Ordering::Relaxed)).id
     }
 
     /// Whether the owner asks for the task that runs now to be broken off.
     fn is_interrupted(&self, py: Python<'_>) -> PyResult<bool> {
-        let current = self.current();
+        let current = self.current.load(Ordering::Relaxed);
         Ok(current != 0 && self.board().interrupted(self.index).or_raise(py)? == current)
     }
 
@@ -169,11 +181,13 @@ impl Worker {
     }
 
     fn perform(&self, py: Python<'_>, arena: &'static Arena, message: Message, hooks: &Hooks<'_, '_>) -> PyResult<()> {
-        let id = message.tag;
+        let tag = message.tag;
+        let id = Tag::unpack(tag).id;
         let size = message.parcel().map_or(Ok(message.inline().map_or(0, <[u8]>::len) as u64), |parcel| parcel.size());
         let begun = monotonic_ns();
-        self.board().begin(self.index, id, size.or_raise(py)?, begun).or_raise(py)?;
-        self.current.store(id, Ordering::Relaxed);
+        self.board().begin(self.index, tag, size.or_raise(py)?, begun).or_raise(py)?;
+        point("worker.begun");
+        self.current.store(tag, Ordering::Relaxed);
         let outcome = self.call(py, arena, &message).and_then(|value| {
             Item::pack_home(&value).or_else(|error| Err(self.blame(py, arena, &message, error)?))
         });
@@ -184,6 +198,7 @@ impl Worker {
             Err(error) => (kind::FAILED, describe(py, hooks, error)?),
         };
         self.current.store(0, Ordering::Relaxed);
+        point("worker.called");
         let _ = hooks.flush.call0();
         self.end_copy(py)?;
         let took = monotonic_ns().saturating_sub(begun);
@@ -204,6 +219,7 @@ impl Worker {
                 0
             }
         };
+        point("worker.answered");
         self.board().end(self.index, size, monotonic_ns()).or_raise(py)
     }
 
