@@ -1,4 +1,4 @@
-"""Tasks that mistreat their worker: whatever one does, its outcome is right or clear, and the pool goes on."""
+"""Tasks that mistreat their worker: whatever one does, its outcome is clear, and the pool goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from support import Program, eventually, status_of
 
 pytestmark = pytest.mark.timeout(60)
 
-# Whoever has the pool of the standard library has the other one too: it is the same underneath. Both are here.
 Run = Callable[..., Any]
 
 
@@ -30,13 +29,15 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
             yield lambda function, *args, **options: pool.apply_async(function, args, **options).get(30)
     else:
         with forkless.Executor(1) as executor:
-            yield lambda function, *args, **options: (
-                executor.options(**options).submit(function, *args).result(30)
+            yield (
+                lambda function, *args, **options: (
+                    executor.options(**options).submit(function, *args).result(30)
+                )
             )
 
 
 def goes_on(run: Run) -> bool:
-    """Whether tasks are still done: of a module in C, of a module that the worker has, with a large result."""
+    """Whether tasks are still done: in C, in a module of the user, and one with a large result."""
     return (run(abs, -1), run(jobs.double, "a"), len(run(bytes, 100_000))) == (1, "aa", 100_000)
 
 
