@@ -170,9 +170,12 @@ class Staff:
 
     def is_short(self) -> bool:
         """Whether more workers are wanted."""
-        return (
-            len(self.workers) - self._stops < self.size and len(self.workers) - self._stops < self._wanted()
-        )
+        present = self._present()
+        return present < self.size and present < self._wanted()
+
+    def _present(self) -> int:
+        """How many workers there are, without those that will take an order to end."""
+        return max(0, len(self.workers) - self._stops)
 
     def _wanted(self) -> int:
         """How many workers there should be now; those that are more are left alone."""
@@ -186,19 +189,26 @@ class Staff:
 
     def fill(self, count: int) -> None:
         """Starts workers until there are so many: asks for all of them, then waits for each."""
-        missing = count - (len(self.workers) - self._stops)
         asked: list[tuple[Process, Coming, Post]] = []
+        failure: BaseException | None = None
         try:
-            for _ in range(missing):
+            for _ in range(count - self._present()):
                 asked.append(self._ask())
-            while asked:
-                worker, coming, post = asked[-1]
+        except BaseException as error:
+            failure = error
+        # Also after a failure: who was asked for comes.
+        for worker, coming, post in asked:
+            try:
                 worker._arrive(coming)
-                asked.pop()
                 self.workers[worker] = post
-        finally:
-            for _, _, post in asked:
+            except BaseException as error:
                 self._leave(post)
+                failure = failure or error
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # or else the error and this frame would keep each other
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -332,7 +342,7 @@ class Staff:
         limit = self._hiring.idle_timeout
         if self.ending or self._sent_home:
             return
-        for _ in range(len(self.workers) - self._stops - self.size):
+        for _ in range(self._present() - self.size):
             self._stops += 1
             self._dispatcher._send_stop()
         if limit is None:
@@ -343,7 +353,7 @@ class Staff:
             task, since, *_, ready, _ = self._entry(post)
             if not task and ready and now - since / 1e9 >= limit:
                 idle += 1
-        for _ in range(min(idle - self._stops, len(self.workers) - self._stops - live)):
+        for _ in range(min(idle - self._stops, self._present() - live)):
             self._stops += 1
             self._dispatcher._send_stop()
 
