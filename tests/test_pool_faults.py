@@ -120,7 +120,8 @@ def doomed_round(point, passes, retries):
             if number and not error:
                 value, (what, argument) = future.result(), whats[(number - 1) % 4]
                 chaos.check_value(number - 1, what, argument, value)
-        assert executor.submit(abs, -3).result(20) == 3
+        # The doomed one may still be there.
+        assert executor.options(retries=1).submit(abs, -3).result(20) == 3
     return ends, list(books)
 """
 
@@ -213,8 +214,7 @@ with forkless.Pool(2) as pool:
     doomed = pool.apply_async(talk)
     pids = [worker.pid for worker in pool._pool]
     assert eventually(lambda: any(status_of(pid)[0] in "ZX" for pid in pids), 10)
-    sent, received = scheduler._answered()
-    print(sent - received > 512)
+    print(scheduler._answered() > 512)
     go.set()
     print(doomed.get(20))
 """
