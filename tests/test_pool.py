@@ -283,7 +283,7 @@ def test_an_imap_that_nobody_reads_does_not_keep_its_pool() -> None:
     pool = forkless.Pool(2)
     workers = pool._pool
     assert next(pool.imap(jobs.double, itertools.count())) == 0
-    with pytest.warns(ResourceWarning):  # noqa: PT031
+    with pytest.warns(ResourceWarning):
         del pool
     gc.collect()
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
@@ -585,7 +585,7 @@ def test_a_pool_that_is_dropped_ends() -> None:
     pool = forkless.Pool(2)
     workers, gone = pool._pool, weakref.ref(pool)
     assert pool.apply(jobs.add, (1, 2)) == 3
-    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):  # noqa: PT031
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
         del pool
     assert gone() is None
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
