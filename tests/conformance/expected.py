@@ -172,11 +172,11 @@ DIFFERENT: dict[str, str] = {
             "ExecutorDeadlockTest.test_error_during_result_unpickle_in_result_handler": _NOT_BROKEN,
             "ExecutorDeadlockTest.test_exit_at_task_unpickle": _NOT_BROKEN,
             "ExecutorDeadlockTest.test_exit_during_result_unpickle_in_result_handler": _NOT_BROKEN,
-            "FailingInitializerTest.test_initializer": "differs on purpose: what an initializer raises is in "
-            "the error of every task, with its traceback, so workers do not log it",
+            "FailingInitializerTest.test_initializer": "differs on purpose: what an initializer raises "
+            "is in the error of every task, with its traceback, so workers do not log it",
             "ProcessPoolExecutorTest.test_killed_child": _NOT_BROKEN,
-            "ProcessPoolExecutorTest.test_traceback": "differs on purpose: the worker's frames are shown by the "
-            "exception's own traceback, which assertRaises takes away",
+            "ProcessPoolExecutorTest.test_traceback": "differs on purpose: the worker's frames are shown by "
+            "the exception's own traceback, which assertRaises takes away",
             "ProcessPoolExecutorTest.test_python_finalization_error": f"{_INTERNALS}: its second thread",
         }
     ),
