@@ -43,6 +43,7 @@ RUN: dict[str, str] = {
             "WithProcessesTestValue",
             "WithProcessesTestArray",
             "WithProcessesTestSharedCTypes",
+            "WithProcessesTestSharedMemory",
             "WithProcessesTestQueue",
             "TestSimpleQueue",
             "WithProcessesTestPool",
@@ -111,7 +112,6 @@ WAITING: dict[str, str] = {
 LEFT_OUT: dict[str, str] = {
     "WithProcessesTestFinalize": f"{_INTERNALS}: util.Finalize",
     "WithProcessesTestHeap": f"{_INTERNALS}: the heap behind sharedctypes",
-    "WithProcessesTestSharedMemory": f"{_INTERNALS}: names in /dev/shm; `share` has none",
     "TestForkAwareThreadLock": f"{_INTERNALS}: util.ForkAwareThreadLock",
     "TestInternalDecorators": f"{_INTERNALS}: a decorator of the tests themselves",
     "TestPoolNotLeakOnFailure": f"{_INTERNALS}: a pool over processes that are mocks",
