@@ -28,6 +28,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
@@ -76,6 +77,8 @@ class SharedMemory:
             raise ValueError("'size' must be a positive number different from zero")
         if name is None and not create:
             raise ValueError("'name' can only be None if create=True")
+        if name is not None and "\0" in name:
+            raise ValueError("a name has no null character")
         if create:
             self._use(*_create(name, size, public))
         else:
@@ -107,14 +110,16 @@ class SharedMemory:
     def close(self) -> None:
         """Lets the memory go. If nobody else has it, it is freed, and its name with it.
 
-        Raises:
-            BufferError: an array or a memoryview over `buf` is still there: drop it first.
+        Arrays over `buf` that are still there stay as they are, and have the memory until they are dropped; the
+        standard library raises a `BufferError`.
         """
         if self._buf is not None:
-            self._buf.release()
+            with suppress(BufferError):
+                self._buf.release()
             self._buf = None
         if self._mmap is not None:
-            self._mmap.close()
+            with suppress(BufferError):
+                self._mmap.close()
             self._mmap = None
         if self._segment is not None:
             self._linked = self._segment.is_linked
@@ -164,11 +169,11 @@ def _create(name: str | None, size: int, public: bool) -> tuple[str, Segment, mm
 def _create_public(name: str, size: int) -> tuple[Segment | None, mmap.mmap | None]:
     from . import _exit, _programs
 
-    if "/" in _key(name) or "\0" in name or _key(name) in (".", ".."):
+    if "/" in _key(name) or _key(name) in (".", ".."):
         raise ValueError(f"{name!r} cannot be the name of a public segment: it would be no file of /dev/shm")
     _exit.register()
     made = Segment.create_public(_programs.default(), _key(name), size)
-    return (None, None) if made is None else (made[0], _map(made[1]))
+    return (None, None) if made is None else (made[0], _map(made[1], made[0]))
 
 
 def _attach(name: str) -> tuple[str, Segment | None, mmap.mmap | None]:
@@ -187,16 +192,24 @@ def _file_of(segment: Segment) -> mmap.mmap | None:
     if not segment.is_public:
         return None
     try:
-        return _map(segment.open_file())
+        return _map(segment.open_file(), segment)
     except StaleHandle as error:
         raise _not_found(segment.name, str(error)) from None
 
 
-def _map(fd: int) -> mmap.mmap:
+class _Mapping(mmap.mmap):
+    """Of a file. As long as there are views of it, the segment is held that stands for the file's name."""
+
+    segment: Segment | None = None
+
+
+def _map(fd: int, segment: Segment | None = None) -> mmap.mmap:
     try:
-        return mmap.mmap(fd, os.fstat(fd).st_size)
+        mapping = _Mapping(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
+    mapping.segment = segment
+    return mapping
 
 
 def _rebuild(kind: type[SharedMemory], segment: Segment) -> SharedMemory:
@@ -313,7 +326,8 @@ class ShareableList(Generic[_Item]):
         code = (
             _TEXT if isinstance(item, str) else _BYTES if isinstance(item, bytes) else _FORMATS[type(item)][1]
         )
-        struct.pack_into(format, self.shm.buf, self._data + self._offsets[index], value)
+        at, packed = self._data + self._offsets[index], struct.pack(format, value)  # which may fail
+        self.shm.buf[at : at + len(packed)] = packed
         struct.pack_into(f"{_WORD}s", self.shm.buf, self._format_at + _WORD * index, format.encode())
         struct.pack_into("b", self.shm.buf, self._code_at + index, code)
 
@@ -380,7 +394,8 @@ def _format_for(item: object) -> str:
     """How an item is to be in memory, with the room that it needs."""
     if isinstance(item, (str, bytes)):
         size = len(item.encode() if isinstance(item, str) else item)
-        format = f"{_WORD * (size // _WORD + 1)}s"
+        # As much as the standard library gives, which counts characters, and never less than they take.
+        format = f"{_WORD * max(len(item) // _WORD + 1, -(-size // _WORD))}s"
         if len(format) > _WORD:
             raise ValueError(f"an item of {size} bytes is too large for a ShareableList")
         return format

@@ -174,15 +174,6 @@ impl Client {
         }
     }
 
-    /// Sees to it that somebody cleans up after this process, however it ends: a template, started with this program if
-    /// need be.
-    ///
-    /// # Errors
-    /// As [`Self::get`].
-    pub fn be_watched(arena: &'static Arena, program: &Program) -> Result<(), Error> {
-        Self::keeper(arena, program).map(|_| ())
-    }
-
     /// To the template that started this process; of a copy by user code, to one of those that its original had.
     fn elder(arena: &'static Arena) -> Option<Self> {
         if let Some(origin) = deref(&ORIGIN)

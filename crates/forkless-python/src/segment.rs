@@ -3,11 +3,12 @@
 
 use std::ffi::c_int;
 
-use forkless_process::Client;
+use forkless_process::{Deposition, Program};
 use forkless_shm::names::MAX_NAME;
 use forkless_shm::{Arena, Error, Handle};
-use forkless_sys::{IntoRawFd, RawFd};
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use forkless_sys::time::Deadline;
+use forkless_sys::{AsRawFd, Errno, IntoRawFd, RawFd, process};
+use pyo3::exceptions::{PyBufferError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -15,6 +16,7 @@ use crate::child::{PyProgram, publish};
 use crate::errors::OrRaise;
 use crate::memory::fill;
 use crate::shared::{Shared, home, joined, open_shared};
+use crate::wait;
 
 /// Memory that processes find by a name; what `shared_memory.SharedMemory` is made of.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
@@ -61,8 +63,7 @@ impl Segment {
     ) -> PyResult<Option<(Py<Self>, RawFd)>> {
         check(name)?;
         let (arena, program) = (home(py)?, &program.get().program);
-        py.detach(|| Client::be_watched(arena, program)).or_raise(py)?;
-        publish(py)?;
+        be_watched(py, arena, program)?;
         let created = py.detach(|| forkless_ipc::Segment::create_public(arena, name, size)).or_raise(py)?;
         created.map(|(segment, file)| Ok((Self::new(py, segment)?, file.into_raw_fd()))).transpose()
     }
@@ -141,6 +142,21 @@ impl Segment {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!("<Segment name={:?} size={}>", self.name(py)?, self.size()))
     }
+}
+
+/// Sees to it that a template runs which knows this process and cleans up after it, however it ends: it has one keep a
+/// descriptor for a moment. To ask for that is not enough, as it may still be on its way to where it looks.
+fn be_watched(py: Python<'_>, arena: &'static Arena, program: &Program) -> PyResult<()> {
+    let refused = |errno: Errno| PyOSError::new_err((errno.raw_os_error(), format!("no descriptor: {errno}")));
+    let any = process::duplicate(arena.file().as_raw_fd()).map_err(refused)?;
+    let mut deposition = py.detach(|| Deposition::begin(arena, program, any)).or_raise(py)?;
+    publish(py)?;
+    wait::until(py, Deadline::NEVER, |bound| match deposition.wait_within(bound) {
+        // It has no room, but it has answered.
+        Err(forkless_process::Error::TooManyKept { .. }) => Ok(Some(())),
+        other => Ok::<_, forkless_process::Error>(other?.map(|_| ())),
+    })?;
+    Ok(())
 }
 
 /// The segment with that handle.

@@ -27,7 +27,7 @@ const NAME: usize = 16;
 const ENTERED: u64 = 1 << 32;
 
 /// More names than this in one list are a list that has no end.
-const MOST: usize = 1 << 22;
+const MOST: usize = 1 << 20;
 
 /// The head of the list that a name is in; FNV-1a (Fowler, Noll and Vo).
 fn bucket(name: &[u8]) -> usize {
