@@ -110,17 +110,14 @@ class SharedMemory:
     def close(self) -> None:
         """Lets the memory go. If nobody else has it, it is freed, and its name with it.
 
-        Arrays over `buf` that are still there stay as they are, and have the memory until they are dropped; the
-        standard library raises a `BufferError`.
+        Arrays over `buf` that are still there stay as they are, and have the memory until they are dropped. The
+        standard library raises a `BufferError`, or takes the memory away, and the next look at the array is a SIGSEGV.
         """
         if self._buf is not None:
             with suppress(BufferError):
                 self._buf.release()
             self._buf = None
-        if self._mmap is not None:
-            with suppress(BufferError):
-                self._mmap.close()
-            self._mmap = None
+        self._mmap = None  # not closed: NumPy holds what it has of it, and does not say so
         if self._segment is not None:
             self._linked = self._segment.is_linked
             self._segment = None
