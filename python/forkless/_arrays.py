@@ -1,4 +1,4 @@
-"""Arrays that are born in shared memory: every process that gets one writes to the same, until it is sealed."""
+"""Arrays that are born in shared memory: each process that has one writes to the same, until it is sealed."""
 
 import math
 import operator
@@ -19,10 +19,11 @@ _MOST = 1 << 62  # bytes; more than any address space
 def empty(shape: _Shape, dtype: "DTypeLike" = float, order: Literal["C", "F"] = "C") -> "NDArray[Any]":
     """A new array in shared memory, with whatever values its memory has.
 
-    It can be sent at any time, to any process, as an argument, through a queue, or as a global variable that a
-    task uses, and so can views of it. What travels is a few bytes that say where it is, and what one process
-    writes the others read: use a lock, or let each write to its own part. It lives until the last process is done
-    with it. `multiprocessing` has `shared_memory` for this, which has to be named, closed and unlinked.
+    It can be sent at any time, to any process, as an argument, through a queue, or as a global variable
+    that a task uses, and so can views of it. What travels is a few bytes that say where it is, and what one
+    process writes the others read: use a lock, or let each write to its own part. It lives until the last
+    process is done with it. `multiprocessing` has `shared_memory` for this, which has to be named, closed
+    and unlinked.
 
     Args:
         shape: Items in each dimension, or their number.
@@ -54,7 +55,7 @@ def zeros(shape: _Shape, dtype: "DTypeLike" = float, order: Literal["C", "F"] = 
 
 
 def full(
-    shape: _Shape, fill_value: "ArrayLike", dtype: "DTypeLike" = None, order: Literal["C", "F"] = "C"
+    shape: _Shape, fill_value: "ArrayLike", dtype: "DTypeLike | None" = None, order: Literal["C", "F"] = "C"
 ) -> "NDArray[Any]":
     """A new array in shared memory, filled with a value; see `empty`.
 
@@ -71,17 +72,19 @@ def full(
     return array
 
 
-def empty_like(prototype: "ArrayLike", dtype: "DTypeLike" = None) -> "NDArray[Any]":
+def empty_like(prototype: "ArrayLike", dtype: "DTypeLike | None" = None) -> "NDArray[Any]":
     """As `empty`, with the shape, the type and the order of an array; it is contiguous."""
     return _new(*_traits(prototype, dtype), zero=False)
 
 
-def zeros_like(prototype: "ArrayLike", dtype: "DTypeLike" = None) -> "NDArray[Any]":
+def zeros_like(prototype: "ArrayLike", dtype: "DTypeLike | None" = None) -> "NDArray[Any]":
     """As `zeros`, with the shape, the type and the order of an array; it is contiguous."""
     return _new(*_traits(prototype, dtype), zero=True)
 
 
-def full_like(prototype: "ArrayLike", fill_value: "ArrayLike", dtype: "DTypeLike" = None) -> "NDArray[Any]":
+def full_like(
+    prototype: "ArrayLike", fill_value: "ArrayLike", dtype: "DTypeLike | None" = None
+) -> "NDArray[Any]":
     """As `full`, with the shape, the type and the order of an array; it is contiguous."""
     array = empty_like(prototype, dtype)
     array[...] = fill_value
@@ -91,9 +94,9 @@ def full_like(prototype: "ArrayLike", fill_value: "ArrayLike", dtype: "DTypeLike
 def seal(array: "NDArray[Any]") -> "NDArray[Any]":
     """Ends the time in which an array of `empty` and its like can be written to, without a copy.
 
-    From now on every process that gets it, in messages that are on their way too, gets it read-only, mapped without
-    permission to write. `array` itself becomes read-only. Other views that this process or others already have
-    could still be written to: seal it when those who fill it are done.
+    From now on every process that gets it, in messages that are on their way too, gets it read-only, mapped
+    without permission to write. `array` itself becomes read-only. Other views that this process or others
+    already have could still be written to: seal it when those who fill it are done.
 
     Args:
         array: An array of `empty` and its like, or a view of one. All of it is sealed.
@@ -130,7 +133,7 @@ def _traits(prototype: Any, dtype: Any) -> tuple[Any, Any, Literal["C", "F"]]:
     return like.shape, like.dtype if dtype is None else dtype, "F" if fortran else "C"
 
 
-def _new(shape: Any, dtype: Any, order: Literal["C", "F"], *, zero: bool) -> Any:
+def _new(shape: Any, dtype: Any, order: Literal["C", "F"], *, zero: bool) -> "NDArray[Any]":
     import numpy
 
     kind = numpy.dtype(dtype)
@@ -149,4 +152,5 @@ def _new(shape: Any, dtype: Any, order: Literal["C", "F"], *, zero: bool) -> Any
 
         raise SharedMemoryFull(f"no machine has memory for an array of {size_bytes} bytes")
     memory: Any = SharedBytes(size_bytes, zero=zero)
-    return numpy.ndarray(sizes, kind, memory, order=order)
+    array: NDArray[Any] = numpy.ndarray(sizes, kind, memory, order=order)
+    return array

@@ -55,15 +55,15 @@ def share_file(
 ) -> Any:
     """Maps a file for reading, without a copy; the same pages serve every process.
 
-    The result, and views of it, can be sent to any process of the tree. What travels is the file's path and which
-    file it was, or, if the path no longer leads to it, its descriptor. Whoever finds another file under the path, or
-    the same one changed, gets an error and never other data. Each process maps a file once, however often it
-    is sent.
+    The result, and views of it, can be sent to any process of the tree. What travels is the file's path and
+    which file it was, or, if the path no longer leads to it, its descriptor. Whoever finds another file
+    under the path, or the same one changed, gets an error and never other data. Each process maps a file
+    once, however often it is sent.
 
-    The file must keep its length: Linux ends a process with SIGBUS when it reads what has been cut off, and no
-    program can prevent that (a worker's death by it is a `WorkerDied` that says so). So what has been cut off is looked
-    for whenever a file is mapped or sent, and is an error then. To replace a file in use, write another one and rename
-    it: those who have the old one keep it.
+    The file must keep its length: Linux ends a process with SIGBUS when it reads what has been cut off, and
+    no program can prevent that (a worker's death by it is a `WorkerDied` that says so). So what has been
+    cut off is looked for whenever a file is mapped or sent, and is an error then. To replace a file in use,
+    write another one and rename it: those who have the old one keep it.
 
     Args:
         path: The file.

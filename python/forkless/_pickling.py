@@ -679,10 +679,10 @@ def _array(pickler: Pickler, obj: Any) -> Any:
 
 
 def buffer_of(array: Any) -> Any:
-    """The shared memory that an array is a view of: a `SharedBuffer`, `SharedBytes`, or a mapped file; or None.
+    """The shared memory that an array is a view of: `SharedBuffer`, `SharedBytes`, or a mapped file; or None.
 
-    An array over a memoryview of `SharedBytes` is none: it may be one of `sharedctypes`, which others expect to be
-    copied.
+    An array over a memoryview of `SharedBytes` has none: it may be one of `sharedctypes`, which is expected
+    to be copied.
     """
     base, kind = array.base, type(array)
     while type(base) is kind:

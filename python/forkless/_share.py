@@ -35,10 +35,10 @@ def share(obj: Any) -> Any:
             `bytes`, `bytearray`, `array.array`, a C-contiguous `memoryview`.
 
     Returns:
-        For an array, a read-only array of the same type, shape and order (a strided view becomes contiguous).
-        An array of `empty` and its like, all of it, is sealed instead of copied: `array` becomes read-only, too.
-        For other data a `SharedBuffer`: `memoryview(shared)` has the format and shape of `obj`, and
-        `bytes(shared)` copies it. What is shared already is returned as it is.
+        For an array, a read-only array of the same type, shape and order (a strided view becomes
+        contiguous). An array of `empty` and its like, all of it, is sealed instead of copied: `array`
+        becomes read-only, too. For other data a `SharedBuffer`: `memoryview(shared)` has the format and
+        shape of `obj`, and `bytes(shared)` copies it. What is shared already is returned as it is.
 
     Raises:
         TypeError: The data is not one block of plain bytes: Python objects, or an object without a buffer.

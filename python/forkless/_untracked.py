@@ -1,8 +1,8 @@
 """Shared memory of the standard library in our children: attached to, and never registered with a tracker.
 
-Its own way of unpickling one tells the resource tracker of that process, a child's own, which takes the segment for
-forgotten when the child ends and unlinks it, under the parent that has made it (CPython issue 82300; there is
-`track=False` since 3.13). It stays with whoever has made it.
+Its own way of unpickling one tells the resource tracker of that process, a child's own, which takes the
+segment for forgotten when the child ends and unlinks it, under the parent that has made it (CPython issue
+82300; there is `track=False` since 3.13). It stays with whoever has made it.
 """
 
 import mmap
@@ -27,7 +27,7 @@ def attach(kind: Any, name: str) -> Any:
     """What `kind(name)` is, unknown to any tracker."""
     if sys.version_info >= (3, 13):
         return kind(name, track=False)
-    import _posixshmem
+    import _posixshmem  # type: ignore[import-not-found,unused-ignore]
 
     path = f"/{name}"
     shm = kind.__new__(kind)

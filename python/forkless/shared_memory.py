@@ -1,26 +1,26 @@
 """Memory that processes find by a name: the counterpart of `multiprocessing.shared_memory`.
 
-The same classes with the same methods, and another idea of who owns what. In the standard library a segment is a
-file in `/dev/shm` that stays until somebody unlinks it, and a second process, the resource tracker, which
-unlinks what it believes to be forgotten, sometimes under those who still read it. Here
+The same classes with the same methods, and another idea of who owns what. In the standard library a segment
+is a file in `/dev/shm` that stays until somebody unlinks it, and a second process, the resource tracker,
+which unlinks what it believes to be forgotten, sometimes under those who still read it. Here
 
-- a segment is a block of the tree's shared memory, and its name is in a directory in that same memory. Nothing
-  is in a file system, so nothing can be left there. Any process of the tree finds it, and so does a program that
-  one of them has started, if it imports forkless;
-- it lives as long as somebody has it: an object that is not closed, a `buf` or an array over it, a message on
-  its way that carries the object. The last `close`, or death by whatever signal, frees it (so it is on Windows
-  with the standard library, too). Send the object rather than its name to somebody who comes later;
+- a segment is a block of the tree's shared memory, and its name is in a directory in that same memory.
+  Nothing is in a file system, so nothing can be left there. Any process of the tree finds it, and so does a
+  program that one of them has started, if it imports forkless;
+- it lives as long as somebody has it: an object that is not closed, a view or an array over it, a message
+  on its way that carries the object. The last `close`, or death by whatever signal, frees it (so it is on
+  Windows with the standard library, too). Send the object rather than its name to somebody who comes later;
 - `unlink` takes the name away and nothing else: who has the memory keeps it, and nobody finds it any more.
   Without it the name goes with the memory. The object itself may still be sent;
 - no tracker runs, and `size` is exact.
 
-Programs that are not of the tree see none of this. For them there is `SharedMemory(..., public=True)`: a file of
-`/dev/shm`, which `shm_open`, and `multiprocessing.shared_memory` of any other program, find by its name. The block
-in the tree's memory then stands for that name. When the last process of the tree that has it is gone, the name
-goes, also after SIGKILL: the template sees to that, and one is started if there is none. (Only when the template
-is killed together with the last of them does the name stay, as POSIX has it.) The file gets its name last, in one
-step, when it has its size and its memory. Segments that strangers have made are found without `public`, and
-left alone: their names go when somebody calls `unlink`.
+Programs that are not of the tree see none of this. For them there is `SharedMemory(..., public=True)`: a file
+of `/dev/shm`, which `shm_open`, and `multiprocessing.shared_memory` of any other program, find by its name.
+The block in the tree's memory then stands for that name. When the last process of the tree that has it is
+gone, the name goes, also after SIGKILL: the template sees to that, and one is started if there is none. (Only
+when the template is killed together with the last of them does the name stay, as POSIX has it.) The file gets
+its name last, in one step, when it has its size and its memory. Segments that strangers have made are found
+without `public`, and left alone: their names go when somebody calls `unlink`.
 """
 
 import errno
@@ -29,7 +29,6 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 from ._forkless import Segment, open_segment
@@ -89,7 +88,8 @@ class SharedMemory:
         self._name, self._segment, self._mmap = name, segment, mapping
         self._token = None if segment is None else segment.token
         self._linked = True
-        self._buf: memoryview | None = memoryview(segment if mapping is None else mapping)  # type: ignore[arg-type]
+        source: Any = segment if mapping is None else mapping
+        self._buf: memoryview | None = memoryview(source)
         self._size = self._buf.nbytes
 
     @property
@@ -110,8 +110,9 @@ class SharedMemory:
     def close(self) -> None:
         """Lets the memory go. If nobody else has it, it is freed, and its name with it.
 
-        Arrays over `buf` that are still there stay as they are, and have the memory until they are dropped. The
-        standard library raises a `BufferError`, or takes the memory away, and the next look at the array is a SIGSEGV.
+        Arrays over `buf` that are still there stay as they are, and have the memory until they are dropped.
+        The standard library raises a `BufferError`, or takes the memory away, and the next look at the array
+        is a SIGSEGV.
         """
         if self._buf is not None:
             with suppress(BufferError):
@@ -241,14 +242,14 @@ def _path(name: str) -> str:
 
 def _posix() -> Any:
     """What the standard library is built on, without its tracker."""
-    import _posixshmem
+    import _posixshmem  # type: ignore[import-not-found,unused-ignore]
 
     return _posixshmem
 
 
-# The formats of items as they are in memory, by type. The layout is that of the standard library, so each reads the
-# lists of the other: the number of items, the offset of each and of the end, the items, the format of each in eight
-# bytes, and a byte that says how to read it.
+# The formats of items as they are in memory, by type. The layout is that of the standard library, so each
+# reads the lists of the other: the number of items, the offset of each and of the end, the items, the
+# format of each in eight bytes, and a byte that says how to read it.
 
 _FORMATS: dict[type, tuple[str, int]] = {
     int: ("q", 0),
@@ -259,15 +260,15 @@ _FORMATS: dict[type, tuple[str, int]] = {
 _TEXT, _BYTES, _NONE = 1, 2, 3
 _WORD = 8
 
-_Item = TypeVar("_Item", int, float, bool, str, bytes, None)
+_Item = TypeVar("_Item")
 
 
 class ShareableList(Generic[_Item]):
     """A list in shared memory. Its items change, in type too, its length does not.
 
-    Items are `int` (of 64 bits), `float`, `bool`, `None`, and `str` and `bytes` without zero bytes at their end, which
-    are not kept. Each has the room that the first one in its place had, rounded up to eight bytes. What several
-    processes do to one item at once has no order: use a lock.
+    Items are `int` (of 64 bits), `float`, `bool`, `None`, and `str` and `bytes` without zero bytes at their
+    end, which are not kept. Each has the room that the first one in its place had, rounded up to eight
+    bytes. What several processes do to one item at once has no order: use a lock.
 
     Args:
         sequence: the items of a new list; None with a name to find one that exists.
@@ -302,8 +303,8 @@ class ShareableList(Generic[_Item]):
 
     def _use(self, shm: SharedMemory) -> None:
         self.shm = shm
-        (self._length,) = struct.unpack_from("q", shm.buf, 0)
-        self._offsets = struct.unpack_from(f"{self._length + 1}q", shm.buf, _WORD)
+        self._length: int = struct.unpack_from("q", shm.buf, 0)[0]
+        self._offsets: tuple[int, ...] = struct.unpack_from(f"{self._length + 1}q", shm.buf, _WORD)
         self._data = _WORD * (self._length + 2)
         self._format_at = self._data + self._offsets[-1]
         self._code_at = self._format_at + _WORD * self._length
@@ -371,7 +372,7 @@ class ShareableList(Generic[_Item]):
 
     def count(self, value: _Item) -> int:
         """How many items are equal to a value."""
-        return sum(value == item for item in self)
+        return sum(1 for item in self if item == value)
 
     def index(self, value: _Item) -> int:
         """The first place of a value.
@@ -379,12 +380,10 @@ class ShareableList(Generic[_Item]):
         Raises:
             ValueError: it is not in the list.
         """
-        for index, item in enumerate(self):
-            if item == value:
-                return index
+        for place in range(self._length):
+            if self[place] == value:
+                return place
         raise ValueError(f"{value!r} is not in this list")
-
-    __class_getitem__ = classmethod(GenericAlias)
 
 
 def _format_for(item: object) -> str:

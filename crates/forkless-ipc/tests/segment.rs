@@ -37,7 +37,10 @@ fn a_name_finds_it_while_somebody_has_it() {
         let name = fresh_name();
         assert!(Segment::find(arena, &name).unwrap().is_none());
         let segment = Segment::create(arena, &name, length).unwrap().unwrap();
-        assert_eq!((segment.name().unwrap(), segment.length(), bytes(&segment)), (name.clone(), length, vec![0; length]));
+        assert_eq!(
+            (segment.name().unwrap(), segment.length(), bytes(&segment)),
+            (name.clone(), length, vec![0; length])
+        );
         assert_eq!(segment.address().unwrap().as_ptr().addr() % 64, 0);
         assert!(segment.is_linked().unwrap() && !segment.is_public());
         assert!(Segment::create(arena, &name, length).unwrap().is_none(), "it has one already");
