@@ -14,6 +14,7 @@ Example:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import managers as managers
     from ._cpus import cpu_count
     from ._forkless import (
         Barrier,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         BrokenPool,
         BufferTooShort,
+        ManagerDied,
         OwnerDied,
         ProcessError,
         QueueAbandoned,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .executor import Executor
+    from .managers import Manager
     from .pool import Pool
     from .process import (
         Process,
@@ -81,6 +84,8 @@ __all__ = [
     "Executor",
     "JoinableQueue",
     "Lock",
+    "Manager",
+    "ManagerDied",
     "OwnerDied",
     "Pipe",
     "Pool",
@@ -155,6 +160,7 @@ _HOMES = {
         "AuthenticationError",
         "BrokenPool",
         "BufferTooShort",
+        "ManagerDied",
         "OwnerDied",
         "ProcessError",
         "QueueAbandoned",
@@ -168,6 +174,7 @@ _HOMES = {
         "WorkerDied",
     ),
     "executor": ("Executor",),
+    "managers": ("Manager",),
     "pool": ("Pool",),
     "process": (
         "Process",
@@ -181,7 +188,7 @@ _HOMES = {
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio",)
+_MODULES = ("aio", "managers")
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.
