@@ -228,6 +228,7 @@ class Client:
 
     def renew(self) -> None:
         """In a copy of the process: it is a client by itself, with references of its own."""
+        self.host = None
         idle, leases = self._wires_of_thread(), self._leases
         # The connections go on for the original.
         for ends in [*idle, *leases]:

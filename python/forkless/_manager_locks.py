@@ -6,6 +6,7 @@ notification that it waited for. And a lock knows which process holds it: when t
 acquire it is told so.
 """
 
+import contextlib
 import select
 import threading
 import time
@@ -92,6 +93,13 @@ def check(blocking: bool, timeout: float | None) -> None:
         raise ValueError("can't specify a timeout for a non-blocking call")
 
 
+class Recoverable:
+    """An object that can undo a call whose result did not reach its client, which has gone meanwhile."""
+
+    def _take_back(self, method: str, result: Any) -> None:
+        """Undoes a call of `method`, which has returned `result`."""
+
+
 class _Holding:
     """One holding of a lock."""
 
@@ -101,7 +109,7 @@ class _Holding:
         self.caller, self.count, self.since = caller, 1, time.time()
 
 
-class Lock:
+class Lock(Recoverable):
     """A lock that one client holds. Any may release it, as with `threading.Lock`."""
 
     def __init__(self) -> None:
@@ -143,6 +151,12 @@ class Lock:
         """Whether somebody holds it."""
         return bool(self._holdings)
 
+    def _take_back(self, method: str, result: Any) -> None:
+        """Releases it if it was acquired for somebody who has not learnt of it: broken off, or dead."""
+        if method == "acquire" and result:
+            with contextlib.suppress(RuntimeError):  # Another thread of the server has seen to it.
+                self.release()
+
     def forsake(self, tenant: "Tenant") -> None:
         """Releases it for a client that has died."""
         for holding in self._holdings[:]:
@@ -171,8 +185,8 @@ class Lock:
 
     def _death_of(self, holding: _Holding, tenant: "Tenant") -> OwnerDied:
         return OwnerDied(
-            f"{tenant.name} (pid {tenant.pid}) has ended while it held this {type(self).__name__} of a manager"
-            ": what it protects may be half written. Repair that, then acquire it again: it is free now",
+            f"{tenant.name} (pid {tenant.pid}) has ended while it held this {type(self).__name__} of a "
+            "manager: what it protects may be half written. Repair that, then acquire the lock: it is free",
             tenant.pid,
             tenant.name,
             held_since=holding.since,

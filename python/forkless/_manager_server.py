@@ -219,9 +219,8 @@ class Server:
         try:
             ends.write(packed)
         except OSError:
-            take_back = None if entry is None else getattr(entry.obj, "_take_back", None)
-            if take_back is not None:
-                take_back(method, result)
+            if entry is not None and isinstance(entry.obj, _manager_locks.Recoverable):
+                entry.obj._take_back(method, result)
             raise
 
     # Clients.

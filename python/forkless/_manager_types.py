@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ._manager_locks import ClientGone, Condition, check
+from ._manager_locks import ClientGone, Condition, Recoverable, check
 
 
-class Semaphore:
+class Semaphore(Recoverable):
     """A counter of permits. They belong to nobody: a client that dies gives none back."""
 
     def __init__(self, value: int = 1) -> None:
@@ -37,6 +37,11 @@ class Semaphore:
         with self._positive:
             self._value += n
             self._positive.notify(n)
+
+    def _take_back(self, method: str, result: Any) -> None:
+        """Gives a permit back that somebody was to get who is gone."""
+        if method == "acquire" and result:
+            self.release()
 
     def get_value(self) -> int:
         """How many permits there are."""
@@ -104,7 +109,7 @@ class Barrier(threading.Barrier):
             raise
 
 
-class Queue(queue.Queue[Any]):
+class Queue(queue.Queue[Any], Recoverable):
     """`queue.Queue`, of which no item goes to a client that is gone."""
 
     def __init__(self, maxsize: int = 0) -> None:
@@ -113,7 +118,7 @@ class Queue(queue.Queue[Any]):
             setattr(self, name, Condition(self.mutex))
 
     def _take_back(self, method: str, result: Any) -> None:
-        """Called with what a call has returned, if that could not be delivered."""
+        """Puts an item back that somebody was to get who is gone."""
         if method in ("get", "get_nowait"):
             with self.mutex:
                 self.queue.appendleft(result)

@@ -133,9 +133,7 @@ def unwrap(kind: str, value: Any) -> Any:
     """What a reply returns, or raises."""
     if kind == RETURN:
         return value
-    error = convert_to_error(kind, value)
-    del value
-    _raise(error)
+    return _raise(convert_to_error(kind, value))
 
 
 def _raise(error: BaseException) -> NoReturn:
@@ -144,8 +142,8 @@ def _raise(error: BaseException) -> NoReturn:
             raise error
         # It would end this process, or look like a Ctrl-C here.
         raise _remote_error(
-            f"{type(error).__name__} was raised by the method, in the manager's process. That does not end the "
-            "manager, nor this process: raise an Exception to tell its callers something",
+            f"{type(error).__name__} was raised by the method, in the manager's process. That does not end "
+            "the manager, nor this process: raise an Exception to tell its callers something",
             type(error).__name__,
         ) from error
     finally:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._proxies import BaseProxy, MakeProxyType
 
@@ -250,7 +250,7 @@ class ListProxy(_ListMethods):
 class DictProxy(_DictMethods):
     """Proxy of a dict."""
 
-    _method_to_typeid_ = {"__iter__": "Iterator"}
+    _method_to_typeid_: ClassVar = {"__iter__": "Iterator"}
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
@@ -261,7 +261,7 @@ ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__
 class PoolProxy(_PoolMethods):
     """Proxy of a pool, whose workers are children of the server."""
 
-    _method_to_typeid_ = {
+    _method_to_typeid_: ClassVar = {
         "apply_async": "AsyncResult",
         "map_async": "AsyncResult",
         "starmap_async": "AsyncResult",
