@@ -14,6 +14,7 @@ Example:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import managers as managers
     from . import shared_memory as shared_memory
     from ._arrays import empty, empty_like, full, full_like, seal, zeros, zeros_like
     from ._cpus import cpu_count
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         BrokenPool,
         BufferTooShort,
+        ManagerDied,
         OwnerDied,
         ProcessError,
         QueueAbandoned,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .executor import Executor
+    from .managers import Manager
     from .pool import Pool
     from .process import (
         Process,
@@ -85,6 +88,8 @@ __all__ = [
     "Executor",
     "JoinableQueue",
     "Lock",
+    "Manager",
+    "ManagerDied",
     "OwnerDied",
     "Pipe",
     "Pool",
@@ -171,6 +176,7 @@ _HOMES = {
         "AuthenticationError",
         "BrokenPool",
         "BufferTooShort",
+        "ManagerDied",
         "OwnerDied",
         "ProcessError",
         "QueueAbandoned",
@@ -184,6 +190,7 @@ _HOMES = {
         "WorkerDied",
     ),
     "executor": ("Executor",),
+    "managers": ("Manager",),
     "pool": ("Pool",),
     "process": (
         "Process",
@@ -197,7 +204,7 @@ _HOMES = {
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio", "shared_memory")
+_MODULES = ("aio", "managers", "shared_memory")
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.

@@ -18,7 +18,7 @@ NOT_THERE = "not there: "  # how the reason of a test begins that was skipped fo
 
 # What forkless does not have yet. A test that uses it is skipped.
 NAMES: dict[str, str] = {
-    **dict.fromkeys(("Manager", "get_logger", "log_to_stderr"), _DROP_IN),
+    **dict.fromkeys(("get_logger", "log_to_stderr"), _DROP_IN),
 }
 
 # --- test cases -----------------------------------------------------------------------------------------
@@ -60,6 +60,21 @@ RUN: dict[str, str] = {
             "TestInvalidFamily",
             "TestInvalidHandle",
             "TestTimeouts",
+            "WithProcessesTestManagerRestart",
+            "TestInitializers",
+            "TestManagerExceptions",
+            "TestSyncManagerTypes",
+            "WithManagerTestMyManager",
+            "WithManagerTestRemoteManager",
+            "WithManagerTestManagerRestart",
+            "WithManagerTestLock",
+            "WithManagerTestSemaphore",
+            "WithManagerTestCondition",
+            "WithManagerTestEvent",
+            "WithManagerTestBarrier",
+            "WithManagerTestQueue",
+            "WithManagerTestContainers",
+            "WithManagerTestPool",
         ),
         "suite",
     ),
@@ -95,15 +110,6 @@ _PROGRAM = "does not test forkless: starts a program that imports multiprocessin
 # Classes that need one name, which forkless does not have yet.
 WAITING: dict[str, str] = {
     "WithProcessesTestLogging": "get_logger",
-    **dict.fromkeys(
-        (
-            "WithProcessesTestManagerRestart",
-            "TestInitializers",
-            "TestManagerExceptions",
-            "TestSyncManagerTypes",
-        ),
-        "Manager",
-    ),
 }
 
 # Classes that are not run at all.

@@ -182,6 +182,7 @@ def _multiprocessing() -> Facade:
         "context": Facade("multiprocessing.context", ["forkless.context", "forkless.process", "forkless"]),
         "forkserver": SimpleNamespace(_forkserver=_Template()),
         "heap": SimpleNamespace(BufferWrapper=_BufferWrapper),
+        "managers": Facade("multiprocessing.managers", ["forkless.managers"]),
         "pool": Facade("multiprocessing.pool", ["forkless.pool", "forkless.exceptions"]),
         "process": Facade(
             "multiprocessing.process",
@@ -197,7 +198,7 @@ def _multiprocessing() -> Facade:
         "sharedctypes": Facade("multiprocessing.sharedctypes", ["forkless.sharedctypes"]),
         "synchronize": Facade("multiprocessing.synchronize", ["forkless.synchronize", "forkless"]),
     }
-    internals = "dummy managers resource_tracker spawn util"
+    internals = "dummy resource_tracker spawn util"
     for name in internals.split():
         given[name] = standard(f"multiprocessing.{name}")
     return Facade("multiprocessing", ["forkless"], given)
