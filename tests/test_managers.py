@@ -420,7 +420,8 @@ def test_what_was_taken_for_a_client_that_is_gone_is_given_back(manager: Any) ->
     items.put(1)
     calls = [(lock, "acquire"), (semaphore, "acquire"), (items, "get")]
     wires = [manager._client._open(lease=False) for _ in calls]
-    # None of them waits, so nobody looks whether the client is there, and it is gone before there is an answer.
+    # None of them waits, so nobody looks whether the client is there, and it is gone before there is an
+    # answer.
     os.kill(manager._process.pid, signal.SIGSTOP)
     for ends, (obj, method) in zip(wires, calls, strict=True):
         ends.write(ends.pack((obj._id, method, (), {})))

@@ -126,7 +126,7 @@ impl Worker {
             point("worker.done");
             arena.unclaim().or_raise(py)?;
             point("worker.unclaimed");
-            if this.board().is_doomed(this.index, tag).or_raise(py)? {
+            if self.board().is_doomed(self.index, tag).or_raise(py)? {
                 break;
             }
             if let Some(retire) = retire
