@@ -515,6 +515,8 @@ class Child:
     def poll(self) -> int | None:
         """The exit code (negative: the signal), or None while it runs. Raises ProcessError if it cannot be known."""
     def wait(self, timeout: float | None = None) -> int | None: ...
+    def has_left(self) -> bool:
+        """Whether it has become another program, by `exec`. True for a moment, too, while it is about to end."""
     def signal(self, number: int, grace: float | None = None) -> None:
         """Sends a signal through the process descriptor, and SIGKILL `grace` seconds later if it has not ended."""
     def last_words(self) -> str | None:

@@ -351,37 +351,45 @@ def pack_result(obj: object) -> Packed:
     raise error_of(error, obj) from error.__cause__
 
 
-# What is packed once more when it has failed to: with a name for each part, for the message.
+def get_ready() -> None:
+    """Loads what `pack` otherwise loads when it first needs it.
+
+    For those who pack in signal handlers, `__del__` and the like: one that runs while the code that it has
+    interrupted loads a module would find half of that module, and nobody can wait for the rest.
+    """
+    from . import _blame, _byvalue  # noqa: F401
 
 
-def pack_argument(argument: object) -> Packed:
-    """As `pack`; errors say that it is an argument."""
-    _name_parts((None, (argument,), {}))
-    return pack(argument)
+def pack_named(what: str, obj: Any, function: Any = None, first: int | None = None) -> Packed:
+    """As `pack`, once more when that has failed: errors say what is what, and of which call.
+
+    Args:
+        what: "call", "argument", "arguments" or "keywords"; see `Call` in the core.
+        obj: that.
+        function: which one is called, unless that is in the call.
+        first: the place of the item in an input, or of the first of several.
+    """
+    if first is not None:
+        parts = (obj,) if what == "argument" else tuple(obj)
+        names: Sequence[str] = [f"item {first + index}" for index in range(len(parts))]
+    else:
+        shapes = {"call": lambda: obj, "argument": lambda: (None, (obj,), {}), "arguments": lambda: (None, obj, {})}
+        parts = shapes.get(what, lambda: (None, *obj))()
+        names = ("function", "args", "kwargs")
+    try:
+        pack(parts, names=names)
+    except PicklingError as error:
+        raise of_call(error, obj[0] if what == "call" else function) from error.__cause__
+    return pack(obj)
 
 
-def pack_arguments(args: tuple[Any, ...]) -> Packed:
-    """As `pack`; errors say that these are arguments."""
-    _name_parts((None, args, {}))
-    return pack(args)
+def of_call(error: BaseException, function: Any) -> BaseException:
+    """An error in pickling, with the name of the function whose argument or result it is about."""
+    if isinstance(error, PicklingError):
+        from ._scheduler import name_of
 
-
-def pack_keywords(both: tuple[tuple[Any, ...], dict[str, Any]]) -> Packed:
-    """As `pack`; errors say that these are positional arguments and keyword arguments."""
-    _name_parts((None, *both))
-    return pack(both)
-
-
-def pack_call(call: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> Packed:
-    """As `pack`; errors say that this is a function and its arguments."""
-    return pack(call, names=_NAMES)
-
-
-_NAMES = ("function", "args", "kwargs")
-
-
-def _name_parts(call: tuple[Any, ...]) -> None:
-    pack(call, names=_NAMES)
+        error.args = (f"{error} (in a call of {name_of(function)})", *error.args[1:])
+    return error
 
 
 # Functions that many tasks call are pickled once; see `pool/call.rs` in the core.
@@ -396,7 +404,10 @@ def publish(function: Callable[..., Any]) -> Function:
     Raises:
         PicklingError: It cannot be pickled.
     """
-    payload, handles, buffers = pack((function,), names=("function",))
+    try:
+        payload, handles, buffers = pack((function,), names=("function",))
+    except PicklingError as error:
+        raise of_call(error, function) from error.__cause__
     return Function(function, payload, handles, buffers, _has_no_state(function))
 
 
