@@ -58,7 +58,9 @@ def calls(pool: forkless.Pool, executor: forkless.Executor) -> Calls:
         "submit": lambda function, value: executor.submit(function, value).result(30),
         "submit with retries": lambda function, value: options.submit(function, value).result(30),
         "Executor.map": lambda function, value: list(executor.map(function, [1, value])),
-        "Executor.map in chunks": lambda function, value: list(executor.map(function, [1, value], chunksize=2)),
+        "Executor.map in chunks": lambda function, value: list(
+            executor.map(function, [1, value], chunksize=2)
+        ),
         "Executor.stream": lambda function, value: list(executor.stream(function, value)),
     }
 
@@ -98,9 +100,7 @@ def test_a_function_that_cannot_be_sent(both: Calls, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_argument_that_cannot_be_sent(both: Calls, name: str) -> None:
     place = PLACES.get(name, r"args\[0\]")
-    with pytest.raises(
-        TypeError, match=rf"^{place}\['a'\]: {LOCK} \(in a call of jobs\.double\)"
-    ) as caught:
+    with pytest.raises(TypeError, match=rf"^{place}\['a'\]: {LOCK} \(in a call of jobs\.double\)") as caught:
         both[name](jobs.double, {"a": threading.Lock()})
     assert isinstance(caught.value, pickle.PicklingError)
 
@@ -500,7 +500,9 @@ def test_more_than_two_gigabytes(what: str) -> None:
     """As a result, and as an argument."""
     if not os.environ.get("FORKLESS_TEST_MASSES"):
         pytest.skip("takes 9 GB; set FORKLESS_TEST_MASSES=1 to run it")
-    [line] = [each for each in Path("/proc/meminfo").read_text().splitlines() if each.startswith("MemAvailable")]
+    [line] = [
+        each for each in Path("/proc/meminfo").read_text().splitlines() if each.startswith("MemAvailable")
+    ]
     if int(line.split()[1]) < 10 << 20:
         pytest.skip("takes 9 GB of memory")
     assert run_program(HUGE, what, timeout=250).check() == "done\n"

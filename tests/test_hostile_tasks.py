@@ -30,8 +30,10 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
             yield lambda function, *args, **options: pool.apply_async(function, args, **options).get(30)
     else:
         with forkless.Executor(1) as executor:
-            yield lambda function, *args, **options: (
-                executor.options(**options).submit(function, *args).result(30)
+            yield (
+                lambda function, *args, **options: (
+                    executor.options(**options).submit(function, *args).result(30)
+                )
             )
 
 

@@ -1,10 +1,10 @@
 """Results one by one, while the input is still being read: `Pool.imap` and `Pool.imap_unordered`.
 
-There are two sides. The *input* reads what the user gave, in the thread that takes results, and submits it, a
-few tasks ahead of what was taken. The *iterator* is what the user holds. Who drops the iterator without having
-taken a result leaves the input behind: `Pool.join` submits the rest of it, as `multiprocessing` does, but
-nothing keeps the results. Who has taken some, and leaves early, wants no more of them: the input ends there,
-which may well have no other end.
+There are two sides. The *input* reads what the user gave, in the thread that takes results, and submits
+it, a few tasks ahead of what was taken. The *iterator* is what the user holds. Who drops the iterator
+without having taken a result leaves the input behind: `Pool.join` submits the rest of it, as
+`multiprocessing` does, but nothing keeps the results. Who has taken some, and leaves early, wants no more
+of them: the input ends there, which may well have no other end.
 """
 
 import itertools

@@ -369,13 +369,19 @@ def pack_named(what: str, obj: Any, function: Any = None, first: int | None = No
         function: which one is called, unless that is in the call.
         first: the place of the item in an input, or of the first of several.
     """
+    names: Sequence[str] = ("function", "args", "kwargs")
+    parts: tuple[Any, ...]
     if first is not None:
         parts = (obj,) if what == "argument" else tuple(obj)
-        names: Sequence[str] = [f"item {first + index}" for index in range(len(parts))]
+        names = [f"item {first + index}" for index in range(len(parts))]
+    elif what == "call":
+        parts = obj
+    elif what == "argument":
+        parts = None, (obj,), {}
+    elif what == "arguments":
+        parts = None, obj, {}
     else:
-        shapes = {"call": lambda: obj, "argument": lambda: (None, (obj,), {}), "arguments": lambda: (None, obj, {})}
-        parts = shapes.get(what, lambda: (None, *obj))()
-        names = ("function", "args", "kwargs")
+        parts = None, *obj
     try:
         pack(parts, names=names)
     except PicklingError as error:

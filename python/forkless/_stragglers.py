@@ -1,4 +1,4 @@
-"""Threads that tasks have left in their worker, which is to end: it waits for them as Python does, but not for ever.
+"""Threads that tasks have left in a worker that is to end: it waits for them, but not for ever.
 
 Python waits at its exit for threads that are no daemons. In a worker nobody sees that: the tasks are done,
 the pool is closed, and `join` does not return. So a worker says at once that it takes no more tasks, has

@@ -803,12 +803,7 @@ struct Blame<'a> {
 
 impl Blame<'_> {
     /// What was packed; an error of it made once more, by a slower function whose message says what is what.
-    fn of<'py>(
-        &self,
-        py: Python<'py>,
-        packed: PyResult<Item<'py>>,
-        object: &Bound<'py, PyAny>,
-    ) -> PyResult<Item<'py>> {
+    fn of<'py>(&self, py: Python<'py>, packed: PyResult<Item<'py>>, object: &Bound<'py, PyAny>) -> PyResult<Item<'py>> {
         match packed {
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 drop(error);

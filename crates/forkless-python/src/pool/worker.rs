@@ -188,9 +188,9 @@ impl Worker {
         self.board().begin(self.index, tag, size.or_raise(py)?, begun).or_raise(py)?;
         point("worker.begun");
         self.current.store(tag, Ordering::Relaxed);
-        let outcome = self.call(py, arena, &message).and_then(|value| {
-            Item::pack_home(&value).or_else(|error| Err(self.blame(py, arena, &message, error)?))
-        });
+        let outcome = self
+            .call(py, arena, &message)
+            .and_then(|value| Item::pack_home(&value).or_else(|error| Err(self.blame(py, arena, &message, error)?)));
         drop(message);
         // What breaks a task off may come at the last moment, while its failure is being described.
         let (kind, item) = match outcome {
