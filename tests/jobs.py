@@ -99,6 +99,28 @@ def meet(mine: Event, other: Event) -> int:
     return os.getpid()
 
 
+_kept: Any = None
+
+
+def keep(event: Any) -> None:
+    """An initializer; the standard library's events do not travel in tasks."""
+    global _kept
+    _kept = event
+
+
+def wait_for_kept(value: Any = None) -> Any:
+    if not _kept.wait(10):
+        raise TimeoutError("nobody set the event")
+    return value
+
+
+class Refuses:
+    """Does not pickle."""
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError("not this one")
+
+
 def pid(_: object = None) -> int:
     return os.getpid()
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import forkless
+import forkless._scheduler
 import jobs
 import pytest
 from support import Program, eventually, run_program
@@ -282,9 +283,9 @@ def test_an_imap_that_nobody_reads_does_not_keep_its_pool() -> None:
     pool = forkless.Pool(2)
     workers = pool._pool
     assert next(pool.imap(jobs.double, itertools.count())) == 0
-    with pytest.warns(ResourceWarning):  # noqa: PT031
+    with pytest.warns(ResourceWarning):
         del pool
-        gc.collect()
+    gc.collect()
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
 
@@ -545,6 +546,27 @@ def test_close_and_join() -> None:
     pool.join()
 
 
+@pytest.mark.parametrize("kind", ["pool", "executor"])
+def test_the_end_waits_for_nothing_but_the_tasks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # How often the collector would look by itself: now, who closes while tasks run would notice.
+    monkeypatch.setattr(forkless._scheduler, "_BOUND", 3600.0)
+    go = forkless.Event()
+    if kind == "pool":
+        pool = forkless.Pool(1)
+        result: Any = pool.map_async(jobs.wait_for, [go] * 4, 1)
+        pool.close()
+        go.set()
+        pool.join()
+        assert result.ready()
+    else:
+        executor = forkless.Executor(1)
+        future = executor.submit(jobs.wait_for, go)
+        executor.shutdown(wait=False)
+        go.set()
+        executor.shutdown()
+        assert future.done()
+
+
 def test_terminate_fails_what_is_not_done() -> None:
     ready = forkless.Event()
     pool = forkless.Pool(1)
@@ -580,9 +602,8 @@ def test_a_pool_that_is_dropped_ends() -> None:
     pool = forkless.Pool(2)
     workers, gone = pool._pool, weakref.ref(pool)
     assert pool.apply(jobs.add, (1, 2)) == 3
-    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):  # noqa: PT031
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
         del pool
-        gc.collect()
     assert gone() is None
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 

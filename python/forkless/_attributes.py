@@ -84,7 +84,7 @@ class ExecutorAttributes:
 
 def _sinks(scheduler: "Scheduler") -> dict[int, Any]:
     found = ((id, scheduler._sink_of(id)) for id in scheduler._ids(False))
-    return {id: sink[0] for id, sink in found if sink is not None}
+    return {id: sink for id, sink in found if sink is not None}
 
 
 def _context(given: "BaseContext | None") -> Any:

@@ -19,6 +19,8 @@ import functools
 import itertools
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ._forkless import Arrivals, Function, Gather, Message
     from ._options import Options
     from ._staff import Hiring
+    from ._stream import Stream
     from .process import Process
 
 # How often to look again while something is missing that announces itself to nobody, in seconds; and
@@ -61,9 +64,12 @@ class Scheduler(Dispatcher):
         return super().__new__(cls, hiring.size, Staff.places(hiring.size))
 
     def __init__(self, hiring: "Hiring", *, closed_error: Exception, waits_at_exit: bool) -> None:
+        _pickling.get_ready()
         # These two only ever become true, so that no two threads can undo each other's change.
         self.closed = self.terminated = False
         self.feeders: set[Feeder] = set()
+        # Those that somebody may still take items from.
+        self.streams: set[weakref.ref[Stream[Any]]] = set()
         self.staff = Staff(self, hiring)
         self._deadlines, self._retries = Deadlines(self), Retries(self)
         self.slowest = Slowest()
@@ -230,6 +236,7 @@ class Scheduler(Dispatcher):
         """Accepts no more tasks; the workers end when all accepted ones are done. Does not wait."""
         if self._owner == os.getpid():
             self.closed = True
+            self._drain()
             self._wake()
 
     def terminate(self) -> None:
@@ -243,7 +250,21 @@ class Scheduler(Dispatcher):
         """Waits until the workers have ended and everything is settled."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and self._owner == os.getpid():
-            thread.join(timeout)
+            self._join(thread, None if timeout is None else time.monotonic() + timeout)
+
+    def _join(self, thread: threading.Thread, deadline: float | None) -> None:
+        while thread.is_alive():
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self.streams or left == 0:
+                thread.join(left)
+                return
+            thread.join(_TICK if left is None else min(_TICK, left))
+            # Their workers may wait for this very thread.
+            for reference in list(self.streams):
+                stream = reference()
+                if stream is not None:
+                    stream.end_if_stuck()
+                del stream
 
     def cancel_pending(self) -> None:
         """Gives up the tasks that have not been sent to a worker."""
@@ -313,6 +334,7 @@ class Scheduler(Dispatcher):
     def _accepted(self, id: int) -> None:
         # The state may have changed since it was looked at: then nobody may be there to give it an outcome.
         if not self._accepts(None) and id and self._forget(id):
+            self._wake()  # Who waits for the last task may have counted this one.
             self.check()
         self._call_workers()
 
@@ -384,6 +406,8 @@ class Scheduler(Dispatcher):
             self._break(f"{step} raised {error!r} in a worker", error)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
+        elif kind == _worker.RETIRED:
+            self.staff.retire(id)
         else:
             self._woken = False
 
@@ -430,6 +454,7 @@ class Scheduler(Dispatcher):
             lost = self.staff.bury(worker)
             if lost is not None:
                 self._lose(lost, worker)
+            self.staff.strangers.discard(worker)
             self._deadlines.release(worker)
         if self.staff.failure is not None:
             self._break(self.staff.failure, None)
@@ -446,7 +471,8 @@ class Scheduler(Dispatcher):
         child = worker._child
         assert child is not None
         task, arguments = self.describe(id)
-        self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer()))
+        left = worker in self.staff.strangers
+        self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer(), left))
 
     def _start_missing(self) -> None:
         failure = self.staff.fill_wanted()

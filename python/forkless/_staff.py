@@ -2,6 +2,8 @@
 
 import heapq
 import itertools
+import operator
+import os
 import signal
 import time
 from dataclasses import dataclass
@@ -26,12 +28,27 @@ _LONG_LIFE = 60.0
 # After which time, in seconds, to try again when no worker could be started.
 _RETRY = 0.2
 
+# More workers than this are a mistake.
+_MOST = 1_000_000
+
 # What becomes of what workers write: whether each line says who wrote it, None if they write it themselves.
 _OUTPUTS = {"forward": False, "tagged": True, "inherit": None}
 
 _NOBODY = WorkerStatistics("former workers", 0, 0, 0.0, 0.0, 0.0, 0, 0, None)
 
 _numbers = itertools.count(1)
+
+
+def as_count(value: Any, what: str) -> int:
+    """A number of workers that a user gave.
+
+    Raises:
+        TypeError: it is no whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be an int, not {value!r}") from None
 
 
 @dataclass
@@ -85,6 +102,8 @@ class Hiring:
             TypeError, ValueError: an argument is none of these.
             PicklingError: a function of the setup cannot be sent.
         """
+        if size > _MOST:
+            raise ValueError(f"{size} workers are more than any machine can run")
         _check_number("max_memory_per_child", max_memory_per_child, "bytes", 1)
         _check_number("idle_timeout", idle_timeout, "seconds", 0)
         if output not in _OUTPUTS:
@@ -127,6 +146,7 @@ class Staff:
     Attributes:
         workers: each worker and its post.
         ending: whether they have been told to end at once.
+        strangers: workers that had become another program, by `exec`, and were killed.
         failure: why no more of them are started, or None.
     """
 
@@ -136,6 +156,9 @@ class Staff:
         self.workers: dict[Process, Post] = {}
         self.ending = False
         self.failure: str | None = None
+        self.strangers: set[Process] = set()
+        self._leaving: set[Process] = set()
+        self._retired: set[Process] = set()
         self._sent_home = False
         self._stops = 0
         places = self.places(hiring.size)
@@ -170,12 +193,8 @@ class Staff:
 
     def is_short(self) -> bool:
         """Whether more workers are wanted."""
-        present = self._present()
-        return present < self.size and present < self._wanted()
-
-    def _present(self) -> int:
-        """How many workers there are, without those that will take an order to end."""
-        return max(0, len(self.workers) - self._stops)
+        active = self._active()
+        return active < self.size and active < self._wanted()
 
     def _wanted(self) -> int:
         """How many workers there should be now; those that are more are left alone."""
@@ -192,7 +211,7 @@ class Staff:
         asked: list[tuple[Process, Coming, Post]] = []
         failure: BaseException | None = None
         try:
-            for _ in range(count - self._present()):
+            for _ in range(count - self._active()):
                 asked.append(self._ask())
         except BaseException as error:
             failure = error
@@ -254,7 +273,19 @@ class Staff:
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
-        return [worker for worker in self.workers if not worker.is_alive()]
+        dead = [worker for worker in self.workers if not worker.is_alive()]
+        if len(dead) < len(self.workers):
+            self._end_strangers()
+        return dead
+
+    def _end_strangers(self) -> None:
+        """Has workers end that a task has made another program, which will never answer."""
+        left = {worker for worker in self.workers if worker._child is not None and worker._child.has_left()}
+        # One that is about to end looks like that for a moment, and is not there any more at the next look.
+        for worker in filter(_has_program, left & self._leaving):
+            self.strangers.add(worker)
+            worker._signal(signal.SIGKILL)
+        self._leaving = left
 
     def bury(self, worker: "Process") -> int | None:
         """Forgets a worker that has ended.
@@ -263,12 +294,14 @@ class Staff:
             The tag of the task that it had claimed, answered or not; None if there was none.
         """
         post = self.workers.pop(worker)
+        self._leaving.discard(worker)
         child = worker._child
         assert child is not None
         claimed = child.claimed()
         entry = self._entry(post)
         self._former = _add(self._former or _NOBODY, _account("", 0, entry, time.monotonic()))
         self._leave(post)
+        self._retired.discard(worker)
         if claimed:
             self._deaths = self._shots = 0
         elif claimed == _worker.STOP:
@@ -276,6 +309,19 @@ class Staff:
         else:
             self._count_death(worker, time.monotonic() - post.started, was_ready=bool(entry[7]))
         return claimed or None
+
+    def retire(self, index: int) -> None:
+        """The worker in this place takes no more tasks, but has threads to wait for."""
+        for worker, post in self.workers.items():
+            child = worker._child
+            # One that was told to end is not counted any more.
+            if post.index == index and child is not None and child.claiming() != _worker.STOP:
+                self._retired.add(worker)
+
+    def _active(self) -> int:
+        """How many workers there are that will not end of their own accord."""
+        # There may be more orders to end than workers are left: nobody is needed to take them.
+        return max(0, len(self.workers) - self._stops - len(self._retired))
 
     def _count_death(self, worker: "Process", age: float, was_ready: bool) -> None:
         if self.ending or self._sent_home or self.failure is not None:
@@ -334,7 +380,9 @@ class Staff:
         return {child.claiming() or 0 for child in children if child is not None}
 
     def due_in(self) -> float:
-        """In how many seconds to `shrink` again."""
+        """In how many seconds to look at them again."""
+        if self._leaving:
+            return _RETRY
         return float("inf") if self._hiring.idle_timeout is None else max(0.05, self._hiring.idle_timeout / 4)
 
     def shrink(self) -> None:
@@ -342,7 +390,7 @@ class Staff:
         limit = self._hiring.idle_timeout
         if self.ending or self._sent_home:
             return
-        for _ in range(self._present() - self.size):
+        for _ in range(self._active() - self.size):
             self._stops += 1
             self._dispatcher._send_stop()
         if limit is None:
@@ -353,7 +401,7 @@ class Staff:
             task, since, *_, ready, _ = self._entry(post)
             if not task and ready and now - since / 1e9 >= limit:
                 idle += 1
-        for _ in range(min(idle - self._stops, self._present() - live)):
+        for _ in range(min(idle - self._stops, self._active() - live)):
             self._stops += 1
             self._dispatcher._send_stop()
 
@@ -382,6 +430,17 @@ class Staff:
         """Has all workers end, whatever they do."""
         for worker in list(self.workers):
             worker._signal(signal.SIGKILL)
+
+
+def _has_program(worker: "Process") -> bool:
+    """Whether a process runs any program, rather than giving back its memory, which may take long."""
+    try:
+        os.readlink(f"/proc/{worker.pid}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # It is another user's by now.
+    return True
 
 
 def _output_settings() -> Any:

@@ -12,14 +12,13 @@ METHODS = ("forkserver", "spawn")
 
 # --- names ---------------------------------------------------------------------------------------------
 
-_POOL = "not there yet (issue 6)"
 _DROP_IN = "not there yet (issue 9)"
 
 NOT_THERE = "not there: "  # how the reason of a test begins that was skipped for want of a name
 
 # What forkless does not have yet. A test that uses it is skipped.
 NAMES: dict[str, str] = {
-    **dict.fromkeys(("Manager", "get_logger", "log_to_stderr"), _DROP_IN),
+    **dict.fromkeys(("get_logger", "log_to_stderr"), _DROP_IN),
 }
 
 # --- test cases -----------------------------------------------------------------------------------------
@@ -43,6 +42,7 @@ RUN: dict[str, str] = {
             "WithProcessesTestValue",
             "WithProcessesTestArray",
             "WithProcessesTestSharedCTypes",
+            "WithProcessesTestSharedMemory",
             "WithProcessesTestQueue",
             "TestSimpleQueue",
             "WithProcessesTestPool",
@@ -60,6 +60,21 @@ RUN: dict[str, str] = {
             "TestInvalidFamily",
             "TestInvalidHandle",
             "TestTimeouts",
+            "WithProcessesTestManagerRestart",
+            "TestInitializers",
+            "TestManagerExceptions",
+            "TestSyncManagerTypes",
+            "WithManagerTestMyManager",
+            "WithManagerTestRemoteManager",
+            "WithManagerTestManagerRestart",
+            "WithManagerTestLock",
+            "WithManagerTestSemaphore",
+            "WithManagerTestCondition",
+            "WithManagerTestEvent",
+            "WithManagerTestBarrier",
+            "WithManagerTestQueue",
+            "WithManagerTestContainers",
+            "WithManagerTestPool",
         ),
         "suite",
     ),
@@ -88,30 +103,19 @@ def methods_of(case: str) -> tuple[str, ...]:
 
 
 _INTERNALS = "internals of multiprocessing"
+_MANAGERS = "not there yet (issue 9): managers"
+_NAMES_OF_FILES = f"{_INTERNALS}: how it names its files"
 _PROGRAM = "does not test forkless: starts a program that imports multiprocessing"
-_AT_ONCE = (
-    f"{_INTERNALS}: counts Executor._processes right after submit, while our workers start in the background"
-)
 
 # Classes that need one name, which forkless does not have yet.
 WAITING: dict[str, str] = {
     "WithProcessesTestLogging": "get_logger",
-    **dict.fromkeys(
-        (
-            "WithProcessesTestManagerRestart",
-            "TestInitializers",
-            "TestManagerExceptions",
-            "TestSyncManagerTypes",
-        ),
-        "Manager",
-    ),
 }
 
 # Classes that are not run at all.
 LEFT_OUT: dict[str, str] = {
     "WithProcessesTestFinalize": f"{_INTERNALS}: util.Finalize",
     "WithProcessesTestHeap": f"{_INTERNALS}: the heap behind sharedctypes",
-    "WithProcessesTestSharedMemory": f"{_INTERNALS}: names in /dev/shm; `share` has none",
     "TestForkAwareThreadLock": f"{_INTERNALS}: util.ForkAwareThreadLock",
     "TestInternalDecorators": f"{_INTERNALS}: a decorator of the tests themselves",
     "TestPoolNotLeakOnFailure": f"{_INTERNALS}: a pool over processes that are mocks",
@@ -146,11 +150,18 @@ NOT_RUN: dict[str, str] = {
     "WithProcessesTestPoolWorkerLifetime"
     ".test_worker_finalization_via_atexit_handler_of_multiprocessing": _PROGRAM,
     "WithProcessesTestQueue.test_no_import_lock_contention": _PROGRAM,
+    **dict.fromkeys(
+        (
+            "WithProcessesTestSharedMemory.test_shared_memory_cleaned_after_process_termination",
+            "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryManager_reuses_resource_tracker",
+            "WithProcessesTestSharedMemory.test_shared_memory_tracking",
+            "WithProcessesTestSharedMemory.test_shared_memory_untracking",
+        ),
+        _PROGRAM,
+    ),
     **_of_both(
         {
-            "ProcessPoolExecutorTest.test_saturation": _AT_ONCE,
             "ProcessPoolShutdownTest.test_interpreter_shutdown": _PROGRAM,
-            "ProcessPoolShutdownTest.test_processes_terminate": _AT_ONCE,
             "ProcessPoolShutdownTest.test_submit_after_interpreter_shutdown": _PROGRAM,
         }
     ),
@@ -166,27 +177,29 @@ DIFFERENT: dict[str, str] = {
     "TestSimpleQueue.test_closed": f"{_INTERNALS}: SimpleQueue._reader",
     "WithProcessesTestQueue.test_closed_queue_empty_exceptions": "differs on purpose: a closed queue still "
     "says whether it is empty; it has no reading end to close",
+    "WithProcessesTestSharedMemory.test_shared_memory_basics": _NAMES_OF_FILES,
+    "WithProcessesTestSharedMemory.test_shared_memory_name_with_embedded_null": _NAMES_OF_FILES,
+    "WithProcessesTestSharedMemory.test_shared_memory_recreate": _NAMES_OF_FILES,
+    "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryManager_basics": _MANAGERS,
+    "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryServer_ignores_sigint": _MANAGERS,
     "TestStartMethod.test_get_all": _NO_FORK,
     "TestStartMethod.test_mixed_startmethod": _NO_FORK,
     "WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": _PUT_RAISES,
     "WithProcessesTestQueue.test_queue_feeder_on_queue_feeder_error": _PUT_RAISES,
-    "WithProcessesTestPool.test_map_unplicklable": f"{_POOL}: what __reduce__ raises becomes a PicklingError",
-    "WithProcessesTestPool.test_resource_warning": f"{_INTERNALS}: pool.RUN, Pool._state",
+    "WithProcessesTestPool.test_resource_warning": f"{_INTERNALS}: sets Pool._state",
     "WithProcessesTestPoolWorkerErrors.test_unpickleable_result": _BY_VALUE,
-    "WithProcessesTestPoolWorkerLifetime.test_pool_worker_lifetime": f"{_INTERNALS}: Pool._repopulate_pool",
     **_of_both(
         {
             "ExecutorDeadlockTest.test_error_at_task_unpickle": _NOT_BROKEN,
             "ExecutorDeadlockTest.test_error_during_result_unpickle_in_result_handler": _NOT_BROKEN,
             "ExecutorDeadlockTest.test_exit_at_task_unpickle": _NOT_BROKEN,
             "ExecutorDeadlockTest.test_exit_during_result_unpickle_in_result_handler": _NOT_BROKEN,
-            "ExecutorDeadlockTest.test_shutdown_deadlock_pickle": f"{_INTERNALS}: _executor_manager_thread",
-            "FailingInitializerTest.test_initializer": f"{_INTERNALS}: _broken",
+            "FailingInitializerTest.test_initializer": "differs on purpose: what an initializer raises "
+            "is in the error of every task, with its traceback, so workers do not log it",
             "ProcessPoolExecutorTest.test_killed_child": _NOT_BROKEN,
+            "ProcessPoolExecutorTest.test_traceback": "differs on purpose: the worker's frames are shown by "
+            "the exception's own traceback, which assertRaises takes away",
             "ProcessPoolExecutorTest.test_python_finalization_error": f"{_INTERNALS}: its second thread",
-            "ProcessPoolExecutorTest.test_traceback": f"{_INTERNALS}: _RemoteTraceback by its name",
-            "ProcessPoolShutdownTest.test_del_shutdown": f"{_INTERNALS}: _executor_manager_thread",
-            "ProcessPoolShutdownTest.test_shutdown_no_wait": f"{_INTERNALS}: _executor_manager_thread",
         }
     ),
     "ProcessPoolForkserver"

@@ -1,6 +1,7 @@
 //! `Dispatcher`: the owner's end of a pool, as Python sees it. What happens for every task happens here; what happens now and
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use forkless_ipc::Message as IpcMessage;
@@ -87,6 +88,8 @@ pub(crate) struct Dispatcher {
     /// Published functions, by the function.
     functions: Py<PyDict>,
     turn: Turn,
+    /// Nothing more is to come: `_step` returns when all is done.
+    draining: AtomicBool,
 }
 
 /// How a task is to be treated, as far as this matters here.
@@ -126,7 +129,8 @@ impl Dispatcher {
         let arena = home(py)?;
         let dispatch = Dispatch::create(arena, workers).or_raise(py)?;
         let board = SharedBytes::create(py, Board::size(places))?;
-        Ok(Self { dispatch, arena, board, functions: PyDict::new(py).unbind(), turn: Turn::new() })
+        let (functions, draining) = (PyDict::new(py).unbind(), AtomicBool::new(false));
+        Ok(Self { dispatch, arena, board, functions, turn: Turn::new(), draining })
     }
 
     /// What a worker is given: where tasks come from, where answers go, the board.
@@ -183,7 +187,7 @@ impl Dispatcher {
         let mut orders = Vec::with_capacity(BATCH);
         for (index, item) in items.try_iter()?.enumerate() {
             let sink = Sink::Item(gather.clone().unbind(), index);
-            match this.pack_item(py, &function, &item?, terms.keep) {
+            match this.pack_item(py, &function, &item?, Some(index), terms.keep) {
                 Ok(payload) => orders.push(Order { payload, token: terms.token(py, sink, &callee) }),
                 Err(error) => this.fail(py, &sink, error)?,
             }
@@ -220,9 +224,9 @@ impl Dispatcher {
             let count = if chunks { Some(part.len()?) } else { None };
             let number = arrivals.get().expect();
             let packed = if chunks {
-                this.pack_rest(py, Call::Chunk, &function, &part, terms.keep)
+                this.pack_rest(py, Call::Chunk, &function, &part, Some(start), terms.keep)
             } else {
-                this.pack_item(py, &function, &part, terms.keep)
+                this.pack_item(py, &function, &part, Some(start), terms.keep)
             };
             let sink = Sink::Arrival(Box::new(Part { arrivals: arrivals.clone().unbind(), number, start, count }));
             start += count.unwrap_or(1);
@@ -257,7 +261,8 @@ impl Dispatcher {
         let terms = Terms::of(options)?;
         let call = if star { Call::StarChunk } else { Call::Chunk };
         let function = function.unbind();
-        let packed = this.pack_rest(py, call, &function, items.as_any(), terms.keep);
+        let start = sink.getattr_opt(intern!(py, "start"))?.and_then(|start| start.extract().ok());
+        let packed = this.pack_rest(py, call, &function, items.as_any(), start, terms.keep);
         let sink = Sink::of(sink);
         match packed {
             Ok(payload) => Self::accept(slf, sink, payload, &Callee(function.into_any()), &terms),
@@ -307,11 +312,16 @@ impl Dispatcher {
                 this.turn.note(waiting + sent == 0 && events.is_empty() && future::are_waited_for());
             }
             future::ring();
-            if !events.is_empty() || changed() || deadline.passed() {
+            if !events.is_empty() || changed() || deadline.passed() || this.is_drained() {
                 return Ok(events);
             }
             py.check_signals()?;
         }
+    }
+
+    /// From now on `_step` also returns when there are no tasks left.
+    fn _drain(&self) {
+        self.draining.store(true, Ordering::Release);
     }
 
     /// Wakes whoever is in `_step`.
@@ -521,6 +531,10 @@ impl Sink {
 }
 
 impl Dispatcher {
+    fn is_drained(&self) -> bool {
+        self.draining.load(Ordering::Acquire) && self.dispatch.counts().0 == 0
+    }
+
     /// Whether a task is on its way to a worker, or runs there.
     pub(crate) fn has_sent(&self, id: u64) -> bool {
         matches!(self.dispatch.stage(id), Some(Stage::Sent))
@@ -560,18 +574,19 @@ impl Dispatcher {
     ) -> PyResult<(Payload, Option<Py<Function>>)> {
         let Some(published) = self.publish(function)? else {
             let whole = (function, args, kwargs).into_pyobject(py)?.into_any();
+            let blame = Blame { what: "call", function: None, first: None };
             if keep {
-                return Ok((keep_whole(py, Call::Whole, None, &whole)?, None));
+                return Ok((keep_whole(py, Call::Whole, None, &whole, &blame)?, None));
             }
-            let item = named(py, pickled(py, &whole), "pack_call", &whole)?;
+            let item = blame.of(py, pickled(py, &whole), &whole)?;
             return Ok((encode(py, self.arena, Call::Whole, None, &item)?, None));
         };
         let payload = if !kwargs.is_empty() {
-            self.pack_rest(py, Call::Keywords, &published, (args, kwargs).into_pyobject(py)?.as_any(), keep)?
+            self.pack_rest(py, Call::Keywords, &published, (args, kwargs).into_pyobject(py)?.as_any(), None, keep)?
         } else if args.len() == 1 {
-            self.pack_item(py, &published, &args.get_item(0)?, keep)?
+            self.pack_item(py, &published, &args.get_item(0)?, None, keep)?
         } else {
-            self.pack_rest(py, Call::Arguments, &published, args.as_any(), keep)?
+            self.pack_rest(py, Call::Arguments, &published, args.as_any(), None, keep)?
         };
         Ok((payload, Some(published)))
     }
@@ -581,12 +596,14 @@ impl Dispatcher {
         py: Python<'_>,
         function: &Py<Function>,
         item: &Bound<'_, PyAny>,
+        first: Option<usize>,
         keep: bool,
     ) -> PyResult<Payload> {
+        let blame = Blame { what: "argument", function: Some(function), first };
         if keep {
-            return keep_whole(py, Call::Item, Some(function.get()), item);
+            return keep_whole(py, Call::Item, Some(function.get()), item, &blame);
         }
-        encode(py, self.arena, Call::Item, Some(function.get()), &named(py, Item::pack(item), "pack_argument", item)?)
+        encode(py, self.arena, Call::Item, Some(function.get()), &blame.of(py, Item::pack(item), item)?)
     }
 
     fn pack_rest(
@@ -595,13 +612,15 @@ impl Dispatcher {
         call: Call,
         function: &Py<Function>,
         rest: &Bound<'_, PyAny>,
+        first: Option<usize>,
         keep: bool,
     ) -> PyResult<Payload> {
+        let what = if call == Call::Keywords { "keywords" } else { "arguments" };
+        let blame = Blame { what, function: Some(function), first };
         if keep {
-            return keep_whole(py, call, Some(function.get()), rest);
+            return keep_whole(py, call, Some(function.get()), rest, &blame);
         }
-        let purpose = if call == Call::Keywords { "pack_keywords" } else { "pack_arguments" };
-        encode(py, self.arena, call, Some(function.get()), &named(py, pickled(py, rest), purpose, rest)?)
+        encode(py, self.arena, call, Some(function.get()), &blame.of(py, pickled(py, rest), rest)?)
     }
 
     /// A function that can be named, rather than sent along: one that is called by many tasks, and has no state.
@@ -791,24 +810,46 @@ fn pickled<'py>(py: Python<'py>, object: &Bound<'py, PyAny>) -> PyResult<Item<'p
     Item::pickle(PACK.import(py, "forkless._pickling", "pack_item")?.call1((object,))?)
 }
 
-/// What was packed; an error of it made once more, by a slower function whose message says what is what.
-fn named<'py>(
-    py: Python<'py>,
-    packed: PyResult<Item<'py>>,
-    purpose: &str,
-    object: &Bound<'py, PyAny>,
-) -> PyResult<Item<'py>> {
-    let Err(error) = packed else { return packed };
-    if !error.is_instance_of::<PyException>(py) {
-        return Err(error);
+/// What it is that is packed, for messages.
+struct Blame<'a> {
+    what: &'static str,
+    function: Option<&'a Py<Function>>,
+    /// Of some items of an input: the place of the first.
+    first: Option<usize>,
+}
+
+impl Blame<'_> {
+    /// What was packed; an error of it made once more, by a slower function whose message says what is what.
+    fn of<'py>(&self, py: Python<'py>, packed: PyResult<Item<'py>>, object: &Bound<'py, PyAny>) -> PyResult<Item<'py>> {
+        match packed {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                drop(error);
+                Item::pickle(self.pack(py, object)?)
+            }
+            other => other,
+        }
     }
-    drop(error);
-    Item::pickle(py.import("forkless._pickling")?.call_method1(purpose, (object,))?)
+
+    fn pack<'py>(&self, py: Python<'py>, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.map(|function| function.get().object(py));
+        py.import("forkless._pickling")?.call_method1("pack_named", (self.what, object, function, self.first))
+    }
 }
 
 /// One piece, for a task that may be sent several times.
-fn keep_whole(py: Python<'_>, call: Call, function: Option<&Function>, object: &Bound<'_, PyAny>) -> PyResult<Payload> {
-    let (pickle, handles): (Vec<u8>, Vec<Bound<'_, Shared>>) =
-        py.import("forkless._pickling")?.call_method1("dumps", (object,))?.extract()?;
+fn keep_whole(
+    py: Python<'_>,
+    call: Call,
+    function: Option<&Function>,
+    object: &Bound<'_, PyAny>,
+    blame: &Blame<'_>,
+) -> PyResult<Payload> {
+    let dumped = py.import("forkless._pickling")?.call_method1("dumps", (object,));
+    let dumped = match dumped {
+        // Fails again, and says more.
+        Err(error) if error.is_instance_of::<PyException>(py) => blame.pack(py, object).and(Err(error)),
+        other => other,
+    };
+    let (pickle, handles): (Vec<u8>, Vec<Bound<'_, Shared>>) = dumped?.extract()?;
     encode_to_keep(py, call, function, &pickle, &handles)
 }

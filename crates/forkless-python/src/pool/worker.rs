@@ -188,7 +188,9 @@ impl Worker {
         self.board().begin(self.index, tag, size.or_raise(py)?, begun).or_raise(py)?;
         point("worker.begun");
         self.current.store(tag, Ordering::Relaxed);
-        let outcome = self.call(py, arena, &message).and_then(|value| Item::pack_home(&value));
+        let outcome = self
+            .call(py, arena, &message)
+            .and_then(|value| Item::pack_home(&value).or_else(|error| Err(self.blame(py, arena, &message, error)?)));
         drop(message);
         // What breaks a task off may come at the last moment, while its failure is being described.
         let (kind, item) = match outcome {
@@ -232,6 +234,17 @@ impl Worker {
         let function = self.function(py, arena, place)?;
         let rest = parts.load(py)?;
         perform(parts.call, &function, rest)
+    }
+
+    /// An error in packing a result, which is to say whose result that is.
+    fn blame(&self, py: Python<'_>, arena: &'static Arena, message: &Message, error: PyErr) -> PyResult<PyErr> {
+        let parts = Parts::of_message(message).or_raise(py)?;
+        let function = match parts.function() {
+            Some(place) => self.function(py, arena, place)?,
+            None => parts.load(py)?.get_item(0)?,
+        };
+        let named = py.import("forkless._pickling")?.call_method1("of_call", (error.into_value(py), function))?;
+        Ok(PyErr::from_value(named))
     }
 
     fn function<'py>(&self, py: Python<'py>, arena: &'static Arena, place: (u64, u32)) -> PyResult<Bound<'py, PyAny>> {
