@@ -446,11 +446,10 @@ class Scheduler(Dispatcher):
         if not dead:
             return
         # What is there now was sent before; what comes meanwhile can wait.
-        sent, received = self._answered()
-        while received < sent:
+        sent = self._answered()
+        while not self._has_taken_in(sent):
             for kind, id, message in self._step(0.0, events):
                 self._react(kind, id, message)
-            _, received = self._answered()
         for worker in dead:
             lost = self.staff.bury(worker)
             if lost is not None:

@@ -6,7 +6,6 @@ import operator
 import os
 import signal
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -209,19 +208,26 @@ class Staff:
 
     def fill(self, count: int) -> None:
         """Starts workers until there are so many: asks for all of them, then waits for each."""
-        missing = count - self._active()
-        asked: deque[tuple[Process, Coming, Post]] = deque()
+        asked: list[tuple[Process, Coming, Post]] = []
+        failure: BaseException | None = None
         try:
-            for _ in range(missing):
+            for _ in range(count - self._active()):
                 asked.append(self._ask())
-            while asked:
-                worker, coming, post = asked[0]
+        except BaseException as error:
+            failure = error
+        # Also after a failure: who was asked for comes.
+        for worker, coming, post in asked:
+            try:
                 worker._arrive(coming)
                 self.workers[worker] = post
-                asked.popleft()
-        finally:
-            for _, _, post in asked:
+            except BaseException as error:
                 self._leave(post)
+                failure = failure or error
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # or else the error and this frame would keep each other
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -314,7 +320,8 @@ class Staff:
 
     def _active(self) -> int:
         """How many workers there are that will not end of their own accord."""
-        return len(self.workers) - self._stops - len(self._retired)
+        # There may be more orders to end than workers are left: nobody is needed to take them.
+        return max(0, len(self.workers) - self._stops - len(self._retired))
 
     def _count_death(self, worker: "Process", age: float, was_ready: bool) -> None:
         if self.ending or self._sent_home or self.failure is not None:

@@ -470,10 +470,20 @@ impl Dispatcher {
         Ok((statistics.sent, statistics.received))
     }
 
-    /// How many messages workers have sent in all, and how many of those have been taken in here.
-    fn _answered(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
-        let statistics = self.dispatch.results().statistics().or_raise(py)?;
-        Ok((statistics.sent, statistics.received))
+    /// How many messages workers have sent in all.
+    fn _answered(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.dispatch.results().statistics().or_raise(py)?.sent)
+    }
+
+    /// Whether so many of those have been taken in; if not, `_step` does it.
+    fn _has_taken_in(&self, py: Python<'_>, messages: u64) -> PyResult<bool> {
+        // In this order: what was received is in somebody's hands before.
+        let received = self.dispatch.results().statistics().or_raise(py)?.received;
+        let is_done = received >= messages && self.turn.is_empty_handed();
+        if !is_done {
+            self.turn.rouse(); // so that it does not rest any more, and nobody leads
+        }
+        Ok(is_done)
     }
 
     /// How many tasks may sensibly be on their way just now.
@@ -669,6 +679,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         while !future.is_done() && !deadline.passed() {
             let mut refused = Vec::new();
+            let hands = this.turn.hold();
             let received = py.detach(|| {
                 let _turn = this.turn.lead()?;
                 let bound = deadline.remaining(SLICE);
@@ -683,14 +694,20 @@ impl Dispatcher {
             });
             let Some(received) = received else { return Ok(false) };
             let arrived = received.or_raise(py)?;
-            this.refuse(py, refused)?;
+            let mut outcome = None;
             for arrived in arrived {
                 if !this.is_simple(&arrived) {
                     this.turn.leave(arrived);
                 } else if let Some(token) = this.dispatch.take(arrived.tag.id) {
-                    Self::settle(slf, &token, arrived.tag.kind, &arrived.message)?;
+                    outcome = Some((token, arrived));
                 }
             }
+            // Before anything of the user's runs: whoever waits for this would wait for that.
+            drop(hands);
+            if let Some((token, Arrived { tag, message })) = outcome {
+                Self::settle(slf, &token, tag.kind, &message)?;
+            }
+            this.refuse(py, refused)?;
             let (_, waiting, sent) = this.dispatch.counts();
             if waiting + sent > usize::from(!future.is_done()) {
                 this.turn.rouse();
