@@ -946,3 +946,18 @@ signal.pause()
         program.wait_for("ready")
         program.signal(signal.SIGKILL)
         assert program.finish().survivors == ()
+
+
+def test_segments_of_a_manager_end_with_it() -> None:
+    pytest.importorskip("forkless.shared_memory")
+    with managers.SharedMemoryManager() as manager:
+        memory, numbers = manager.SharedMemory(8), manager.ShareableList([1, 2])
+        memory.buf[0] = 7
+        assert run(operator.setitem, numbers, 0, 5) == 0
+        assert list(numbers) == [5, 2]
+        name = memory.name
+        kind = type(memory)
+        numbers.shm.close()
+        memory.close()
+    with pytest.raises(FileNotFoundError):
+        kind(name)
