@@ -47,16 +47,16 @@ class Report(NamedTuple):
     exceptions: list[tuple[Any, ...]]  # of `Description`; the first one is the one that was raised
 
 
-def pack(error: BaseException) -> "Packed":
-    """What is sent of an exception that a task has raised."""
-    return _pickling.pack(describe(error), home=True)
+def pack(error: BaseException, home: bool = True) -> "Packed":
+    """What is sent of an exception that a task has raised; `home`: to the process that started this one."""
+    return _pickling.pack(describe(error), home=home)
 
 
 # In the worker.
 
 
 def describe(error: BaseException) -> Report:
-    """The report of an exception that this process has caught. It is to be pickled with `home=True`.
+    """The report of an exception that this process has caught. It is to be pickled by `pack`.
 
     The exception is done with then: the variables of its frames are cleared, so that the arguments of the
     task are free even if a frame and the exception refer to each other.

@@ -152,6 +152,8 @@ class Message:
         """Its bytes: a copy of them if they are few, otherwise a read-only memoryview of them where they arrived."""
     def buffers(self, writable: bool = False) -> list[memoryview]:
         """Its buffers, where they arrived. They keep the message's memory, and nobody else has it."""
+    def unpack(self, format: int) -> Any:
+        """The object that it is, in the format with this number."""
 
 @final
 class Parcel:
@@ -199,6 +201,8 @@ class Channel(Shared):
         `Child.claimed` can name it should this process die. With `child_events`, also returns None as soon as
         `forkless._forkless.child_events()` differs from the value given.
         """
+    def forward(self, message: Message, tag: int) -> None:
+        """Sends a message that was received on, as it is, under another tag."""
     def qsize(self) -> int: ...
     @property
     def maxsize(self) -> int: ...
@@ -225,6 +229,10 @@ class BaseFuture:
     _done_callbacks: Any
     def _watch(self) -> None: ...
     def _store(self, done: bool, value: Any) -> bool: ...
+    def _is_done(self) -> bool: ...
+    def _is_watched(self) -> bool: ...
+    def _assign(self, remote: Any, id: int) -> None: ...
+    def _complete(self, done: bool, value: Any) -> None: ...
 
 @final
 class Function:
@@ -264,6 +272,10 @@ class Arrivals:
     @property
     def is_ready(self) -> bool:
         """Whether the next result is there."""
+    def expect(self) -> int:
+        """Another part is submitted; its number."""
+    def put(self, part: int, chunk: bool, done: bool, value: Any) -> None:
+        """A part is there. `chunk`: its value is a list of results."""
     def end(self) -> None:
         """No more parts will be submitted."""
     def abandon(self) -> None:
@@ -304,6 +316,13 @@ class Dispatcher:
     def _wake(self) -> None: ...
     def _send_stop(self) -> None: ...
     def _set_workers(self, workers: int) -> None: ...
+    def _expect_nested(self) -> None: ...
+    def _blocked(self) -> tuple[int, int]: ...
+    def _accept_only(self, accepts: int) -> None: ...
+    def _is_gone(self, process: int) -> bool: ...
+    @staticmethod
+    def _terms_of(request: Message) -> bytes: ...
+    def _submit_request(self, reply: Any, request: Message, options: Any, depth: int) -> int: ...
     def _settle(self, id: int, done: bool, value: Any) -> bool: ...
     def _withdraw(self, id: int) -> str | None: ...
     def _forget(self, id: int) -> bool: ...
@@ -321,6 +340,7 @@ class Dispatcher:
     def _untaken(self) -> int: ...
     def _ahead(self) -> int: ...
     def _open_entry(self, index: int) -> None: ...
+    def _vacate_entry(self, index: int) -> None: ...
     def _entry(self, index: int) -> tuple[int, int, int, int, int, int, int, int, int]: ...
     def _ask_to_stop(self, index: int, task: int) -> None: ...
 
@@ -334,7 +354,7 @@ class Worker:
     def run(
         self,
         limit: int | None,
-        failure: Callable[[BaseException], Any],
+        failure: Callable[[BaseException, bool], Any],
         flush: Callable[[], object],
         retire: Callable[[], bool] | None,
     ) -> None:
@@ -346,8 +366,35 @@ class Worker:
         """The task that user code runs in now, 0 for none."""
     def is_interrupted(self) -> bool:
         """Whether the owner asks for the task that runs now to be broken off."""
-    def block(self, blocked: bool) -> None:
-        """Says on the board that the task waits for another of its own pool, or does so no more."""
+    def block(self) -> int:
+        """Says on the board that the task waits for another, and to the owner that it is to look there.
+
+        Returns what `unblock` is to be given; 0 if no task runs here.
+        """
+    def unblock(self, task: int) -> None:
+        """The task waits no more."""
+    @property
+    def results(self) -> Channel:
+        """Where answers go."""
+
+@disjoint_base
+class Client:
+    """What another process of the tree has of a pool. Its methods are described in the core."""
+
+    def __new__(cls, requests: Channel, board: SharedBytes, *_arguments: Any, **_keywords: Any) -> Self: ...
+    def _request(
+        self,
+        tag: int,
+        terms: bytes,
+        call: tuple[Any, tuple[Any, ...], dict[str, Any]],
+        keep: bool,
+    ) -> Function | None: ...
+    def _request_item(self, tag: int, terms: bytes, call: tuple[Function, Any], keep: bool) -> None: ...
+    def _request_chunk(
+        self, tag: int, terms: bytes, call: tuple[Function, tuple[Any, ...], bool], keep: bool
+    ) -> None: ...
+    def _accepted(self) -> int | None: ...
+    def _me(self) -> int: ...
 
 @disjoint_base
 class BaseQueue(Generic[_T]):

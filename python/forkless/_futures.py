@@ -85,7 +85,7 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
             Whether the future is cancelled now.
         """
         owner = self._owner
-        if owner is not None and owner._stage(self._task) == "sent":
+        if owner is not None and not owner.lets_go(self._task):
             return False
         return self.cancel()
 

@@ -185,7 +185,7 @@ class IMapIterator(Generic[R]):
         """
         self._input.feed()
         try:
-            found = self._arrivals.next(timeout)
+            found = self._pool._scheduler.take(self._arrivals, timeout)
         except StopIteration:
             self._finish()
             raise

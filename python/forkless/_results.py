@@ -29,6 +29,11 @@ class AsyncResult(BaseFuture, Generic[R]):
         # Called when it is there: `set_result` or `set_exception`.
         self._watch()
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether somebody is to be told."""
+        return self._callback is not None or self._error_callback is not None
+
     def ready(self) -> bool:
         """Whether the call is done, with or without success."""
         return self.done()

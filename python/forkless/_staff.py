@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 _PATIENCE = 2
 # A worker that lived this long, in seconds, did not fail at its start.
 _LONG_LIFE = 60.0
-# After which time, in seconds, to try again when no worker could be started.
-_RETRY = 0.2
+# After which time, in seconds, to try again when no worker could be started; and after which it is no use.
+_RETRY, _PERSISTENT = 0.2, 3.0
+# How long, in seconds, workers that were needed while others waited are left.
+_LINGER, _TICK = 1.0, 0.2
 
 # What becomes of what workers write: whether each line says who wrote it, None if they write it themselves.
 _OUTPUTS = {"forward": False, "tagged": True, "inherit": None}
@@ -136,6 +138,11 @@ class Staff:
         self._done_before = 0
         self._former: WorkerStatistics | None = None
         self._retry_at = 0.0
+        # How many more there are to be, for those that wait for others; and until when those that are too many
+        # are left, in case that they are needed again.
+        self._extra, self._calm_at, self._waiting = 0, 0.0, 0
+        self._places = places
+        self._trouble: tuple[float, Exception] | None = None
         self._idle_since = time.monotonic()
 
     @staticmethod
@@ -156,9 +163,7 @@ class Staff:
 
     def is_short(self) -> bool:
         """Whether more workers are wanted."""
-        return (
-            len(self.workers) - self._stops < self.size and len(self.workers) - self._stops < self._wanted()
-        )
+        return len(self.workers) - self._stops < self._wanted()
 
     def _wanted(self) -> int:
         """How many workers there should be now; those that are more are left alone."""
@@ -166,13 +171,16 @@ class Staff:
             return 0
         state: Any = self._dispatcher
         if self._hiring.eager and self._hiring.idle_timeout is None and not state.closed:
-            return self.size
-        live: int = state._counts()[0]
-        return min(self.size, live)
+            return max(self.size, self._useful()) if self._extra else self.size
+        return self._useful()
+
+    def _useful(self) -> int:
+        live: int = self._dispatcher._counts()[0]
+        return min(self.size + self._extra, live)
 
     def fill(self, count: int) -> None:
-        """Starts workers until there are so many."""
-        while len(self.workers) - self._stops < count:
+        """Starts workers until there are so many, or no more places."""
+        while len(self.workers) - self._stops < count and self._free:
             self._start()
 
     def fill_wanted(self) -> Exception | None:
@@ -181,15 +189,32 @@ class Staff:
         Returns:
             What went wrong, if nobody is left.
         """
-        if time.monotonic() < self._retry_at:
+        now = time.monotonic()
+        self._waiting, self._extra = self._dispatcher._blocked()
+        if self._extra:
+            self._calm_at = now + _LINGER
+        if now < self._retry_at:
             return None
         try:
             self.fill(self._wanted())
         except Exception as error:
             # With some workers left the work goes on, and there will be another attempt.
             self._retry_at = time.monotonic() + _RETRY
+            self._trouble = (now if self._trouble is None else self._trouble[0]), error
             if not self.workers:
                 return error
+        else:
+            self._trouble = None
+        return None
+
+    def trouble(self) -> str | None:
+        """Why nobody can do what waits here, if that is so: all workers wait for others."""
+        if self._waiting < len(self.workers) or not self.workers:
+            return None
+        if not self._free:
+            return f"a pool of {self.size} has places for {self._places}"
+        if self._trouble is not None and time.monotonic() - self._trouble[0] > _PERSISTENT:
+            return f"the system starts none, {self._trouble[1]!r}"
         return None
 
     def _start(self) -> None:
@@ -233,6 +258,7 @@ class Staff:
         assert child is not None
         claimed = child.claimed()
         last = _account("former workers", 0, self._entry(post), time.monotonic())
+        self._dispatcher._vacate_entry(post.index)
         self._former = last if self._former is None else _add(self._former, last)
         self._leave(post.index, post.seat)
         if self._stops:
@@ -291,16 +317,21 @@ class Staff:
 
     def due_in(self) -> float:
         """In how many seconds to `shrink` again."""
-        return float("inf") if self._hiring.idle_timeout is None else max(0.05, self._hiring.idle_timeout / 4)
+        limit = self._hiring.idle_timeout
+        due = float("inf") if limit is None else max(0.05, limit / 4)
+        if len(self.workers) - self._stops > self.size:
+            due = min(due, max(0.0, self._calm_at - time.monotonic()) or _TICK)
+        return due
 
     def shrink(self) -> None:
         """Has workers end that are too many, or have had no work for long."""
         limit = self._hiring.idle_timeout
         if self.ending or self._sent_home:
             return
-        for _ in range(len(self.workers) - self._stops - self.size):
-            self._stops += 1
-            self._dispatcher._send_stop()
+        if time.monotonic() >= self._calm_at:
+            for _ in range(len(self.workers) - self._stops - self.size):
+                self._stops += 1
+                self._dispatcher._send_stop()
         if limit is None:
             return
         now, live = time.monotonic(), self._dispatcher._counts()[0]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Kinds of answers, as in the tag of their message; those for results are the core's.
 REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW = 16, 17, 18, 19, 20
+# Those of processes that submit tasks to the pool of another (see `_nested`), and what only they are answered.
+CONNECT, REQUEST, CANCEL, GIVE_UP, DISOWN, CANCELLED = 21, 22, 23, 24, 25, 26
 
 # Asks a worker to look whether its task is to be broken off. Real-time signals are hardly used by
 # anybody; the first few of them by some runtimes.
@@ -71,6 +73,11 @@ def work(
             terms.setup.leave()
     finally:
         flush()
+
+
+def tag_of(kind: int, number: int) -> int:
+    """The tag of an answer."""
+    return kind << 48 | number
 
 
 def _set_up(worker: Worker, setup: "_setup.Setup", seat: int, flush: Any) -> bool:

@@ -344,8 +344,15 @@ class Pool:
     ) -> None:
         self.terminate()
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        _pickling.handlers[cls] = _reduce
+
     def __reduce__(self) -> tuple[Any, ...]:
-        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+        raise NotImplementedError(
+            "pool objects cannot be passed between processes or pickled by others than forkless: as arguments, "
+            "in queues and in functions that it sends, they can"
+        )
 
     def __repr__(self) -> str:
         kind = type(self)
@@ -381,6 +388,7 @@ class Pool:
         except Exception as error:
             result.set_exception(error)
             return result
+        self._scheduler.adopt(result)
         if chunksize == 1 and not star:
             self._scheduler.submit_items(result.gather, function, items, options)
             return result
@@ -415,6 +423,16 @@ class Pool:
         function = _pickling.publish(func)
         bar = None if progress is False else _progress(total, func, progress)
         return kind(self, function, parts, chunksize != 1, bar, options, buffersize)
+
+
+def _reduce(pickler: "_pickling.Pickler", pool: Pool) -> tuple[Any, ...]:
+    """In another process it is a client of this one."""
+    from ._nested import reduce
+
+    return reduce(pickler, pool)
+
+
+_pickling.handlers[Pool] = _reduce
 
 
 def _is_count(value: object) -> bool:

@@ -6,7 +6,7 @@
 //!            └──── again ──── Held ◀── hold     (failed, and its owner decides what becomes of it)
 //! ```
 //!
-//! Of the pending ones the highest priority is first, and among equals who came first. A task can be taken out in any
+//! Of the pending ones the highest [`Rank`] is first, and among equals who came first. A task can be taken out in any
 //! stage. Its id is never given again, so an answer that comes too late finds nothing.
 
 use std::cmp::Reverse;
@@ -24,12 +24,22 @@ pub enum Stage {
     Held,
 }
 
+/// What is first: the highest priority, and within that the task that is deepest in others, which wait for it. So what was
+/// begun is finished before something else is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// As users give it.
+    pub priority: i32,
+    /// How many tasks it is within.
+    pub depth: u32,
+}
+
 /// Tasks from their submission to their outcome.
 #[derive(Debug)]
 pub struct Schedule<T> {
     live: HashMap<u64, Entry<T>, BuildHasherDefault<Spread>>,
     /// May name tasks that have been taken out, or are not pending any more.
-    pending: BTreeMap<Reverse<i32>, VecDeque<u64>>,
+    pending: BTreeMap<Reverse<Rank>, VecDeque<u64>>,
     waiting: usize,
     sent: usize,
     last: u64,
@@ -38,7 +48,7 @@ pub struct Schedule<T> {
 #[derive(Debug)]
 struct Entry<T> {
     task: T,
-    priority: i32,
+    rank: Rank,
     stage: Stage,
 }
 
@@ -72,11 +82,11 @@ impl<T> Default for Schedule<T> {
 
 impl<T> Schedule<T> {
     /// Adds a task; its id.
-    pub fn add(&mut self, task: T, priority: i32) -> u64 {
+    pub fn add(&mut self, task: T, rank: Rank) -> u64 {
         self.last += 1;
         let id = self.last;
-        self.live.insert(id, Entry { task, priority, stage: Stage::Pending });
-        self.line_up(id, priority);
+        self.live.insert(id, Entry { task, rank, stage: Stage::Pending });
+        self.line_up(id, rank);
         id
     }
 
@@ -137,8 +147,8 @@ impl<T> Schedule<T> {
         if self.stage(id) != Some(Stage::Held) || !self.change(id, Stage::Pending) {
             return false;
         }
-        let priority = self.live.get(&id).map_or(0, |entry| entry.priority);
-        self.line_up(id, priority);
+        let rank = self.live.get(&id).map_or(Rank::default(), |entry| entry.rank);
+        self.line_up(id, rank);
         true
     }
 
@@ -174,9 +184,9 @@ impl<T> Schedule<T> {
         self.sent
     }
 
-    fn line_up(&mut self, id: u64, priority: i32) {
+    fn line_up(&mut self, id: u64, rank: Rank) {
         self.waiting += 1;
-        self.pending.entry(Reverse(priority)).or_default().push_back(id);
+        self.pending.entry(Reverse(rank)).or_default().push_back(id);
     }
 
     fn change(&mut self, id: u64, stage: Stage) -> bool {
@@ -199,6 +209,12 @@ impl<T> Schedule<T> {
 mod tests {
     use super::*;
 
+    fn rank(priority: i32, depth: u32) -> Rank {
+        Rank { priority, depth }
+    }
+
+    const PLAIN: Rank = Rank { priority: 0, depth: 0 };
+
     fn order(schedule: &mut Schedule<&'static str>) -> Vec<&'static str> {
         std::iter::from_fn(|| {
             let id = schedule.send_next()?;
@@ -211,16 +227,25 @@ mod tests {
     fn first_come_first_served_within_a_priority() {
         let mut schedule = Schedule::default();
         for (task, priority) in [("c", 0), ("a", 5), ("d", 0), ("b", 5), ("e", -1)] {
-            schedule.add(task, priority);
+            schedule.add(task, rank(priority, 0));
         }
         assert_eq!(order(&mut schedule), ["a", "b", "c", "d", "e"]);
         assert_eq!((schedule.live(), schedule.waiting(), schedule.sent()), (0, 0, 0));
     }
 
     #[test]
+    fn what_others_wait_for_is_before_them() {
+        let mut schedule = Schedule::default();
+        for (task, priority, depth) in [("d", 0, 0), ("c", 0, 1), ("b", 0, 2), ("a", 1, 0)] {
+            schedule.add(task, rank(priority, depth));
+        }
+        assert_eq!(order(&mut schedule), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
     fn what_is_taken_out_is_not_next() {
         let mut schedule = Schedule::default();
-        let ids: Vec<_> = ["a", "b", "c"].map(|task| schedule.add(task, 0)).into();
+        let ids: Vec<_> = ["a", "b", "c"].map(|task| schedule.add(task, PLAIN)).into();
         assert_eq!(schedule.take(ids[1]), Some("b"));
         assert_eq!(schedule.take(ids[1]), None);
         assert_eq!(schedule.waiting(), 2);
@@ -230,8 +255,8 @@ mod tests {
     #[test]
     fn what_failed_is_tried_again_behind_the_others() {
         let mut schedule = Schedule::default();
-        let a = schedule.add("a", 0);
-        schedule.add("b", 0);
+        let a = schedule.add("a", PLAIN);
+        schedule.add("b", PLAIN);
         assert!(!schedule.again(a), "it has not failed");
         assert_eq!(schedule.send_next(), Some(a));
         assert!(schedule.hold(a));
@@ -243,16 +268,16 @@ mod tests {
     #[test]
     fn an_id_is_not_given_twice() {
         let mut schedule = Schedule::default();
-        let first = schedule.add((), 0);
+        let first = schedule.add((), PLAIN);
         schedule.take(first);
-        assert_ne!(schedule.add((), 0), first);
+        assert_ne!(schedule.add((), PLAIN), first);
         assert_eq!(schedule.stage(first), None);
     }
 
     #[test]
     fn a_million_tasks_leave_no_table_behind() {
         let mut schedule = Schedule::default();
-        let ids: Vec<_> = (0..100_000).map(|task| schedule.add(task, 0)).collect();
+        let ids: Vec<_> = (0..100_000).map(|task| schedule.add(task, PLAIN)).collect();
         for id in ids {
             schedule.take(id);
         }

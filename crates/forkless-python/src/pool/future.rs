@@ -21,6 +21,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
 use super::dispatcher::Dispatcher;
+use super::worker::Blocked;
 use crate::errors::raise;
 use crate::wait;
 
@@ -51,7 +52,22 @@ struct Parts {
     result: Option<Py<PyAny>>,
     exception: Option<Py<PyAny>>,
     /// Who works on it, until it is done.
-    owner: Option<Py<Dispatcher>>,
+    owner: Option<Owner>,
+}
+
+enum Owner {
+    Here(Py<Dispatcher>),
+    /// A pool of another process: a `forkless._nested.Remote`, by which outcomes come when somebody looks for them.
+    There(Py<PyAny>),
+}
+
+impl Owner {
+    fn object(&self, py: Python<'_>) -> Py<PyAny> {
+        match self {
+            Self::Here(dispatcher) => dispatcher.clone_ref(py).into_any(),
+            Self::There(remote) => remote.clone_ref(py),
+        }
+    }
 }
 
 struct Watch {
@@ -106,7 +122,7 @@ impl BaseFuture {
     /// It is this task of that pool now.
     pub(crate) fn assign(&self, owner: Option<Py<Dispatcher>>, id: u64) {
         self.id.store(id, Ordering::Relaxed);
-        let before = std::mem::replace(&mut self.parts().owner, owner);
+        let before = std::mem::replace(&mut self.parts().owner, owner.map(Owner::Here));
         drop(before);
     }
 
@@ -148,7 +164,18 @@ impl BaseFuture {
         // Of two threads that get here, one has made its own in vain.
         let _ = self.watch.set(py, Watch { condition, waiters, callbacks });
         self.watched.store(true, Ordering::Release);
+        if let Some(remote) = self.remote(py) {
+            remote.call_method1(py, intern!(py, "attend"), (self.id.load(Ordering::Relaxed),))?;
+        }
         self.watch.get(py).ok_or_else(|| PyValueError::new_err("a future without a condition"))
+    }
+
+    /// What has to look for its outcome, if that comes from another process.
+    fn remote(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &self.parts().owner {
+            Some(Owner::There(remote)) => Some(remote.clone_ref(py)),
+            Some(Owner::Here(_)) | None => None,
+        }
     }
 
     fn check_process(&self, py: Python<'_>) -> PyResult<()> {
@@ -181,25 +208,59 @@ impl BaseFuture {
 
     /// Waits until it is done; False if it is not after `timeout` seconds. None waits for ever.
     #[pyo3(signature = (timeout = None))]
-    fn _wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        if self.is_done() {
+    fn _wait(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.is_done() {
             return Ok(true);
+        }
+        if let Some(remote) = this.remote(py) {
+            return remote.call_method1(py, intern!(py, "wait_for"), (slf, timeout))?.extract(py);
         }
         let deadline = wait::deadline(true, timeout)?;
         if deadline.passed() {
             return Ok(false);
         }
-        self.check_process(py)?;
+        this.check_process(py)?;
+        let _blocked = Blocked::enter(py);
         let done = wait::until(py, deadline, |bound| {
-            BELL.sleep(|| self.is_done(), bound);
-            Ok::<_, forkless_shm::Error>(self.is_done().then_some(()))
+            BELL.sleep(|| this.is_done(), bound);
+            Ok::<_, forkless_shm::Error>(this.is_done().then_some(()))
         })?;
         Ok(done.is_some())
     }
 
     /// Whether it is done, with or without success, or cancelled.
-    fn done(&self) -> bool {
+    fn done(&self, py: Python<'_>) -> PyResult<bool> {
+        if !self.is_done()
+            && let Some(remote) = self.remote(py)
+        {
+            remote.call_method0(py, intern!(py, "poll"))?;
+        }
+        Ok(self.is_done())
+    }
+
+    /// As `done`, without a look for outcomes that come from another process.
+    fn _is_done(&self) -> bool {
         self.is_done()
+    }
+
+    /// Whether somebody may have to be told, rather than waits.
+    fn _is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
+    }
+
+    /// It is this call of a pool of another process now.
+    fn _assign(&self, remote: Py<PyAny>, id: u64) {
+        self.id.store(id, Ordering::Relaxed);
+        let before = self.parts().owner.replace(Owner::There(remote));
+        drop(before);
+    }
+
+    /// Gives it its outcome.
+    fn _complete(slf: &Bound<'_, Self>, done: bool, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let completed = Self::complete(slf, done, value);
+        ring();
+        completed
     }
 
     /// Whether it was cancelled.
@@ -215,8 +276,8 @@ impl BaseFuture {
 
     /// The pool that works on it; None when it is done.
     #[getter]
-    fn _owner(&self, py: Python<'_>) -> Option<Py<Dispatcher>> {
-        self.parts().owner.as_ref().map(|owner| owner.clone_ref(py))
+    fn _owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.parts().owner.as_ref().map(|owner| owner.object(py))
     }
 
     #[getter]
