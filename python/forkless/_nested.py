@@ -106,7 +106,7 @@ _forks.in_copy(_remotes.clear)
 
 
 class _Call(NamedTuple):
-    """A call that has no outcome yet: what gets it, and what has to live until then."""
+    """A call that has no outcome yet: what gets it, if somebody still wants it, and what messages call it."""
 
     sink: Callable[[], Any]
     name: str
@@ -127,7 +127,6 @@ class Remote(Client):
         self.size = link.size
         self.feeders: set[Any] = set()  # They are fed by those who take their results.
         self._numbers = itertools.count(1)
-        self._functions: dict[int, Function | None] = {}
         self._connect()
 
     def _connect(self) -> None:
@@ -208,13 +207,15 @@ class Remote(Client):
     ) -> None:
         """As `Scheduler.submit_parts`."""
         for part in parts:
-            self.check()
             sink = _Part(arrivals, arrivals.expect(), chunks)
             place = (start, len(part) if chunks else 1, chunks)
-            if chunks:
-                self._ask(sink, function.object, place, options, self._request_chunk, (function, part, False))
-            else:
-                self._ask(sink, function.object, place, options, self._request_item, (function, part))
+            request: Any = self._request_chunk if chunks else self._request_item
+            call = (function, part, False) if chunks else (function, part)
+            try:
+                self._ask(sink, function.object, place, options, request, call)
+            except BaseException as error:
+                sink.settle(False, error)  # A part that is expected has to come.
+                raise
             start += place[1]
 
     def adopt(self, result: "MapResult[Any]") -> None:
@@ -275,7 +276,7 @@ class Remote(Client):
         function: object,
         place: tuple[int, int, bool] | None,
         options: "Options | None",
-        request: Callable[..., "Function | None"],
+        request: Callable[..., None],
         call: tuple[Any, ...],
     ) -> None:
         if self._process != os.getpid():
@@ -290,18 +291,16 @@ class Remote(Client):
         self._calls[number] = _Call(self._hold(sink, number), name)
         try:
             keep = options is not None and options.retries is not None
-            function_ = request(tag_of(REQUEST, self._key), self._terms(number, name, options), call, keep)
+            request(tag_of(REQUEST, self._key), self._terms(number, name, options), call, keep)
         except Exception as error:
             self._settle(number, False, error)
             return
         except BaseException:
             self._forget(number)
             raise
-        if function_ is not None:
-            self._functions[number] = function_
-            if number not in self._calls:
-                self._functions.pop(number, None)
-        if isinstance(sink, BaseFuture) and (sink._is_watched() if hasattr(sink, "cancel") else sink.has_callbacks):  # type: ignore[attr-defined]
+        if isinstance(sink, BaseFuture) and (
+            sink._is_watched() if hasattr(sink, "cancel") else sink.has_callbacks
+        ):  # type: ignore[attr-defined]
             self.attend(number)
 
     def _hold(self, sink: Any, number: int) -> Callable[[], Any]:
@@ -331,14 +330,17 @@ class Remote(Client):
     def _parent(self) -> int:
         """The task of the same pool in which this is, 0 if there is none."""
         worker = _worker()
-        return worker.current if worker is not None and worker.results.handle == self._link.requests.handle else 0
+        return (
+            worker.current
+            if worker is not None and worker.results.handle == self._link.requests.handle
+            else 0
+        )
 
     def _tell(self, kind: int, number: int) -> None:
         self._link.requests.send(number.to_bytes(8, "little"), tag=tag_of(kind, self._key))
 
     def _forget(self, number: int) -> _Call | None:
         call = self._calls.pop(number, None)
-        self._functions.pop(number, None)
         watched = self._watched.pop(number, None)
         if watched is not None:
             self._unblock(watched[1])
@@ -484,7 +486,9 @@ class Remote(Client):
         from concurrent.futures import CancelledError
 
         self._calls[number] = call
-        self._settle(number, False, CancelledError(f"{call.name} was cancelled, as the task that asked for it"))
+        self._settle(
+            number, False, CancelledError(f"{call.name} was cancelled, as the task that asked for it")
+        )
 
     def _is_there(self) -> bool:
         return self._accepted() in (0, 1)

@@ -187,7 +187,10 @@ class Requests:
             if self._scheduler._is_gone(requester.process):
                 del self._requesters[key]
                 for reply in list(requester.replies.values()):
-                    self._cancel(reply)
+                    # What a task has submitted and left alone outlives the worker that ran it.
+                    reply.wanted = False
+                    if not reply.parent:
+                        self._cancel(reply)
         trouble = self._scheduler.staff.trouble()
         if trouble is not None:
             self._relieve(trouble)

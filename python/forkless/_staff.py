@@ -253,6 +253,8 @@ class Staff:
         Returns:
             The task that it had taken and not answered; None if there was none.
         """
+        from .process import exit_code
+
         post = self.workers.pop(worker)
         child = worker._child
         assert child is not None
@@ -261,11 +263,12 @@ class Staff:
         self._dispatcher._vacate_entry(post.index)
         self._former = last if self._former is None else _add(self._former, last)
         self._leave(post.index, post.seat)
-        if self._stops:
-            self._stops -= 1
+        told = self._stops > 0
+        self._stops -= told
+        # Not one that has failed at its start.
         if claimed:
             self._deaths = 0
-        else:
+        elif not (told and exit_code(child) == 0):
             self._count_death(worker, time.monotonic() - post.started)
         return claimed or None
 

@@ -58,7 +58,7 @@ impl Call {
 #[pyclass(frozen, module = "forkless")]
 pub(crate) struct Function {
     /// Keeps it there.
-    _parcel: Parcel,
+    parcel: Parcel,
     handle: Handle,
     /// The function itself, for messages.
     object: Py<PyAny>,
@@ -84,7 +84,7 @@ impl Function {
         let parcel =
             Parcel::pack(home(py)?, &Content { parts: &parts, extents: &extents, handles: &leases }).or_raise(py)?;
         let handle = parcel.lease().handle().or_raise(py)?;
-        Ok(Self { _parcel: parcel, handle, object })
+        Ok(Self { parcel, handle, object })
     }
 
     /// The function itself.
@@ -92,6 +92,11 @@ impl Function {
     pub(crate) fn object(&self, py: Python<'_>) -> Py<PyAny> {
         self.object.clone_ref(py)
     }
+}
+
+/// A published function that its task takes along: who submits to another process may end before the task.
+fn travelling<'a>(function: Option<&'a Function>, terms: &[u8]) -> Option<&'a Parcel> {
+    function.filter(|_| !terms.is_empty()).map(|function| &function.parcel)
 }
 
 /// The beginning of a task.
@@ -122,7 +127,9 @@ pub(crate) fn encode(
     let pieces = item.pieces()?;
     let head = head(call, item.tag(), function, terms)?;
     let length = HEAD + terms.len() + pieces.parts.iter().map(|part| part.len()).sum::<usize>();
-    if length <= Channel::INLINE_LIMIT && pieces.extents.is_empty() && pieces.handles.is_empty() {
+    let mut handles = pieces.handles;
+    handles.extend(travelling(function, terms).map(Parcel::lease));
+    if length <= Channel::INLINE_LIMIT && pieces.extents.is_empty() && handles.is_empty() {
         let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(&head);
         bytes.extend_from_slice(terms);
@@ -131,7 +138,7 @@ pub(crate) fn encode(
     }
     let mut parts: Vec<&[u8]> = vec![&head, terms];
     parts.extend_from_slice(&pieces.parts);
-    let content = Content { parts: &parts, extents: &pieces.extents, handles: &pieces.handles };
+    let content = Content { parts: &parts, extents: &pieces.extents, handles: &handles };
     let parcel = unless_small(py, &content, || Parcel::pack(arena, &content)).or_raise(py)?;
     Ok(Payload::Parcel(Box::new(parcel)))
 }
@@ -149,11 +156,15 @@ pub(crate) fn encode_to_keep(
     bytes.extend_from_slice(&head(call, format::PICKLE, function, terms)?);
     bytes.extend_from_slice(terms);
     bytes.extend_from_slice(pickle);
-    if handles.is_empty() && bytes.len() <= Channel::INLINE_LIMIT {
+    let published = travelling(function, terms);
+    if handles.is_empty() && published.is_none() && bytes.len() <= Channel::INLINE_LIMIT {
         return Ok(Payload::Bytes(bytes.into_boxed_slice()));
     }
     // Leases of its own: the objects may be gone when the task is sent.
     let mut kept = Vec::new();
+    for parcel in published {
+        kept.push(parcel.lease().duplicate().or_raise(py)?);
+    }
     for shared in handles {
         let object = crate::shared::object(shared)?;
         let lease = object.lease();

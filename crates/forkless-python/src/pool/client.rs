@@ -48,9 +48,6 @@ impl Client {
     ///     tag: of the message.
     ///     terms: what the owner has to know, pickled.
     ///     keep: it may be called several times.
-    ///
-    /// Returns:
-    ///     What has to live until the answer is there.
     fn _request(
         &self,
         py: Python<'_>,
@@ -58,11 +55,10 @@ impl Client {
         terms: &[u8],
         call: (Bound<'_, PyAny>, Bound<'_, PyTuple>, Bound<'_, PyDict>),
         keep: bool,
-    ) -> PyResult<Option<Py<Function>>> {
+    ) -> PyResult<()> {
         let (function, args, kwargs) = call;
-        let (payload, published) = self.packer(terms).pack_call(py, &function, &args, &kwargs, keep)?;
-        self.send(py, tag, payload)?;
-        Ok(published)
+        let (payload, _) = self.packer(terms).pack_call(py, &function, &args, &kwargs, keep)?;
+        self.send(py, tag, payload)
     }
 
     /// Asks for the call of a published function with one argument.

@@ -744,7 +744,8 @@ impl Packer<'_> {
     fn publish<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Option<Py<Function>>> {
         static PUBLISH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = function.py();
-        if !is_plain_function(function) {
+        // To another process a function goes along with its task.
+        if !self.terms.is_empty() || !is_plain_function(function) {
             return Ok(None);
         }
         let functions = self.functions.bind(py);
