@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -389,6 +390,46 @@ def test_retries_of_an_inner_task(single: Executor) -> None:
 
     assert single.submit(outer).result(60) == [1, 100_000, ValueError]
     assert attempts.value == 6
+
+
+def test_retries_upon_an_error_that_the_owner_cannot_import(single: Executor, tmp_path: Path) -> None:
+    (tmp_path / "only_in_the_worker.py").write_text("class Odd(Exception): pass")
+
+    def outer() -> str:
+        import sys
+
+        sys.path.insert(0, str(tmp_path))
+        import only_in_the_worker  # type: ignore[import-not-found]
+
+        retry = forkless.Retry(1, on=only_in_the_worker.Odd)
+        return repr(single.options(retries=retry).submit(jobs.add, 1, 2).exception(30))
+
+    assert "only_in_the_worker" in single.submit(outer).result(60)
+    assert single.submit(jobs.add, 1, 2).result(30) == 3
+
+
+def test_workers_that_do_one_task_each() -> None:
+    with Executor(2, max_tasks_per_child=1) as executor:
+        assert executor.submit(jobs.fibonacci, executor, 5).result(60) == 5
+
+
+def test_what_was_left_alone_outlives_its_worker() -> None:
+    done, go = forkless.Queue(), forkless.Event()
+
+    def later(n: int) -> None:
+        go.wait(30)
+        done.put(n)
+
+    with Executor(1, max_tasks_per_child=1) as executor:
+
+        def outer() -> int:
+            list(map(executor.submit, [later] * 3, range(3)))
+            return os.getpid()
+
+        pid = executor.submit(outer).result(30)
+        assert eventually(lambda: pid not in executor._processes, 20)
+        go.set()
+    assert [done.get(timeout=5) for _ in range(3)] == [0, 1, 2]
 
 
 def test_cancelling_an_inner_task(single: Executor) -> None:

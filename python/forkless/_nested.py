@@ -319,13 +319,14 @@ class Remote(Client):
 
     def _terms(self, number: int, name: str, options: "Options | None") -> bytes:
         """What the owner reads of a request; see `_requests`."""
+        head = number.to_bytes(8, "little") + self._parent().to_bytes(8, "little")
         if options is None:
-            return pickle.dumps((number, self._parent(), name[:1000], None, None, 0))
-        terms = number, self._parent(), name[:1000], options.timeout, options.retries, options.priority
+            return head + pickle.dumps((None, None, 0, name[:1000]))
+        terms = options.timeout, options.retries, options.priority, name[:1000]
         pickled, handles = _pickling.dumps(terms)
         if handles:
             raise ValueError("the options of a task cannot have shared objects in them")
-        return pickled
+        return head + pickled
 
     def _parent(self) -> int:
         """The task of the same pool in which this is, 0 if there is none."""

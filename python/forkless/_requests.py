@@ -9,7 +9,7 @@ loaded here, but passed on; only an exception is looked at, where there is a tim
 import contextlib
 import pickle
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import _errors, _pickling
@@ -125,7 +125,11 @@ class Requests:
     def react(self, kind: int, key: int, message: "Message") -> None:
         """Takes in what another process has sent."""
         if kind == CONNECT:
-            answers, process = _pickling.loads(message)
+            # Its process may have ended, and its channel with it.
+            try:
+                answers, process = _pickling.loads(message)
+            except Exception:
+                return
             self._requesters[key] = Requester(answers, process)
             return
         requester = self._requesters.get(key)
@@ -144,7 +148,8 @@ class Requests:
 
     def _request(self, requester: Requester, message: "Message") -> None:
         scheduler = self._scheduler
-        number, parent, name, timeout, retries, priority = pickle.loads(scheduler._terms_of(message))
+        terms = scheduler._terms_of(message)
+        number, parent = int.from_bytes(terms[:8], "little"), int.from_bytes(terms[8:16], "little")
         reply = Reply(self, requester, number, parent, 1)
         if parent and scheduler._stage(parent) is None:
             reply.cancelled()  # It was broken off.
@@ -153,19 +158,29 @@ class Requests:
             error = scheduler.refusal()
             reply.settle(False, error)
             return
-        above = scheduler._sink_of(parent) if parent else None
-        options = scheduler._options_of(parent) if parent else None
-        if isinstance(above, Reply):
-            reply.depth = above.depth + 1
-        if options is not None:
-            priority = max(priority, options.priority)
-        if timeout is not None:
-            scheduler.expect_deadline(timeout)
-        options = Options(timeout, retries, priority, name)
+        try:
+            options = Options(*pickle.loads(terms[16:]))
+        except Exception as error:
+            reply.settle(False, error)  # It may name classes that cannot be imported here.
+            return
+        if parent:
+            options = self._inherit(reply, options)
+        if options.timeout is not None:
+            scheduler.expect_deadline(options.timeout)
         # It may be answered by its refusal at once.
         reply.id = scheduler._submit_request(reply, message, options, reply.depth)
         if parent and reply.number in requester.replies:
             self._children.setdefault(parent, set()).add(reply.id)
+
+    def _inherit(self, reply: Reply, options: Options) -> Options:
+        """Puts a task below the one that has submitted it; its options then."""
+        above = self._scheduler._sink_of(reply.parent)
+        if isinstance(above, Reply):
+            reply.depth = above.depth + 1
+        theirs = self._scheduler._options_of(reply.parent)
+        if theirs is None or theirs.priority <= options.priority:
+            return options
+        return replace(options, priority=theirs.priority)
 
     def fail(self, id: int, message: "Message") -> bool:
         """Passes on that a task has failed; False if it is one of our own, or has to be looked into."""
@@ -202,8 +217,9 @@ class Requests:
 
     def _relieve(self, trouble: str) -> None:
         """All workers wait, and there can be no more: ends the wait for the deepest task that cannot run."""
-        waiting = [sink for sink in map(self._scheduler._sink_of, self._scheduler._ids(True)) if sink]
-        replies = [sink for sink in waiting if isinstance(sink, Reply)]
+        running = {task for _, _, task, _ in self._scheduler.staff.running()}
+        waiting = [id for id in self._scheduler._ids(False) if id not in running]
+        replies = [sink for sink in map(self._scheduler._sink_of, waiting) if isinstance(sink, Reply)]
         if not replies:
             return
         reply = max(replies, key=lambda reply: reply.depth)
@@ -213,4 +229,6 @@ class Requests:
             f"{len(self._scheduler.workers)} workers wait, and there can be no more of them: {trouble}. Use "
             "more workers, or fewer levels of tasks that wait"
         )
-        self._scheduler._settle(reply.id, False, error)
+        sent = self._scheduler._stage(reply.id) == "sent"
+        if self._scheduler._settle(reply.id, False, error) and sent:
+            self._scheduler._end_task(reply.id)

@@ -627,7 +627,8 @@ impl Dispatcher {
     /// In a pool whose tasks wait for others: counts anew who waits, and sends what there is a worker for.
     fn refresh(&self, py: Python<'_>) -> PyResult<()> {
         if self.dispatch.is_stepwise() {
-            self.dispatch.set_workers(self.size.load(Ordering::Relaxed) + self._blocked(py)?.1);
+            let wanted = self.size.load(Ordering::Relaxed) + self._blocked(py)?.1;
+            self.dispatch.set_workers(wanted.min(self.board().workers()));
             let refused = self.dispatch.feed_now();
             self.refuse(py, refused)?;
         }
