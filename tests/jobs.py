@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import signal
@@ -11,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from forkless import Event, JoinableQueue, Lock, Queue, Semaphore
 
@@ -22,6 +23,10 @@ def double(value: Any) -> Any:
 
 def add(left: int, right: int = 0) -> int:
     return left + right
+
+
+def make_set(value: Any) -> set[Any]:
+    return {value}
 
 
 def refuse(value: object) -> NoReturn:
@@ -92,6 +97,28 @@ def meet(mine: Event, other: Event) -> int:
     mine.set()
     wait_for(other)
     return os.getpid()
+
+
+_kept: Any = None
+
+
+def keep(event: Any) -> None:
+    """An initializer; the standard library's events do not travel in tasks."""
+    global _kept
+    _kept = event
+
+
+def wait_for_kept(value: Any = None) -> Any:
+    if not _kept.wait(10):
+        raise TimeoutError("nobody set the event")
+    return value
+
+
+class Refuses:
+    """Does not pickle."""
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError("not this one")
 
 
 def pid(_: object = None) -> int:
@@ -283,6 +310,105 @@ class Explosive:
 def tell_interpreter(queue: Queue[tuple[str, int]], lock: Lock) -> None:
     with lock:
         queue.put((sys.executable, os.getpid()))
+
+
+def take_for_ever(_: object = None) -> Any:
+    while True:
+        pass
+
+
+def catch_everything(begun: Event) -> None:
+    while True:
+        try:
+            begun.set()
+            time.sleep(60)
+        except BaseException:
+            pass
+
+
+def ignore_every_signal(_: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGRTMIN + 11):
+        signal.signal(number, signal.SIG_IGN)
+    hang()
+
+
+def never_leave_c(_: object) -> None:
+    max(itertools.repeat(0))  # with the interpreter held
+
+
+def hold(lock: Lock, left: Event) -> None:
+    try:
+        with lock:
+            time.sleep(60)
+    finally:
+        left.set()
+
+
+def fail_at_first(count: Any, times: int = 2) -> list[int]:
+    with count.get_lock():
+        count.value += 1
+        if count.value <= times:
+            raise ValueError(f"attempt {count.value}")
+    return [count.value]
+
+
+def die_or_hang_at_first(count: Any, data: bytes, how: str) -> int:
+    with count.get_lock():
+        count.value += 1
+        first = count.value == 1
+    if first and how == "die":
+        die()
+    if first:
+        hang()
+    return len(data)
+
+
+def note(given: Any) -> list[str]:
+    queue, label = given
+    queue.put(label)
+    return [label]
+
+
+def rest(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def speak(value: Any) -> Any:
+    print("printed", value)
+    print("complained", value, file=sys.stderr)
+    return value
+
+
+def speak_and_die(value: Any) -> None:
+    print("last words", value)
+    die()
+
+
+def count_up(_: object) -> int:
+    from forkless import current_worker
+
+    state: list[int] = current_worker().state
+    state.append(len(state))
+    return state[-1]
+
+
+hoard = bytearray()
+
+
+def grow(size: int) -> None:
+    hoard.extend(b"1" * size)
+
+
+def count_down(start: int) -> Iterator[int]:
+    """Down to one; then it fails."""
+    for number in range(start, -1, -1):
+        1 / number
+        yield number
+
+
+def count_for_ever() -> Iterator[int]:
+    """From zero."""
+    yield from itertools.count()
 
 
 # Tasks within tasks of the same pool.

@@ -784,3 +784,20 @@ def test_the_waiting_is_over_when_results_are_dropped() -> None:
             go.set()
 
     asyncio.run(main())
+
+
+def test_a_stream(drive: Runner) -> None:
+    async def main() -> None:
+        async with aio.Pool(1) as pool:
+            assert [item async for item in pool.stream(range, 50)] == list(range(50))
+            numbers = pool.stream(jobs.count_down, 3)
+            assert [await numbers.__anext__() for _ in range(3)] == [3, 2, 1]
+            with pytest.raises(ZeroDivisionError):
+                await numbers.__anext__()
+            stream = pool.stream(jobs.count_for_ever)
+            assert await stream.__anext__() == 0
+            await stream.aclose()
+            # Its worker is free again.
+            assert await asyncio.wait_for(pool.run(jobs.double, 21), 20) == 42
+
+    drive(main())

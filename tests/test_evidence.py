@@ -505,7 +505,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 
 def test_the_examples() -> None:
-    assert doctest.testmod(_evidence) == (0, 2)
+    assert doctest.testmod(_evidence) == (0, 3)
 
 
 def test_calls() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import re
 import shutil
@@ -49,6 +51,52 @@ def test_a_wrong_answer_is_noticed() -> None:
     outcome = run_program(wrong, "--limit", "20", "--workers", "2", timeout=50)
     assert outcome.exit_code == 1
     assert "different from the first answer: Executor(2).submit and .map" in outcome.stdout
+
+
+def test_a_crawl_goes_on_whatever_its_pages_do() -> None:
+    program = (ROOT / "examples" / "crawl.py").read_text()
+    outcome = run_program(program, "--timeout", "1", timeout=50)
+    lines = outcome.check().splitlines()
+    # The page that hangs is asked for three times; those that answered 503 twice.
+    assert lines[:2] == [
+        "36 pages visited, 2 failed, 7 retries",
+        "most used words: next (37), process (36), memory (31)",
+    ]
+    assert re.match(r"visit\('http://.*/17'\) \(item \d+\) took longer than its time limit", lines[2])
+    assert re.match(r"worker PoolWorker-\d+ .* was killed by SIGSEGV while it ran visit\(", lines[3])
+    # The progress bars.
+    assert re.search(r"^16 pages: 16 of 16 in 0:\d\d$", outcome.stderr, re.M)
+
+
+def test_streams_are_closed_when_the_answer_is_good_enough() -> None:
+    outcome = run_program((ROOT / "examples" / "estimate.py").read_text(), "--error", "0.01", timeout=50)
+    *ends, answer = outcome.check().splitlines()
+    assert sorted(ends) == ["stream 0 has ended", "stream 1 has ended"]
+    assert re.fullmatch(r"pi is 3\.1\d\d, more or less 0\.010, after [\d,]+ points", answer)
+
+
+def test_a_server_answers_while_it_computes() -> None:
+    outcome = run_program((ROOT / "examples" / "factor_server.py").read_text(), timeout=50)
+    twos = " ".join(["2"] * 16)
+    assert outcome.check().splitlines() == [
+        f"1001: 7 11 13, 65536: {twos}, a dozen: is no number, 104729: 104729",
+        f"{2**89 - 1}: is too hard",
+        f"104729: 104729, a dozen: is no number, 65536: {twos}, 1001: 7 11 13",
+    ]
+
+
+@pytest.mark.parametrize("name", ["pool", "executor", "aio", "_options", "_futures", "_setup", "_evidence"])
+def test_examples_in_docstrings(name: str) -> None:
+    module = importlib.import_module(f"forkless.{name}")
+    names = {
+        each: importlib.import_module(each) for each in ("asyncio", "itertools", "math", "sqlite3", "time")
+    }
+    globs = {"Pool": forkless.Pool, "Executor": forkless.Executor, **names, **vars(module)}
+    outcome = doctest.testmod(
+        module, globs=globs, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
 
 
 # The first time, it is the build that takes long.
@@ -158,3 +206,29 @@ def test_a_command_line_that_makes_no_sense() -> None:
         outcome = run_program(CENSUS, *arguments)
         assert outcome.exit_code == 2
         assert "must be at least 1" in outcome.stderr
+
+
+def programs_of(page: str) -> list[tuple[str, str]]:
+    """The programs of a page of the documentation, each with what it says that it prints."""
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(r"^```python\n(.*?)^```\n\n^```\n(.*?)^```$", text, re.S | re.M)
+
+
+POOLS = programs_of("pools.md")
+
+
+def test_all_programs_of_the_page_are_found() -> None:
+    assert len(POOLS) == (ROOT / "docs" / "pools.md").read_text().count("```python") > 8
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"), POOLS, ids=[text.splitlines()[-1].strip()[:40] for text, _ in POOLS]
+)
+def test_the_page_about_pools(
+    program: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = run_program(program, timeout=50).check()
+    # "…" stands for anything.
+    pattern = re.escape(expected).replace("…", ".*")
+    assert re.fullmatch(pattern, printed, re.S), printed

@@ -9,8 +9,10 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import forkless
 import jobs
@@ -71,6 +73,24 @@ def test_map_with_a_timeout(executor: forkless.Executor) -> None:
     go.set()
 
 
+def test_a_map_that_times_out_gives_up_what_waits(executor: forkless.Executor) -> None:
+    go = forkless.Event()
+    blocked = [executor.submit(jobs.wait_for, go) for _ in range(20)]
+    with pytest.raises(concurrent.futures.TimeoutError):
+        list(executor.map(jobs.double, range(10), timeout=0.01))
+    assert executor.statistics().waiting < 20, "what map had submitted is not there any more"
+    go.set()
+    concurrent.futures.wait(blocked)
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_map_does_not_keep_what_was_taken(executor: forkless.Executor, chunksize: int) -> None:
+    for result in executor.map(jobs.make_set, range(8), chunksize=chunksize):
+        taken = weakref.ref(result)
+        del result
+        assert taken() is None
+
+
 def test_an_exception_comes_home_with_its_traceback(executor: forkless.Executor) -> None:
     error = executor.submit(jobs.refuse, "luck").exception(30)
     assert isinstance(error, ValueError)
@@ -104,6 +124,19 @@ def test_cancelling_what_waits(executor: forkless.Executor) -> None:
     assert [future.result(30) for future in futures[:-1]] == list(range(19))
     done, pending = concurrent.futures.wait(futures, timeout=30)
     assert (len(done), len(pending)) == (20, 0)
+
+
+def test_the_state_of_a_future(executor: forkless.Executor) -> None:
+    go = forkless.Event()
+    futures = [executor.submit(jobs.wait_for, go, number) for number in range(20)]
+    assert eventually(futures[0].running, 20)
+    assert (futures[0]._state, futures[-1]._state) == ("RUNNING", "PENDING")
+    assert "state=running" in repr(futures[0])
+    assert "state=pending" in repr(futures[-1])
+    assert not futures[-1].running()
+    go.set()
+    assert futures[0].result(30) == 0
+    assert (futures[0]._state, futures[0].running()) == ("FINISHED", False)
 
 
 def test_callbacks_and_as_completed(executor: forkless.Executor) -> None:
@@ -291,3 +324,36 @@ with forkless.Executor(2) as executor:
     print(sum(future.result(20) == 1 for future in futures) == handled)
 """
     assert run_program(source).check() == "True\n"
+
+
+def test_a_callback_that_knows_its_future_is_no_leak() -> None:
+    called: list[Any] = []
+    with forkless.Executor(1) as executor:
+        future = executor.submit(jobs.double, 1)
+        future.add_done_callback(called.append)
+    assert called == [future]
+    gone = weakref.ref(future)
+    del called, future
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_stream_that_was_cancelled_has_not_come_to_its_end() -> None:
+    go = forkless.Event()
+    executor = forkless.Executor(1)
+    busy = executor.submit(jobs.wait_for, go)
+    streams = [executor.stream(range, 3) for _ in range(4)]
+    executor.shutdown(cancel_futures=True, wait=False)
+    go.set()
+    assert busy.result(30) is None
+    ends: list[Any] = []
+    for stream in streams:
+        try:
+            ends.append(list(stream))
+        except concurrent.futures.CancelledError:
+            ends.append("cancelled")
+    assert ends[-1] == "cancelled"
+    closed = streams[-1]
+    closed.close()
+    assert list(closed) == []
+    executor.shutdown()

@@ -1055,6 +1055,23 @@ def test_errors_name_the_path_to_what_does_not_pickle() -> None:
     assert isinstance(caught.value, TypeError)
 
 
+class Refuses:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AttributeError, RecursionError, TypeError, ValueError])
+def test_what_an_object_raises_when_it_is_pickled_can_be_caught_as_that(kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        dumps(Refuses(kind("not today")))
+    assert isinstance(caught.value, PicklingError) is (kind is not ValueError)
+    if kind is not ValueError:
+        assert type(caught.value.__cause__) is kind
+
+
 def generator() -> Any:
     yield 1
 
@@ -1369,3 +1386,12 @@ def test_weak_dictionaries_and_views() -> None:
         assert type(loads(dumps(obj)[0])) is type(obj)
     assert list(loads(dumps({1: 2}.items())[0])) == [(1, 2)]
     assert loads(dumps(types.MappingProxyType({1: 2}))[0]) == {1: 2}
+
+
+def test_while_another_thread_imports_multiprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("reduction", "managers", "connection"):
+        # As it is at first.
+        monkeypatch.setitem(sys.modules, f"multiprocessing.{name}", types.ModuleType("multiprocessing"))
+    for obj in (Registered(1), Lock(), threading.Thread, [1, {2: Path("a")}]):
+        payload, handles = dumps(obj)
+        assert payload, handles

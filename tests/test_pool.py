@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
+import multiprocessing.pool
 import operator
 import os
 import pickle
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import forkless
+import forkless._scheduler
 import jobs
 import pytest
 from support import Program, eventually, run_program
@@ -280,7 +283,8 @@ def test_an_imap_that_nobody_reads_does_not_keep_its_pool() -> None:
     pool = forkless.Pool(2)
     workers = pool._pool
     assert next(pool.imap(jobs.double, itertools.count())) == 0
-    del pool
+    with pytest.warns(ResourceWarning):
+        del pool
     gc.collect()
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
@@ -319,6 +323,11 @@ def test_a_result_that_cannot_be_pickled(pool: forkless.Pool) -> None:
         pool.apply(jobs.return_unpicklable)
     with pytest.raises((TypeError, pickle.PicklingError), match="lock"):
         pool.map(jobs.return_unpicklable, range(4))
+    refused: Any = getattr(multiprocessing.pool, "MaybeEncodingError")  # noqa: B009 - not in the stubs
+    with pytest.raises(refused) as caught:
+        pool.apply(jobs.return_unpicklable)
+    assert "lock" in caught.value.value
+    assert "cannot pickle" in caught.value.exc
 
 
 def test_a_result_that_cannot_be_loaded_here(pool: forkless.Pool) -> None:
@@ -381,10 +390,32 @@ def test_a_death_fails_its_task_and_says_why(
 
 
 def test_a_death_in_a_map_names_the_item(pool: forkless.Pool) -> None:
-    with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(item 3\)"):
+    with pytest.raises(forkless.WorkerDied, match=r"die_on_three\(3\) \(item 3\)"):
         pool.map(jobs.die_on_three, range(10), 1)
     with pytest.raises(forkless.WorkerDied, match=r"die_on_three \(items 2 to 3\)"):
         pool.map(jobs.die_on_three, range(10), 2)
+
+
+def test_arguments_that_kill_who_loads_them_do_not_kill_the_owner() -> None:
+    source = """
+import forkless, jobs, plain
+with forkless.Pool(1) as pool:
+    for call in [
+        lambda: pool.apply(abs, (jobs.Deadly(),)),
+        lambda: pool.map(abs, [jobs.Deadly()]),
+        lambda: pool.apply(plain.end, (*plain.VALUES, {"a": [1, (2.5, None)]}, jobs.OnlyThere(5))),
+    ]:
+        try:
+            call()
+        except forkless.WorkerDied as error:
+            print(error.task, error.arguments, error.exitcode)
+"""
+    outcome = run_program(source, environ={"PYTHONPATH": os.path.dirname(__file__)})
+    assert outcome.check().splitlines() == [
+        "abs <die> -9",
+        "abs (item 0) <die> -9",
+        "plain.end Config(rate=0.5), Point(x=3), Color.RED, {'a': [1, (...)]}, <OnlyThere> 3",
+    ]
 
 
 def test_every_other_task_of_a_deadly_map_is_done(pool: forkless.Pool) -> None:
@@ -406,6 +437,55 @@ def test_an_idle_worker_that_dies_is_replaced(pool: forkless.Pool) -> None:
     before[0].kill()
     assert eventually(lambda: len({*pool._pool} - {*before}) == 1 and len(pool._pool) == 2, 10)
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def replaced(pool: forkless.Pool, before: frozenset[forkless.Process]) -> bool:
+    return len({*pool._pool} - before) == len(before)
+
+
+def has(pool: forkless.Pool, size: int) -> bool:
+    return len(pool._pool) == size
+
+
+def test_idle_workers_that_die_again_and_again_break_nothing(pool: forkless.Pool) -> None:
+    for _ in range(4):
+        assert eventually(lambda: all(each.start_up for each in pool.statistics().workers[:2]), 10)
+        before = frozenset(pool._pool)
+        for worker in before:
+            worker.kill()
+        assert eventually(functools.partial(replaced, pool, before), 10)
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_the_dead_do_not_work(pool: forkless.Pool) -> None:
+    with pytest.raises(forkless.WorkerDied):
+        pool.apply(jobs.die)
+    former = pool.statistics().workers[-1]
+    assert (former.name, former.tasks, former.task) == ("former workers", 0, None)
+
+
+def test_resizing_an_idle_pool_breaks_nothing(pool: forkless.Pool) -> None:
+    for size in (4, 1, 3, 1, 4, 1, 2):
+        pool.resize(size)
+        assert eventually(functools.partial(has, pool, size), 10)
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+
+
+def test_a_worker_that_dies_before_it_was_told_to_end(pool: forkless.Pool) -> None:
+    """The order that it did not take is for another one, which is replaced; nobody is missing in the end."""
+    go = forkless.Event()
+    busy = [pool.apply_async(jobs.wait_for, (go,)) for _ in range(2)]
+    assert eventually(lambda: all(each.task for each in pool.statistics().workers), 10)
+    pool.resize(1)
+    assert eventually(lambda: pool._scheduler._untaken() == 1, 10)
+    pool._pool[0].kill()
+    assert eventually(lambda: len(pool._pool) == 1, 10)
+    go.set()
+    for result in busy:
+        result.wait(30)
+    assert sorted(result.successful() for result in busy) == [False, True]
+    assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
+    assert eventually(lambda: len(pool._pool) == 1, 10)
 
 
 def test_an_initializer_that_raises_breaks_the_pool() -> None:
@@ -449,6 +529,27 @@ def test_close_and_join() -> None:
     pool.join()
 
 
+@pytest.mark.parametrize("kind", ["pool", "executor"])
+def test_the_end_waits_for_nothing_but_the_tasks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # How often the collector would look by itself: now, who closes while tasks run would notice.
+    monkeypatch.setattr(forkless._scheduler, "_BOUND", 3600.0)
+    go = forkless.Event()
+    if kind == "pool":
+        pool = forkless.Pool(1)
+        result: Any = pool.map_async(jobs.wait_for, [go] * 4, 1)
+        pool.close()
+        go.set()
+        pool.join()
+        assert result.ready()
+    else:
+        executor = forkless.Executor(1)
+        future = executor.submit(jobs.wait_for, go)
+        executor.shutdown(wait=False)
+        go.set()
+        executor.shutdown()
+        assert future.done()
+
+
 def test_terminate_fails_what_is_not_done() -> None:
     ready = forkless.Event()
     pool = forkless.Pool(1)
@@ -484,15 +585,34 @@ def test_a_pool_that_is_dropped_ends() -> None:
     pool = forkless.Pool(2)
     workers, gone = pool._pool, weakref.ref(pool)
     assert pool.apply(jobs.add, (1, 2)) == 3
-    del pool
-    gc.collect()
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        del pool
     assert gone() is None
     assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
 
 
 def test_a_result_keeps_its_pool() -> None:
-    assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(30) == 3
-    assert list(forkless.Pool(1).imap(jobs.double, range(20))) == [2 * number for number in range(20)]
+    with pytest.warns(ResourceWarning, match="unclosed running") as caught:  # noqa: PT031
+        assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(30) == 3
+        # Whichever thread had the result drops the pool, a moment later.
+        assert eventually(lambda: len(caught) == 1, 10)
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        assert list(forkless.Pool(1).imap(jobs.double, range(20))) == [2 * number for number in range(20)]
+
+
+def test_pools_with_an_end_do_not_warn() -> None:
+    source = """
+import forkless, gc, warnings
+warnings.simplefilter("error")
+closed, terminated, running = (forkless.Pool(1) for _ in range(3))
+closed.close()
+terminated.terminate()
+del closed, terminated
+gc.collect()
+print(running.apply(abs, (-1,)))
+"""
+    outcome = run_program(source)
+    assert (outcome.check(), outcome.stderr) == ("1\n", ""), "nor does one that the interpreter's exit ends"
 
 
 def test_a_pool_does_not_travel(pool: forkless.Pool) -> None:
@@ -616,12 +736,12 @@ def handle(*_):
 with forkless.Pool(2) as pool:
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    for number in range(2000):
+    for number in range(20_000):
         Loop()
         results.append(pool.apply_async(abs, (number,)))
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
-    assert len(results) == 4000 + handled
+    assert len(results) == 40_000 + handled
     for result in results:
         result.get(20)
     print(handled > 10)

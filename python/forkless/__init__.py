@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         set_start_method,
     )
     from ._options import Retry
+    from ._preload import preload
     from ._programs import set_executable, set_forkserver_preload
     from ._setup import current_worker
     from ._share import share
@@ -116,6 +117,7 @@ __all__ = [
     "inherited",
     "memory_report",
     "parent_process",
+    "preload",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
@@ -141,6 +143,7 @@ _HOMES = {
     "_options": ("Retry",),
     "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_setup": ("current_worker",),
+    "_preload": ("preload",),
     "_share": ("share",),
     "_methods": (
         "freeze_support",

@@ -88,13 +88,13 @@ class WorkerDied(ProcessError, BrokenProcessPool):
             child: the worker, which has ended.
             killer: has watched since before the worker started; asked once for each death.
         """
+        from ._evidence import describe_task
         from .process import exit_code
 
         code, stack, peak = exit_code(child), child.last_words(), child.peak_memory()
         struck = _struck(code, killer)
-        told = [
-            f"worker {worker} (pid {child.pid}) {describe_end(code)} while it ran {_call(task, arguments)}"
-        ]
+        call = describe_task(task, arguments)
+        told = [f"worker {worker} (pid {child.pid}) {describe_end(code)} while it ran {call}"]
         if peak is not None and code is not None and code < 0:
             told.append(f"its peak memory was {_size(peak)}")
         if code == -signal.SIGKILL:
@@ -112,10 +112,6 @@ def _struck(exitcode: int | None, killer: "MemoryKiller | None") -> bool | None:
     if exitcode != -signal.SIGKILL:
         return False
     return None if killer is None else killer.struck()
-
-
-def _call(task: str, arguments: str) -> str:
-    return f"{task}({arguments})" if arguments else task
 
 
 def _who_killed(struck: bool | None, killer: "MemoryKiller | None") -> str:

@@ -296,6 +296,9 @@ class Writer:
 
         So a default argument `MISSING` is still the global `MISSING` for the function's `is`.
         """
+        stand = _pickling.inherited.get(id(value))
+        if stand is not None:
+            return stand
         kind = type(value)
         if space is None or kind in _NEVER_ALIASED or issubclass(kind, (type, Shared)):
             return value

@@ -4,7 +4,8 @@ The worker is asked first: a signal makes it look at the board, and if the task 
 that is to end, its handler raises `TaskInterrupted` there. That frees what `with` and `finally` hold, and
 the worker goes on. A task that does not end by that (because it catches everything, is busy in C, or has
 other handlers) gets SIGTERM, and at last SIGKILL, and its worker is replaced. All of this happens outside
-of the worker, so nothing that a task does can keep it from being ended.
+of the worker, so nothing that a task does can keep it from being ended; and before it happens the worker is
+doomed on the board, so that it does not go on to another task if it ends this one at the last moment.
 """
 
 import contextlib
@@ -31,13 +32,11 @@ class _Victim:
         worker: where it runs.
         post: the worker's place.
         next_at: when to do more, in seconds of the monotonic clock.
-        terminated: whether the worker was sent SIGTERM.
     """
 
     worker: "Process"
     post: "Post"
     next_at: float
-    terminated: bool = False
 
 
 class Deadlines:
@@ -52,7 +51,8 @@ class Deadlines:
         # The shortest time limit that any task has had: what begins now ends no sooner than that.
         self._shortest = float("inf")
         self._next_look = float("inf")
-        self._cancelled: set[int] = set()
+        # With how many messages had been sent to workers by then.
+        self._cancelled: dict[int, int] = {}
         self._late: dict[int, float] = {}
         self._victims: dict[int, _Victim] = {}
 
@@ -67,8 +67,9 @@ class Deadlines:
 
     def cancel(self, id: int) -> None:
         """Ends a task that was sent, as soon as the collector looks."""
-        self._cancelled.add(id)
+        # In this order: when it is dropped, it is revoked no more.
         self._scheduler._revoke(id)
+        self._cancelled[id], _ = self._scheduler._passed()
         self._next_look = 0.0
 
     # The collector's own.
@@ -91,7 +92,7 @@ class Deadlines:
         for task in [task for task in self._victims if task not in running]:
             self._victims.pop(task)
         self._press(now)
-        self._drop_done(running.keys())
+        self._drop_done()
 
     def _consider(self, task: int, worker: "Process", post: "Post", since: float, now: float) -> None:
         if task in self._victims:
@@ -108,7 +109,8 @@ class Deadlines:
         if due > now:
             self._next_look = min(self._next_look, due)
             return
-        self._scheduler._ask_to_stop(post.index, task)
+        if not self._scheduler._ask_to_stop(post.index, task):
+            return
         with contextlib.suppress(ValueError):
             worker._signal(_worker.INTERRUPT)
         self._victims[task] = _Victim(worker, post, now + _SOFT)
@@ -120,16 +122,23 @@ class Deadlines:
             self._next_look = min(self._next_look, victim.next_at)
 
     def _terminate(self, task: int, victim: _Victim, now: float) -> None:
-        # The latest moment to see that it has gone on to another task.
-        if self._scheduler._entry(victim.post.index)[0] == task:
+        if self._scheduler._doom(victim.post.index, task):
             victim.worker.terminate(_HARD)
-            victim.terminated = True
         victim.next_at = now + 2 * _HARD
 
-    def _drop_done(self, running: "object") -> None:
-        """What was cancelled, is not running and cannot be on its way any more was done, or not begun."""
-        if self._cancelled and not self._scheduler._untaken():
-            self._cancelled &= set(running)  # type: ignore[call-overload]
+    def _drop_done(self) -> None:
+        """What was cancelled and is in nobody's hands was done before, or died with its worker."""
+        if self._late:
+            self._late = {id: limit for id, limit in self._late.items() if self._scheduler._stage(id)}
+        if not self._cancelled:
+            return
+        # In this order: what has been taken by now is claimed by its worker until it is answered.
+        _, taken = self._scheduler._passed()
+        claimed = self._scheduler.staff.claimed()
+        for id, sent in list(self._cancelled.items()):
+            if taken >= sent and id not in claimed:
+                self.forget(id)
+                self._scheduler._unrevoke(id)
         if self._cancelled:
             self._next_look = min(self._next_look, time.monotonic() + 0.02)
 
@@ -139,8 +148,8 @@ class Deadlines:
             del self._victims[task]
 
     def forget(self, id: int) -> None:
-        """A task that was cancelled was not begun."""
-        self._cancelled.discard(id)
+        """A task that was cancelled is over, or was not begun."""
+        self._cancelled.pop(id, None)
 
     def concerns(self, id: int) -> bool:
         """Whether the failure of a task may be our doing."""
@@ -152,24 +161,18 @@ class Deadlines:
         self._victims.pop(id, None)
         if limit is None:
             return error
+        from . import _evidence
         from .exceptions import TaskInterrupted, TimeoutError, WorkerDied
 
         if not isinstance(error, (TaskInterrupted, WorkerDied)):
             return error  # It has failed by itself at the last moment.
         name, arguments = self._scheduler.describe(id)
-        call = f"{name}({arguments})" if arguments else name
+        call = _evidence.describe_task(name, arguments)
         how = "its worker was killed" if isinstance(error, WorkerDied) else "it was broken off where it was"
         late = TimeoutError(f"{call} took longer than its time limit of {limit:g} s; {how}")
-        late.__cause__ = error.__cause__ if isinstance(error, TaskInterrupted) else error
-        return late
-
-    def spare(self, id: int, worker: "Process") -> bool:
-        """Whether a task that died with its worker is sent again, as another one was to be ended.
-
-        That is possible if the other one ended by itself between our last look and the signal.
-        """
-        meant = next((task for task, victim in self._victims.items() if victim.worker is worker), None)
-        if meant is None or meant == id or not self._victims[meant].terminated:
-            return False
-        del self._victims[meant]
-        return self._scheduler._again(id)
+        if isinstance(error, WorkerDied):
+            late.__cause__ = error
+            return late
+        # With the frames that were broken off, and what says whose they are.
+        late.__cause__ = error.__cause__
+        return late.with_traceback(error.__traceback__)

@@ -37,6 +37,7 @@ class Description(NamedTuple):
     context: int | None = None
     suppress_context: bool = False
     notes: Sequence[str] = ()
+    ancestors: Sequence[str] = ()
 
 
 class Report(NamedTuple):
@@ -107,6 +108,7 @@ def _describe(error: BaseException, found: _Found) -> Description:
             found.link(error.__context__),
             error.__suppress_context__,
             _notes(error),
+            () if recipe[0] == "plain" else _recipes.ancestors_of(type(error)),
         )
     except BaseException as problem:
         return Description(("lost", _recipes.describe(problem)), type(error).__name__, "", "")
@@ -198,6 +200,7 @@ class _Made:
             name,
             arguments,
             _Text(description)(),
+            tuple(description.ancestors),
         )
 
     def _get(self, number: int) -> BaseException:

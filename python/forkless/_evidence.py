@@ -25,7 +25,7 @@ _ITEMS, _TEXT, _LEVELS = 4, 40, 2
 # The longest that one value's description gets.
 _LONGEST = 60
 # Modules of the standard library whose values are described best by themselves.
-_VALUES = frozenset(
+VALUES = frozenset(
     ("datetime", "decimal", "fractions", "ipaddress", "pathlib", "pathlib._local", "uuid", "zoneinfo")
 )
 
@@ -144,6 +144,17 @@ def describe_call(func: object, args: Iterable[Any], kwargs: Mapping[str, Any], 
     return _cut(f"{name}({describe_arguments(args, kwargs, limit - len(name) - 2)})", limit)
 
 
+def describe_task(task: str, arguments: str) -> str:
+    """A task as a call, from its description; see `Scheduler.describe`.
+
+    Example:
+        >>> describe_task("parse (item 3)", "'a.html'")
+        "parse('a.html') (item 3)"
+    """
+    name, mark, place = task.partition(" (item")
+    return f"{name}({arguments}){mark}{place}" if arguments else task
+
+
 def describe_arguments(args: Iterable[Any], kwargs: Mapping[str, Any], limit: int = 100) -> str:
     """What stands between the parentheses in `describe_call`, to which the arguments are the same.
 
@@ -210,7 +221,7 @@ def _describe_by_type(value: Any, levels: int) -> str | None:
     if hasattr(kind, "__dataclass_fields__"):
         return _data_class(value, levels)
     module = kind.__module__
-    if module in _VALUES:
+    if module in VALUES:
         return repr(value)
     if module in ("collections", "array"):
         return f"<{kind.__name__} of {len(value)}>"

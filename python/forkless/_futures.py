@@ -17,6 +17,12 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
 
     Differs from them: `cancel` also ends a task that runs. Its worker is asked to break it off, and is
     replaced if it does not; other tasks are not affected.
+
+    Example:
+        >>> with Executor(1) as executor:
+        ...     future = executor.submit(time.sleep, 3600)
+        ...     future.cancel(), executor.submit(pow, 2, 10).result()
+        (True, 1024)
     """
 
     def __init__(self) -> None:
@@ -85,14 +91,11 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
             Whether the future is cancelled now.
         """
         owner = self._owner
-        if owner is not None and not owner.lets_go(self._task):
-            return False
-        return self.cancel()
+        return (owner is None or owner.lets_go(self._task)) and self.cancel()
 
     def running(self) -> bool:
         """Whether it is on its way to a worker, or runs there."""
-        owner = self._owner
-        return bool(self._state == "RUNNING" if owner is None else owner._stage(self._task) == "sent")
+        return bool(self._state == "RUNNING")
 
     def set_result(self, result: Any) -> None:
         """For the pool alone. An outcome that comes after the future was cancelled is dropped."""

@@ -4,6 +4,8 @@ import heapq
 from dataclasses import dataclass
 from typing import Any
 
+from ._evidence import describe_task
+
 __all__ = ["Insights", "PoolStatistics", "SlowTask", "Slowest", "WorkerStatistics"]
 
 _SLOWEST = 5
@@ -121,15 +123,14 @@ class Insights:
         )
         if made.slowest:
             lines.append("slowest tasks:")
-            lines += [f"  {_time(task.seconds):>9}  {_call(task)}" for task in made.slowest]
+            lines += [
+                f"  {_time(task.seconds):>9}  {describe_task(task.task, task.arguments)}"
+                for task in made.slowest
+            ]
         return "\n".join(lines)
 
 
 _HEAD = ("worker", "tasks", "start-up", "working", "idle", "busy", "received", "sent")
-
-
-def _call(task: SlowTask) -> str:
-    return f"{task.task}({task.arguments})" if task.arguments else task.task
 
 
 def _row(worker: WorkerStatistics) -> tuple[str, ...]:

@@ -52,9 +52,27 @@ def freeze_support() -> None:
     """Does nothing: no program of ours runs `__main__` in a child, frozen or not."""
 
 
-def kind_of_process() -> type[process.Process]:
-    """The class of processes that start the way that is the default now, whatever it will be later."""
-    return process.SpawnProcess if get_start_method() == "spawn" else process.ForkServerProcess
+def kind_of_process(context: object = None, name: str = "context") -> type[process.Process]:
+    """The class of the processes of a context.
+
+    Args:
+        context: a context of forkless; None for the start method that is the default now, whatever it will
+            be later.
+        name: what the user calls that argument.
+
+    Raises:
+        TypeError: it is no context of forkless; the message says which one to use.
+    """
+    if context is None:
+        return process.SpawnProcess if get_start_method() == "spawn" else process.ForkServerProcess
+    kind = getattr(context, "Process", None)
+    if isinstance(kind, type) and issubclass(kind, process.Process):
+        return kind
+    method = context if isinstance(context, str) else getattr(context, "_name", None)
+    replacement = method if method in METHODS else METHODS[0]
+    raise TypeError(
+        f"{name} must be a context of forkless, not {context!r}: give forkless.get_context({replacement!r})"
+    )
 
 
 def check(method: str, call: str) -> None:

@@ -42,6 +42,8 @@ P = TypeVar("P", bound="Pool | Executor")
 # Between two looks whether the owner is still there, in seconds; and after which time another thread does
 # not rely on the one that receives.
 _LOOK, _STALE = 0.5, 2.0
+# What of a tag is a number, and not a kind.
+_NUMBER = (1 << 48) - 1
 # Pools of others that are remembered before those that have ended are forgotten.
 _MANY = 16
 
@@ -82,7 +84,7 @@ def reduce(pickler: "Pickler", pool: Any) -> tuple[Any, ...]:
     link = pool._scheduler.link()
     if not isinstance(pool._scheduler, Remote):
         _originals[link.token] = pool
-    attributes = {name: value for name, value in vars(pool).items() if name != "_scheduler"}
+    attributes = {name: value for name, value in vars(pool).items() if name not in ("_scheduler", "_context")}
     return attach, (type(pool), link, attributes)
 
 
@@ -96,7 +98,7 @@ def attach(kind: type[P], link: Link, attributes: dict[str, Any]) -> P:
             if remote.state == "TERMINATE":
                 _remotes.pop(token, None)
     pool = kind.__new__(kind)
-    vars(pool).update(attributes)
+    vars(pool).update(attributes, _context=None)
     remote = _remotes.get(link.token) or _remotes.setdefault(link.token, Remote(link))
     vars(pool)["_scheduler"] = remote
     return pool
@@ -144,6 +146,9 @@ class Remote(Client):
         self._threads = [None]
         packed = _pickling.pack((self._answers, self._me()), beside=False)
         self._link.requests.send(packed.payload, packed.handles, tag=tag_of(CONNECT, self._key))
+
+    complaint = None
+    is_own = False
 
     def link(self) -> Link:
         """What other processes are given."""
@@ -298,9 +303,7 @@ class Remote(Client):
         except BaseException:
             self._forget(number)
             raise
-        if isinstance(sink, BaseFuture) and (
-            sink._is_watched() if hasattr(sink, "cancel") else sink.has_callbacks
-        ):  # type: ignore[attr-defined]
+        if isinstance(sink, BaseFuture) and sink._is_watched():
             self.attend(number)
 
     def _hold(self, sink: Any, number: int) -> Callable[[], Any]:
@@ -331,11 +334,9 @@ class Remote(Client):
     def _parent(self) -> int:
         """The task of the same pool in which this is, 0 if there is none."""
         worker = _worker()
-        return (
-            worker.current
-            if worker is not None and worker.results.handle == self._link.requests.handle
-            else 0
-        )
+        if worker is None or worker.results.handle != self._link.requests.handle:
+            return 0
+        return worker.current & _NUMBER
 
     def _tell(self, kind: int, number: int) -> None:
         self._link.requests.send(number.to_bytes(8, "little"), tag=tag_of(kind, self._key))
@@ -454,7 +455,7 @@ class Remote(Client):
         message = self._answers.receive(timeout=timeout)
         if message is None:
             return False
-        kind, number = message.tag >> 48, message.tag & (1 << 48) - 1
+        kind, number = message.tag >> 48, message.tag & _NUMBER
         call = self._calls.get(number)
         if call is None or call.sink() is None:
             self._forget(number)

@@ -37,7 +37,9 @@ class Retry:
     on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if not _is_int(self.times) or self.times < 0:
+        if not _is_int(self.times):
+            raise TypeError(f"retries must be a number of times, or a Retry, not {self.times!r}")
+        if self.times < 0:
             raise ValueError(f"retries must be 0 or more, not {self.times!r}")
         if not 0 <= self.delay < float("inf") or not 1 <= self.factor < float("inf") or self.max_delay < 0:
             raise ValueError("the delay of a retry must be 0 or more, and its factor 1 or more")
@@ -97,6 +99,7 @@ class Options:
         retries: "int | Retry | None" = None,
         priority: int | None = None,
         name: str | None = None,
+        **unknown: object,
     ) -> "Options | None":
         """Checks what a user gave; None if that is nothing.
 
@@ -106,11 +109,15 @@ class Options:
             retries: see `Options`; a number of times is a `Retry` with its usual delays.
             priority: see `Options`.
             name: see `Options`.
+            unknown: what there is not.
 
         Raises:
             ValueError: a negative number, or one too large.
-            TypeError: something else than a number.
+            TypeError: something of a wrong type, or an option that there is not.
         """
+        for other in unknown:
+            known = ", ".join(Keywords.__annotations__)
+            raise TypeError(f"unexpected keyword argument {other!r}; the options of a task are: {known}")
         if timeout is None and retries is None and priority is None and name is None:
             return base
         made = base or cls()
@@ -118,12 +125,12 @@ class Options:
             made.timeout if timeout is None else _seconds(timeout),
             made.retries if retries is None else _retry(retries),
             made.priority if priority is None else _priority(priority),
-            made.name if name is None else str(name),
+            made.name if name is None else _name(name),
         )
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _seconds(timeout: Any) -> float:
@@ -140,6 +147,14 @@ def _retry(retries: "int | Retry") -> Retry | None:
 
 
 def _priority(priority: int) -> int:
-    if not _is_int(priority) or not -(2**31) <= priority < 2**31:
+    if not _is_int(priority):
+        raise TypeError(f"priority must be an int, not {priority!r}")
+    if not -(2**31) <= priority < 2**31:
         raise ValueError(f"priority must be an int of 32 bits, not {priority!r}")
     return priority
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {name!r}")
+    return name

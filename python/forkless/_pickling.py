@@ -53,6 +53,7 @@ class PicklingError(pickle.PicklingError, TypeError):
     """An object does not pickle; the message names the path to the part that does not, and what to do.
 
     `pickle` raises its `PicklingError` for some of these objects and `TypeError` for others: this is both.
+    What an object itself raises is its cause; `_unpicklable` has classes that are that too.
     """
 
 
@@ -269,13 +270,36 @@ def pack(
     return packed
 
 
+# What stands for objects that the template has, by their id; see `_preload`.
+inherited: dict[int, Any] = {}
+
+
+def refer(obj: Any, depth: int = 3) -> Any:
+    """An object, or what stands for it if it was preloaded; also in tuples and dicts, as messages are.
+
+    Asking about each object that a pickle meets would make all of them slower.
+    """
+    stand = inherited.get(id(obj))
+    if stand is not None:
+        return stand
+    kind = type(obj)
+    if depth and kind is tuple:
+        return tuple(refer(item, depth - 1) for item in obj)
+    if depth and kind is dict and len(obj) < 100:
+        return {key: refer(value, depth - 1) for key, value in obj.items()}
+    return obj
+
+
 def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+    if inherited:
+        obj = refer(obj)
     try:
         pickler.dump(obj)
     except (TypeError, AttributeError, RuntimeError, pickle.PicklingError) as error:
         from ._blame import explain
+        from ._unpicklable import error_of
 
-        raise PicklingError(explain(obj, error, names)) from error
+        raise error_of(error, explain(obj, error, names)) from error
 
 
 def _finish(pickler: Pickler, buffers: list[pickle.PickleBuffer]) -> Packed:
@@ -316,9 +340,15 @@ def pack_result(obj: object) -> Packed:
     """As `pack`, for the process that started this one."""
     try:
         return pack(obj, home=True)
-    except PicklingError:
+    except PicklingError as first:
+        error = first
+    try:
         pack((True, obj), home=True, names=("done", "the result"))  # Says what it is about.
-        raise
+    except PicklingError as second:
+        error = second
+    from ._unsendable import error_of
+
+    raise error_of(error, obj) from error.__cause__
 
 
 # What is packed once more when it has failed to: with a name for each part, for the message.
@@ -760,8 +790,9 @@ def _socket(pickler: Pickler, obj: Any) -> Any:
 
 def _is_proxy(kind: type) -> bool:
     """Whether it is a proxy of a manager, which may be of any module."""
-    managers = _modules.get("multiprocessing.managers")
-    return managers is not None and issubclass(kind, managers.BaseProxy)
+    # Without it while another thread imports the module: then there are no proxies yet.
+    proxies = getattr(_modules.get("multiprocessing.managers"), "BaseProxy", None)
+    return proxies is not None and issubclass(kind, proxies)
 
 
 _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
@@ -789,8 +820,9 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
 
 def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     """What libraries (torch for one) have registered for the pickles of `multiprocessing`."""
-    reduction = sys.modules.get("multiprocessing.reduction")
-    return {} if reduction is None else reduction.ForkingPickler._extra_reducers
+    # Without it while another thread imports the module: then nobody has registered anything yet.
+    pickler = getattr(sys.modules.get("multiprocessing.reduction"), "ForkingPickler", None)
+    return {} if pickler is None else pickler._extra_reducers
 
 
 def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:

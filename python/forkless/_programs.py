@@ -64,6 +64,15 @@ def set_forkserver_preload(module_names: Iterable[str]) -> None:
         _change()
 
 
+def preload(names: Iterable[str]) -> None:
+    """Has templates load these as well, modules or objects; see `_preload`."""
+    global preloaded
+    more = [name for name in names if name not in preloaded]
+    if more:
+        preloaded = [*preloaded, *more]
+        _change()
+
+
 def default() -> Program:
     """How to start the templates of this process."""
     global _default
@@ -160,8 +169,13 @@ def load(names: Iterable[str], thread_count: Callable[[], int]) -> list[str]:
     import traceback
     from importlib import import_module
 
+    from . import _preload
+
     suspects = []
+    names = list(names)
     for name in names:
+        if _preload.is_object(name):
+            continue
         before = thread_count()
         try:
             import_module(name)
@@ -169,6 +183,10 @@ def load(names: Iterable[str], thread_count: Callable[[], int]) -> list[str]:
             # SystemExit and KeyboardInterrupt as well: no module ends the template.
             text = traceback.format_exc()
             sys.stderr.write(f"forkless: {name} cannot be preloaded; children go on without it\n{text}")
+            _preload.note_error(f"{name} cannot be preloaded:\n{text}")
         if thread_count() > before:
             suspects.append(name)
+    objects = [name for name in names if _preload.is_object(name)]
+    if objects:
+        _preload.load(objects)
     return suspects

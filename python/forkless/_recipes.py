@@ -89,6 +89,11 @@ def name_of(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def ancestors_of(kind: type) -> tuple[str, ...]:
+    """The qualified names of a class and its base classes, without `object`."""
+    return tuple(map(name_of, kind.__mro__[:-1]))
+
+
 def message_of(error: BaseException) -> str:
     """What an exception says."""
     try:

@@ -1,5 +1,6 @@
 """What `Pool` gives back for work that is not done yet, and the tasks that bring it about."""
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,17 +18,21 @@ _LOOK = 0.1  # seconds between two looks at how far a map is
 class AsyncResult(BaseFuture, Generic[R]):
     """The result of `apply_async`: there now or later."""
 
+    # While the callback runs: (whether it is a result, the result or the error), and in which thread.
+    _told: tuple[bool, Any] = (False, None)
+    _teller: int | None = None
+
     def __init__(
         self,
         pool: "Pool",
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
-        # Keeps the pool alive until the result is there.
-        self._pool: Pool | None = pool
+        self._keep(pool)  # until the result is there
         self._callback, self._error_callback = callback, error_callback
-        # Called when it is there: `set_result` or `set_exception`.
-        self._watch()
+        if callback is not None or error_callback is not None:
+            # So that `set_result` or `set_exception` is called then.
+            self._watch()
 
     @property
     def has_callbacks(self) -> bool:
@@ -49,11 +54,12 @@ class AsyncResult(BaseFuture, Generic[R]):
         return self._exception is None
 
     def wait(self, timeout: float | None = None) -> None:
-        """Waits until the call is done, or `timeout` seconds have passed."""
-        self._wait(timeout)
+        """Waits until the call is done and its callback has returned, or `timeout` seconds have passed."""
+        if not self._is_in_callback():
+            self._wait(timeout)
 
     def get(self, timeout: float | None = None) -> R:
-        """The result; waits for it.
+        """The result; waits for it, and for its callback.
 
         Args:
             timeout: how long to wait, in seconds; None waits for ever.
@@ -64,11 +70,16 @@ class AsyncResult(BaseFuture, Generic[R]):
             BrokenPool: the pool was terminated, or its workers cannot run.
             Exception: what the call raised; the worker's frames are the last ones of its traceback.
         """
-        if not self._wait(timeout):
+        if self._is_in_callback():
+            if self._told[0]:
+                return self._told[1]
+            error = self._told[1]
+        elif not self._wait(timeout):
             from .exceptions import TimeoutError
 
             raise TimeoutError(f"no result within {timeout} s; the call goes on in its worker")
-        error = self._exception
+        else:
+            error = self._exception
         if error is None:
             return self._result  # type: ignore[no-any-return]
         try:
@@ -85,11 +96,21 @@ class AsyncResult(BaseFuture, Generic[R]):
         self._set(False, error, self._error_callback)
 
     def _set(self, done: bool, value: Any, callback: Callable[[Any], object] | None) -> None:
-        if not self._store(done, value):
+        # Who gets the result can rely on what the callback has done, as in the standard library.
+        self._callback = self._error_callback = None
+        if callback is None or self.done():
+            self._store(done, value)
             return
-        self._pool = self._callback = self._error_callback = None
-        if callback is not None:
+        self._told, self._teller = (done, value), threading.get_ident()
+        try:
             callback(value)
+        finally:
+            self._store(done, value)
+            del self._told, self._teller
+
+    def _is_in_callback(self) -> bool:
+        # The callback may ask for the result, which is not ready before it has returned.
+        return self._teller is not None and self._teller == threading.get_ident()
 
 
 class MapResult(AsyncResult[list[R]]):

@@ -29,7 +29,7 @@ class Retries:
         options = self._scheduler._options_of(id)
         retry = None if options is None else options.retries
         attempt = self._attempts.get(id, 0) + 1
-        if retry is None or attempt > retry.times or not isinstance(error, retry.on):
+        if retry is None or attempt > retry.times or not _is_one_of(error, retry.on):
             if self._attempts.pop(id, None) is not None:
                 note_attempts(error, attempt)
             return False
@@ -49,6 +49,17 @@ class Retries:
             self._scheduler._again(id)
         if not self._waiting and len(self._attempts) > 1024:
             self._attempts = {id: n for id, n in self._attempts.items() if self._scheduler._stage(id)}
+
+
+def _is_one_of(error: BaseException, kinds: "type[BaseException] | tuple[type[BaseException], ...]") -> bool:
+    """Whether it is of one of these classes, or stands for an exception that was."""
+    if isinstance(error, kinds):
+        return True
+    from ._recipes import name_of
+    from .exceptions import RemoteError
+
+    names = map(name_of, kinds if isinstance(kinds, tuple) else (kinds,))
+    return isinstance(error, RemoteError) and any(name in error.ancestors for name in names)
 
 
 def note_attempts(error: BaseException, attempts: int) -> None:

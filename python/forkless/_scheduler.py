@@ -86,10 +86,18 @@ class Scheduler(Dispatcher):
 
     # What pools and executors call, from any thread.
 
+    # Whether the pool is one of this process.
+    is_own = True
+
     @property
     def state(self) -> str:
         """One of "RUN", "CLOSE" and "TERMINATE", as in `multiprocessing.pool`."""
         return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
+
+    @property
+    def complaint(self) -> str | None:
+        """Why the workers cannot run any more, or None."""
+        return None if self._failure is None else self._failure[0]
 
     @property
     def size(self) -> int:
@@ -262,6 +270,7 @@ class Scheduler(Dispatcher):
         if self._owner == os.getpid():
             self.closed = True
             self._accept_only(1)
+            self._drain()
             self._wake()
 
     def terminate(self) -> None:
@@ -421,10 +430,6 @@ class Scheduler(Dispatcher):
             step, report = _pickling.loads(message)
             error = _errors.rebuild(report)
             self._break(f"{step} raised {error!r} in a worker", error)
-        elif kind == _worker.OUTPUT:
-            from . import _output
-
-            _output.deliver(message.payload)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
         else:
@@ -460,6 +465,12 @@ class Scheduler(Dispatcher):
         options = self._options_of(id)
         return (options is not None and options.retries is not None) or self._deadlines.concerns(id)
 
+    def _deliver_output(self, message: "Message") -> None:
+        """Something that a worker has printed, logged or warned of."""
+        from . import _output
+
+        _output.deliver(message.payload)
+
     def _note_slow(self, id: int, message: "Message") -> None:
         """A task, whose answer comes next, is one of the slowest of its worker."""
         if self._stage(id) is not None:
@@ -483,9 +494,11 @@ class Scheduler(Dispatcher):
         if not dead:
             return
         # What is there now was sent before; what comes meanwhile can wait.
-        while news := self._step(0.0, events):
-            for kind, id, message in news:
+        sent, received = self._answered()
+        while received < sent:
+            for kind, id, message in self._step(0.0, events):
                 self._react(kind, id, message)
+            _, received = self._answered()
         for worker in dead:
             lost = self.staff.bury(worker)
             if lost is not None:
@@ -494,9 +507,10 @@ class Scheduler(Dispatcher):
         if self.staff.failure is not None:
             self._break(self.staff.failure, None)
 
-    def _lose(self, id: int, worker: "Process") -> None:
-        """A task has died with its worker."""
-        if not self._hold(id) or self._deadlines.spare(id, worker):
+    def _lose(self, tag: int, worker: "Process") -> None:
+        """What a worker had claimed has died with it, unless it was answered."""
+        id = self._hold_lost(tag)
+        if id is None:
             return
         self._lost += 1
         from . import _evidence

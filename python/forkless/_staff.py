@@ -4,6 +4,7 @@ import heapq
 import itertools
 import signal
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
     Output = Literal["forward", "tagged", "inherit"]
 
-    from ._forkless import Dispatcher
+    from ._forkless import Coming, Dispatcher
     from .process import Process
 
-# Deaths in a row, per worker, without any task done, after which the pool gives up.
+# Deaths in a row at their start, per worker, without any task done, after which the pool gives up.
 _PATIENCE = 2
 # A worker that lived this long, in seconds, did not fail at its start.
 _LONG_LIFE = 60.0
@@ -30,6 +31,8 @@ _LINGER, _TICK = 1.0, 0.2
 
 # What becomes of what workers write: whether each line says who wrote it, None if they write it themselves.
 _OUTPUTS = {"forward": False, "tagged": True, "inherit": None}
+
+_NOBODY = WorkerStatistics("former workers", 0, 0, 0.0, 0.0, 0.0, 0, 0, None)
 
 _numbers = itertools.count(1)
 
@@ -85,14 +88,21 @@ class Hiring:
             TypeError, ValueError: an argument is none of these.
             PicklingError: a function of the setup cannot be sent.
         """
-        if max_memory_per_child is not None and not max_memory_per_child > 0:
-            raise ValueError(f"max_memory_per_child must be a number of bytes, not {max_memory_per_child!r}")
-        if idle_timeout is not None and not idle_timeout >= 0:
-            raise ValueError(f"idle_timeout must be a number of seconds, 0 or more, not {idle_timeout!r}")
+        _check_number("max_memory_per_child", max_memory_per_child, "bytes", 1)
+        _check_number("idle_timeout", idle_timeout, "seconds", 0)
         if output not in _OUTPUTS:
             raise ValueError(f'output must be "forward", "tagged" or "inherit", not {output!r}')
         terms = _worker.Terms(Setup.of(size=size, **setup), max_tasks, max_memory_per_child, _OUTPUTS[output])
         return cls(kind, size, label, eager, terms, idle_timeout)
+
+
+def _check_number(name: str, value: Any, unit: str, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of {unit}, not {value!r}")
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least} {unit}, not {value!r}")
 
 
 @dataclass
@@ -134,13 +144,14 @@ class Staff:
         places = self.places(hiring.size)
         self._free, self._seats = list(range(places)), list(range(places))
         self._ends = dispatcher._ends()
-        self._deaths = 0
+        # In a row, without any task done: of workers that were starting, and of idle ones.
+        self._deaths = self._shots = 0
         self._done_before = 0
         self._former: WorkerStatistics | None = None
         self._retry_at = 0.0
-        # How many more there are to be, for those that wait for others; and until when those that are too many
-        # are left, in case that they are needed again.
-        self._extra, self._calm_at, self._waiting = 0, 0.0, 0
+        # How many workers wait for other tasks, how many more there are to be in their place; and until when those
+        # that are too many are left, in case that they are needed again.
+        self._waiting, self._extra, self._calm_at = 0, 0, 0.0
         self._places = places
         self._trouble: tuple[float, Exception] | None = None
         self._idle_since = time.monotonic()
@@ -155,8 +166,12 @@ class Staff:
 
         Raises:
             ValueError: fewer than one, or more than there are places for.
+            TypeError: no number.
         """
-        most = (len(self._free) + len(self.workers)) // 2
+        given: Any = size
+        if isinstance(given, bool) or not isinstance(given, int):
+            raise TypeError(f"the number of workers must be an int, not {size!r}")
+        most = self.places(self._hiring.size) // 2
         if not 1 <= size <= most:
             raise ValueError(f"this pool can have 1 to {most} workers, not {size!r}")
         self.size = size
@@ -179,9 +194,20 @@ class Staff:
         return min(self.size + self._extra, live)
 
     def fill(self, count: int) -> None:
-        """Starts workers until there are so many, or no more places."""
-        while len(self.workers) - self._stops < count and self._free:
-            self._start()
+        """Starts workers until there are so many, or no places: asks for all of them, then waits for each."""
+        missing = min(count - (len(self.workers) - self._stops), len(self._free))
+        asked: deque[tuple[Process, Coming, Post]] = deque()
+        try:
+            for _ in range(missing):
+                asked.append(self._ask())
+            while asked:
+                worker, coming, post = asked[0]
+                worker._arrive(coming)
+                self.workers[worker] = post
+                asked.popleft()
+        finally:
+            for _, _, post in asked:
+                self._leave(post)
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -217,31 +243,30 @@ class Staff:
             return f"the system starts none, {self._trouble[1]!r}"
         return None
 
-    def _start(self) -> None:
+    def _ask(self) -> "tuple[Process, Coming, Post]":
         hiring = self._hiring
         # It looks at the counts before somebody can be killed.
         _evidence.memory_killer()
-        index, seat = self._free.pop(), heapq.heappop(self._seats)
+        post = Post(self._free.pop(), heapq.heappop(self._seats), time.monotonic())
         try:
-            self._dispatcher._open_entry(index)
+            self._dispatcher._open_entry(post.index)
             levels = None if hiring.terms.tag is None else _output_settings()
             worker = hiring.kind(
                 target=_worker.work,
-                args=(self._ends, index, seat, hiring.terms, levels),
+                args=(self._ends, post.index, post.seat, hiring.terms, levels),
                 name=f"{hiring.label}-{next(_numbers)}",
                 daemon=True,
             )
             # Ctrl-C is for the owner, which then ends its workers; a death is told by the task that it hits.
             worker._ignore_interrupt = worker._dies_quietly = True
-            worker.start()
+            return worker, worker._ask(), post
         except BaseException:
-            self._leave(index, seat)
+            self._leave(post)
             raise
-        self.workers[worker] = Post(index, seat, time.monotonic())
 
-    def _leave(self, index: int, seat: int) -> None:
-        self._free.append(index)
-        heapq.heappush(self._seats, seat)
+    def _leave(self, post: Post) -> None:
+        self._free.append(post.index)
+        heapq.heappush(self._seats, post.seat)
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
@@ -251,37 +276,39 @@ class Staff:
         """Forgets a worker that has ended.
 
         Returns:
-            The task that it had taken and not answered; None if there was none.
+            The tag of the task that it had claimed, answered or not; None if there was none.
         """
-        from .process import exit_code
-
         post = self.workers.pop(worker)
         child = worker._child
         assert child is not None
         claimed = child.claimed()
-        last = _account("former workers", 0, self._entry(post), time.monotonic())
+        entry = self._entry(post)
+        self._former = _add(self._former or _NOBODY, _account("", 0, entry, time.monotonic()))
         self._dispatcher._vacate_entry(post.index)
-        self._former = last if self._former is None else _add(self._former, last)
-        self._leave(post.index, post.seat)
-        told = self._stops > 0
-        self._stops -= told
-        # Not one that has failed at its start.
+        self._leave(post)
         if claimed:
-            self._deaths = 0
-        elif not (told and exit_code(child) == 0):
-            self._count_death(worker, time.monotonic() - post.started)
+            self._deaths = self._shots = 0
+        elif claimed == _worker.STOP:
+            self._stops = max(0, self._stops - 1)
+        else:
+            self._count_death(worker, time.monotonic() - post.started, was_ready=bool(entry[7]))
         return claimed or None
 
-    def _count_death(self, worker: "Process", age: float) -> None:
+    def _count_death(self, worker: "Process", age: float, was_ready: bool) -> None:
         if self.ending or self._sent_home or self.failure is not None:
             return
         done = sum(worker.tasks for worker in self.statistics())
         if done > self._done_before or age >= _LONG_LIFE:
-            self._done_before, self._deaths = done, 0
-            return
-        self._deaths += 1
-        if self._deaths >= _PATIENCE * self.size:
-            self.failure = self._complaint(worker)
+            self._done_before, self._deaths, self._shots = done, 0, 0
+        elif was_ready:
+            # It can start, so this is no reason to give up; only to take one's time.
+            self._shots += 1
+            if self._shots >= _PATIENCE * self.size:
+                self._retry_at = time.monotonic() + _RETRY
+        else:
+            self._deaths += 1
+            if self._deaths >= _PATIENCE * self.size:
+                self.failure = self._complaint(worker)
 
     def _complaint(self, worker: "Process") -> str:
         from . import process
@@ -317,6 +344,11 @@ class Staff:
             if task:
                 found.append((worker, post, task, since / 1e9))
         return found
+
+    def claimed(self) -> set[int]:
+        """The tasks that workers have taken, begun or not."""
+        children = [worker._child for worker in self.workers]
+        return {child.claiming() or 0 for child in children if child is not None}
 
     def due_in(self) -> float:
         """In how many seconds to `shrink` again."""
@@ -387,7 +419,9 @@ def _account(name: str, pid: int, entry: tuple[int, ...], now: float) -> WorkerS
     present = max(0.0, now - ready / 1e9) if ready else 0.0
     start_up = (ready - born) / 1e9 if ready else 0.0
     idle = max(0.0, present - working)
-    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, task or None)
+    # Of those that have ended, nobody runs anything, though the last entry says what it was.
+    now_running = task or None if pid else None
+    return WorkerStatistics(name, pid, tasks, start_up, working, idle, received, sent, now_running)
 
 
 def _add(one: WorkerStatistics, other: WorkerStatistics) -> WorkerStatistics:

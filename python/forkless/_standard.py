@@ -25,14 +25,15 @@ _INSTEAD = {
 
 def reduce(obj: Any) -> Any:
     """What a pickler does with such an object: proxies and connections travel, most others do not."""
-    managers: Any = sys.modules.get("multiprocessing.managers")
-    if managers is not None and isinstance(obj, managers.BaseProxy):
+    # Another thread may be importing these modules.
+    proxies: Any = getattr(sys.modules.get("multiprocessing.managers"), "BaseProxy", None)
+    if proxies is not None and isinstance(obj, proxies):
         rebuild, (make, token, serializer, options) = obj.__reduce__()
         # As for a child of its own context, with the key: it is needed to talk to the manager, and pickles of
         # ours do not leave the tree.
         return rebuild, (make, token, serializer, {**options, "authkey": bytes(obj._authkey)})
-    connection: Any = sys.modules.get("multiprocessing.connection")
-    if connection is not None and isinstance(obj, connection.Connection):
+    connections: Any = getattr(sys.modules.get("multiprocessing.connection"), "Connection", None)
+    if connections is not None and isinstance(obj, connections):
         from . import reduction
 
         return reduction.reduce_connection(obj)

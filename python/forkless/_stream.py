@@ -52,6 +52,7 @@ class Stream(Generic[T]):
         if options is not None and options.retries is not None:
             raise ValueError("a stream cannot be retried: what it has yielded would come twice")
         self._pool: object = pool
+        self._closed = False
         self._name = name_of(func) if options is None or options.name is None else options.name
         self._queue: Queue[T] = Queue(buffersize)
         self._future: Future[None] = Future()
@@ -76,6 +77,7 @@ class Stream(Generic[T]):
             StopIteration: the generator has ended.
             TimeoutError: there is none in time.
             WorkerDied: the worker has died. The items that it had yielded before came first.
+            CancelledError: the executor was shut down with `cancel_futures` before it began.
             Exception: what the generator raised, after all it had yielded.
         """
         from queue import Empty
@@ -104,8 +106,9 @@ class Stream(Generic[T]):
 
     def _raise_end(self) -> None:
         self._pool = None
-        if self._future.cancelled():
+        if self._closed:
             return
+        # If somebody else has cancelled it, that is no end of what it yields: this says so.
         error = self._future.exception()
         try:
             if error is not None:
@@ -115,6 +118,7 @@ class Stream(Generic[T]):
 
     def close(self) -> None:
         """Ends the generator, if it still runs, and frees its worker. What was not taken is dropped."""
+        self._closed = True
         self._future.cancel()
         self._queue.shutdown(immediate=True)
         self._pool = None

@@ -12,10 +12,23 @@ from . import _forks
 def main() -> None:
     """Serves until the process that started this template is gone; each child runs its job and exits."""
     _forks.is_template()
-    from . import _byvalue, _child, _forkless, _pickling, _rehearsal, _surroundings, _worker, process
+    from . import (
+        _byvalue,
+        _child,
+        _forkless,
+        _loading,
+        _outbox,
+        _output,
+        _pickling,
+        _rehearsal,
+        _surroundings,
+        _warned,
+        _worker,
+        process,
+    )
 
     # Loaded for the children: named so that no linter takes them for mistakes.
-    _ = _byvalue, _pickling, _worker, process
+    _ = _byvalue, _loading, _outbox, _output, _pickling, _warned, _worker, process
     _rehearsal.write()
     # Ctrl-C reaches the whole process group. It is blocked here, and in children until they have their job.
     _child.run(_forkless.serve(_surroundings.learn, _rehearsal.play, _preload))

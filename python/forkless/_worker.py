@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _errors, _forkless, _pickling, _setup, process
 from ._forkless import Worker
+from ._interrupted import TaskInterrupted
 
 if TYPE_CHECKING:
     from ._forkless import Channel, SharedBytes
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW = 16, 17, 18, 19, 20
 # Those of processes that submit tasks to the pool of another (see `_nested`), and what only they are answered.
 CONNECT, REQUEST, CANCEL, GIVE_UP, DISOWN, CANCELLED = 21, 22, 23, 24, 25, 26
+
+# What a worker has claimed that has taken the order to end.
+STOP = 0
 
 # Asks a worker to look whether its task is to be broken off. Real-time signals are hardly used by
 # anybody; the first few of them by some runtimes.
@@ -125,6 +129,4 @@ class _MemoryLimit:
 def _break_off(number: int, frame: FrameType | None) -> None:
     """Signal handler: ends the task that runs, if that is the one which is to end."""
     if current is not None and current.is_interrupted():
-        from .exceptions import TaskInterrupted
-
         raise TaskInterrupted("the owner of the pool asks for the end of this task")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._progress import How
+    from ._stream import Stream
 
 __all__ = ["Calls", "Pool", "Results"]
 
@@ -126,11 +127,31 @@ class Calls:
         flow.start()
         return results
 
+    def stream(self, func: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
+        """What a generator function yields in a worker, as it does, for `async for`.
+
+        The worker waits when it is 16 items ahead. Whoever leaves the loop early ends the generator, by
+        closing the stream or dropping it.
+
+        Raises:
+            RuntimeError: the pool is closed, or belongs to another event loop.
+        """
+        self._pool._open_bridge()
+        stream: Stream[R] = self._submitter.stream(func, *args, **kwargs)
+        return stream
+
     def options(self, **options: Any) -> "Calls":
         """The same calls with other options, those of `Executor.options`.
 
         Args:
-            options: `timeout`, `retries`, `priority`, `name` and what else there is.
+            options: `timeout`, `retries`, `priority` and `name`.
+
+        Example:
+            >>> async def main():
+            ...     async with Pool(1) as pool:
+            ...         return await pool.options(timeout=60).run(pow, 2, 10)
+            >>> asyncio.run(main())
+            1024
         """
         return Calls(self._pool, self._submitter.options(**options))
 
@@ -148,6 +169,15 @@ class Pool(Calls):
 
     Raises:
         ValueError: fewer than one worker.
+
+    Example:
+        >>> async def main():
+        ...     async with Pool(2) as pool:
+        ...         print(await pool.run(pow, 2, 10))
+        ...         print([root async for root in pool.map(abs, [-1, 2, -3])])
+        >>> asyncio.run(main())
+        1024
+        [1, 2, 3]
     """
 
     def __init__(self, max_workers: int | None = None, **options: Any) -> None:

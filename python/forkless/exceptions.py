@@ -9,6 +9,8 @@ import builtins
 import multiprocessing.context as _standard
 from typing import TYPE_CHECKING
 
+from ._interrupted import TaskInterrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -94,14 +96,6 @@ class TimeoutError(ProcessError, _standard.TimeoutError, builtins.TimeoutError):
     """The time given has passed and the result is not there; the work goes on."""
 
 
-class TaskInterrupted(BaseException):
-    """Raised in a task, in its worker, that is to end: it took too long, or was cancelled.
-
-    Like KeyboardInterrupt it is no `Exception`, so that nobody catches it by accident. Clean up and let
-    it pass: a task that goes on is killed with its worker.
-    """
-
-
 class AuthenticationError(ProcessError, _standard.AuthenticationError):
     """The other side of a connection is not who it should be."""
 
@@ -119,10 +113,19 @@ class RemoteError(ProcessError):
         type_name: the qualified name of the exception's class.
         arguments: `repr` of its arguments, one string.
         traceback: the worker's traceback as text.
+        ancestors: the qualified names of that class and its base classes.
     """
 
-    def __init__(self, message: str, type_name: str = "", arguments: str = "", traceback: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        type_name: str = "",
+        arguments: str = "",
+        traceback: str = "",
+        ancestors: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
+        self.ancestors = ancestors
         self.type_name = type_name
         self.arguments = arguments
         self.traceback = traceback

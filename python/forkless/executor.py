@@ -9,6 +9,7 @@ from concurrent.futures import Executor as _BaseExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import _pickling
+from ._attributes import ExecutorAttributes
 from ._futures import Future
 from ._options import Options
 from ._scheduler import Scheduler, cut
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ._staff import Output
     from ._stream import Stream
     from .context import BaseContext
-    from .process import Process
 
 __all__ = ["Calls", "Executor", "Future"]
 
@@ -33,7 +33,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Executor(_BaseExecutor):
+class Executor(ExecutorAttributes, _BaseExecutor):
     """A real `concurrent.futures.Executor`; the counterpart of `ProcessPoolExecutor`.
 
     Differs from it: a worker's death fails only the future that ran there, with `WorkerDied`; functions of
@@ -71,7 +71,8 @@ class Executor(_BaseExecutor):
     Raises:
         ValueError: a number that is too small, a CPU that this process may not use, a variable that cannot be
             set.
-        TypeError: something to be called that is not callable, or an option of a wrong type.
+        TypeError: something to be called that is not callable, an option of a wrong type, a context that is
+            not one of forkless.
         PicklingError: the initializer, its arguments, `exit` or `worker_state` cannot be sent.
 
     Example:
@@ -103,10 +104,14 @@ class Executor(_BaseExecutor):
         self._max_workers = cpu_count() if max_workers is None else max_workers
         if self._max_workers < 1:
             raise ValueError("max_workers must be greater than 0")
-        if max_tasks_per_child is not None and max_tasks_per_child < 1:
-            raise ValueError("max_tasks_per_child must be >= 1")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child < 1:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        self._context = mp_context
         hiring = Hiring.of(
-            kind_of_process() if mp_context is None else mp_context.Process,
+            kind_of_process(mp_context, "mp_context"),
             self._max_workers,
             "ExecutorWorker",
             False,
@@ -134,11 +139,16 @@ class Executor(_BaseExecutor):
         """The same calls with other options, for the tasks submitted through what is returned.
 
         Args:
-            options: `timeout`, how long a task may run, in seconds; after that it is broken off, and its
-                worker
-                killed if it does not end. `retries`, how often it is run again if it fails: a number, or a
-                `Retry`. `priority`, an int: tasks with a higher one are sent to workers first. `name`, what
-                messages call it.
+            options: how the tasks are to be treated:
+                `timeout`, how long one may run, in seconds from when a worker begins; after that it is broken
+                off, and its worker killed if it does not end.
+                `retries`, how often it is run again if it fails: a number, or a `Retry`.
+                `priority`, an int: tasks with a higher one are sent to workers first.
+                `name`, what messages call it.
+
+        Raises:
+            ValueError: an option is out of range.
+            TypeError: an option of a wrong type, or one that there is not.
 
         Example:
             >>> with Executor(1) as executor:
@@ -180,7 +190,7 @@ class Executor(_BaseExecutor):
         return Calls(self, self._scheduler, None).stream(fn, *args, **kwargs)
 
     def statistics(self) -> "PoolStatistics":
-        """What has become of the tasks, and what the workers have done: a snapshot."""
+        """What has become of the tasks, and what the workers have done: a frozen snapshot."""
         return self._scheduler.statistics()
 
     def insights(self) -> "Insights":
@@ -232,11 +242,6 @@ class Executor(_BaseExecutor):
     def __repr__(self) -> str:
         return f"<forkless.Executor state={self._scheduler.state} max_workers={self._max_workers}>"
 
-    @property
-    def _processes(self) -> "dict[int | None, Process]":
-        """The workers there are now; named as in the standard library, where many look for it."""
-        return {worker.pid: worker for worker in self._scheduler.workers}
-
 
 def _reduce(pickler: "_pickling.Pickler", executor: Executor) -> tuple[Any, ...]:
     """In another process it is a client of this one."""
@@ -249,7 +254,14 @@ _pickling.handlers[Executor] = _reduce
 
 
 class Calls:
-    """The calls of an executor with options; what `Executor.options` returns."""
+    """The calls of an executor with options; what `Executor.options` returns.
+
+    Example:
+        >>> with Executor(1) as executor:
+        ...     urgent = executor.options(priority=1, timeout=60)
+        ...     urgent.submit(pow, 2, 10).result(), list(urgent.map(abs, [-1, 2]))
+        (1024, [1, 2])
+    """
 
     def __init__(self, executor: Executor, scheduler: Scheduler, options: Options | None) -> None:
         self._executor = executor  # Keeps it alive.
@@ -300,8 +312,7 @@ class Calls:
         calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905
         if chunksize == 1:
             return _results((self.submit(fn, *call) for call in calls), buffersize, timeout)
-        chunks = _results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout)
-        return itertools.chain.from_iterable(chunks)
+        return _flat(_results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout))
 
     def _submit_chunks(
         self, fn: Callable[..., R], chunks: Iterable[tuple[Any, ...]]
@@ -351,11 +362,23 @@ def _results(submitted: "Iterator[Future[R]]", ahead: int | None, timeout: float
 def _take(
     futures: "deque[Future[R]]", submitted: "Iterator[Future[R]]", deadline: float | None
 ) -> Iterator[R]:
+    result: list[R] = []
     try:
         while futures:
-            result = futures.popleft().result(None if deadline is None else deadline - time.monotonic())
+            left = None if deadline is None else deadline - time.monotonic()
+            result.append(futures[0].result(left))
+            futures.popleft()
             futures.extend(itertools.islice(submitted, 1))
-            yield result
+            # Not kept here while the caller works with it.
+            yield result.pop()
     finally:
         for future in futures:
             future.give_up()
+
+
+def _flat(chunks: Iterator[list[R]]) -> Iterator[R]:
+    """The items of lists, which are taken apart so that nothing is kept that was taken."""
+    for chunk in chunks:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()

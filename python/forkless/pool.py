@@ -1,10 +1,11 @@
 """Pools of workers: `multiprocessing.Pool`, without its hangs."""
 
-import weakref
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _pickling
+from ._attributes import PoolAttributes
 from ._imap import IMapIterator, IMapUnorderedIterator
 from ._options import Options
 from ._results import AsyncResult, MapResult, Part
@@ -12,6 +13,7 @@ from ._scheduler import Scheduler, cut, name_of
 from ._staff import Hiring
 
 if TYPE_CHECKING:
+    from multiprocessing.pool import ThreadPool
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
@@ -23,15 +25,27 @@ if TYPE_CHECKING:
     from ._staff import Output
     from ._stream import Stream
     from .context import BaseContext
-    from .process import Process
 
-__all__ = ["AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool"]
+__all__ = [
+    "ApplyResult",
+    "AsyncResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "Pool",
+    "ThreadPool",
+]
+
+ApplyResult = AsyncResult
+
+# The states of a pool.
+RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
 
 R = TypeVar("R")
 I = TypeVar("I", bound="IMapIterator[Any]")  # noqa: E741 - as in iterator
 
 
-class Pool:
+class Pool(PoolAttributes):
     """A fixed number of worker processes that run tasks; the counterpart of `multiprocessing.Pool`.
 
     Differs from it: a worker's death fails only the task that ran there, with `WorkerDied`; functions of
@@ -70,7 +84,8 @@ class Pool:
     Raises:
         ValueError: a number that is too small, a CPU that this process may not use, a variable that cannot be
             set.
-        TypeError: something to be called that is not callable, or an option of a wrong type.
+        TypeError: something to be called that is not callable, an option of a wrong type, a context that is
+            not one of forkless.
         PicklingError: the initializer, its arguments, `exit` or `worker_state` cannot be sent.
         ProcessError: the system refuses to start the workers.
 
@@ -106,7 +121,7 @@ class Pool:
         if maxtasksperchild is not None and not _is_count(maxtasksperchild):
             raise ValueError("maxtasksperchild must be a positive int or None")
         hiring = Hiring.of(
-            kind_of_process() if context is None else context.Process,
+            kind_of_process(context),
             size,
             "PoolWorker",
             True,
@@ -123,9 +138,8 @@ class Pool:
             output=output,
         )
         self._scheduler = Scheduler(hiring, closed_error=ValueError("Pool not running"), waits_at_exit=False)
+        self._context = context
         self._scheduler.start_workers()
-        # At exit `_exit` does it, and waits.
-        weakref.finalize(self, self._scheduler.terminate).atexit = False
 
     def apply(
         self,
@@ -154,11 +168,23 @@ class Pool:
             kwds: its keyword arguments; pickled now.
             callback: called with the result, in a thread of the pool, which waits for it.
             error_callback: called with the exception instead, if there is one.
-            options: `timeout`, `retries`, `priority` and `name`, as in `Executor.options`.
+            options: how the task is to be treated:
+                `timeout`, how long it may run, in seconds from when a worker begins; after that it is broken
+                off, and the worker killed if it does not end.
+                `retries`, how often it is run again if it fails: a number, or a `Retry`.
+                `priority`, an int: tasks with a higher one are sent to workers first.
+                `name`, what messages call it.
 
         Raises:
-            ValueError: the pool does not accept tasks any more.
+            ValueError: the pool does not accept tasks any more, or an option is out of range.
+            TypeError: an option of a wrong type, or one that there is not.
             BrokenPool: its workers cannot run.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     result = pool.apply_async(pow, (2, 10), timeout=60, retries=2)
+            ...     result.get()
+            1024
         """
         result: AsyncResult[R] = AsyncResult(self, callback, error_callback)
         self._scheduler.submit(result, (func, tuple(args), dict(kwds)), Options.of(None, **options))
@@ -187,6 +213,11 @@ class Pool:
 
         Raises:
             Exception: what `func` raised first, after all tasks are done.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     pool.map(str.upper, ["a", "b", "c"], chunksize=1, timeout=60)
+            ['A', 'B', 'C']
         """
         return self._wait_for(self.map_async(func, iterable, chunksize, **options), func, progress)
 
@@ -212,7 +243,13 @@ class Pool:
         progress: "How" = False,
         **options: "Unpack[Keywords]",
     ) -> list[R]:
-        """Like `map`, but each item is the arguments of one call."""
+        """Like `map`, but each item is the arguments of one call.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     pool.starmap(pow, [(2, 3), (3, 2)])
+            [8, 9]
+        """
         return self._wait_for(self.starmap_async(func, iterable, chunksize, **options), func, progress)
 
     def starmap_async(
@@ -251,6 +288,14 @@ class Pool:
             buffersize: how many tasks may be submitted ahead of the results that were taken; None for as many
                 as keep the workers busy: four for each worker, more (up to 1,024) if they take no time.
             options: as in `map`.
+
+        Example:
+            >>> with Pool(2) as pool:
+            ...     for root in pool.imap(math.sqrt, itertools.count()):  # it is not read to its end
+            ...         if root == 2:
+            ...             break
+            >>> root
+            2.0
         """
         given = Options.of(None, **options)
         return self._imap(IMapIterator, func, iterable, chunksize, progress, buffersize, given)
@@ -288,6 +333,15 @@ class Pool:
             kwds: its keyword arguments.
             buffersize: how many items the worker may be ahead; then it waits.
             options: as in `apply_async`, without `retries`: items would come twice.
+
+        Example:
+            >>> def squares():
+            ...     for number in itertools.count():
+            ...         yield number * number
+            >>> with Pool(1) as pool:
+            ...     stream = pool.stream(squares)
+            ...     [next(stream) for _ in range(4)]
+            [0, 1, 4, 9]
         """
         from ._stream import Stream
 
@@ -295,11 +349,24 @@ class Pool:
         return Stream(self, self._scheduler, func, tuple(args), dict(kwds), buffersize, given)
 
     def statistics(self) -> "PoolStatistics":
-        """What has become of the tasks, and what the workers have done: a snapshot."""
+        """What has become of the tasks, and what the workers have done: a frozen snapshot.
+
+        A worker counts a task after it has sent the result, so the last one may be missing for a moment.
+        """
         return self._scheduler.statistics()
 
     def insights(self) -> "Insights":
-        """The same, to be printed: start-up, work and idle time of each worker, bytes, the slowest tasks."""
+        """The same, to be printed: start-up, work and idle time of each worker, bytes, the slowest tasks.
+
+        Example:
+            >>> with Pool(1) as pool:
+            ...     _ = pool.map(time.sleep, [0.01, 0.05], chunksize=1)
+            ...     print(pool.insights())
+            worker           tasks  start-up  working  idle  busy  received  sent
+            ...
+            slowest tasks:
+            ...
+        """
         from ._insights import Insights
 
         return Insights(self._scheduler.statistics())
@@ -308,7 +375,8 @@ class Pool:
         """Changes how many workers there are. Those that are too many end when they have no task.
 
         Raises:
-            ValueError: fewer than one, or more than twice as many as at first and 64.
+            ValueError: fewer than one, or over 32 more than at first.
+            TypeError: no number.
         """
         self._scheduler.resize(processes)
 
@@ -329,7 +397,7 @@ class Pool:
         Raises:
             ValueError: the pool is still running.
         """
-        if self._scheduler.state == "RUN":
+        if self._scheduler.state == RUN:
             raise ValueError("Pool is still running")
         for feeder in list(self._scheduler.feeders):
             feeder.feed_all()
@@ -348,6 +416,15 @@ class Pool:
         super().__init_subclass__(**keywords)
         _pickling.handlers[cls] = _reduce
 
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        scheduler = getattr(self, "_scheduler", None)
+        if scheduler is None or not scheduler.is_own or scheduler.state != RUN:
+            return
+        # As in the standard library, where it is less harmless.
+        text = f"unclosed running multiprocessing pool {self!r}: use `with`, or call `close` and `join`"
+        scheduler.terminate()
+        _warn(text, ResourceWarning, source=self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise NotImplementedError(
             "pool objects cannot be passed between processes or pickled by others than forkless: as arguments, "
@@ -358,11 +435,6 @@ class Pool:
         kind = type(self)
         size = self._scheduler.size
         return f"<{kind.__module__}.{kind.__qualname__} state={self._scheduler.state} pool_size={size}>"
-
-    @property
-    def _pool(self) -> "list[Process]":
-        """The workers there are now; named as in the standard library, where many look for it."""
-        return self._scheduler.workers
 
     def _map_async(
         self,
@@ -449,3 +521,18 @@ def _progress(total: int | None, func: object, how: "How") -> "Progress":
     from . import _progress
 
     return _progress.open(total, name_of(func), how)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # The standard library's own: threads need nothing of forkless, and to load its module takes long.
+        if name in ("ThreadPool", "MaybeEncodingError"):
+            import multiprocessing.pool
+
+            return getattr(multiprocessing.pool, name)
+        if name == "TimeoutError":
+            from .exceptions import TimeoutError
+
+            return TimeoutError
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from . import _forks
 
 if TYPE_CHECKING:
-    from ._forkless import Child
+    from ._forkless import Child, Coming
     from ._pickling import Packed
 
 __all__ = [
@@ -119,6 +119,11 @@ class Process:
                 is left.
             ProcessError: the system refused: no memory, no processes, no descriptors left.
         """
+        coming = self._ask()
+        self._arrive(coming)
+
+    def _ask(self) -> "Coming":
+        """Asks for the child; `_arrive` takes it in when it exists."""
         self._check_closed()
         if self._child is not None:
             raise AssertionError("cannot start a process twice")
@@ -128,9 +133,9 @@ class Process:
 
         other = None if self._interpreter is None else _programs.of(self._interpreter)
         surroundings = _surroundings.here(elsewhere=other is not None)
-        order = _order(self, _surroundings.handle_of(surroundings), None if other is None else other.stranger)
+        order = self._pack(_surroundings.handle_of(surroundings), None if other is None else other.stranger)
         _before_start()
-        self._child = _forkless.Child.start(
+        return _forkless.Child.ask(
             _programs.default() if other is None else other.program,
             self._method(),
             order.payload,
@@ -139,6 +144,19 @@ class Process:
             name=self._name,
             surroundings=surroundings,
         )
+
+    def _pack(self, surroundings: "tuple[int, ...]", stranger: str | None) -> "Packed":
+        from . import _pickling
+
+        given = self._args, self._kwargs
+        self._args, self._kwargs = _pickling.refer(given) if _pickling.inherited else given
+        try:
+            return _order(self, surroundings, stranger)
+        finally:
+            self._args, self._kwargs = given
+
+    def _arrive(self, coming: "Coming") -> None:
+        self._child = coming.wait()
         # What the child works on is not needed here any more, and may refer back to this object.
         del self._target, self._args, self._kwargs
         _children.add(self)

@@ -12,6 +12,7 @@ import builtins
 import importlib
 import importlib.machinery
 import sys
+import threading
 import unittest
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from typing import Any
 
 import forkless
 from forkless import _authentication
+from forkless.exceptions import RemoteTraceback
+from support import eventually
 
 from .expected import NAMES, NOT_THERE
 
@@ -141,9 +144,31 @@ class _BufferWrapper:
         return memoryview(self._memory).cast("B")
 
 
+class _Pool(forkless.Pool):
+    def _repopulate_pool(self) -> None:
+        """Does nothing: the collector of a pool starts what is missing without being told."""
+
+
+class _Executor(forkless.Executor):
+    """`ProcessPoolExecutor`, with what tests use of its insides."""
+
+    _call_queue = SimpleNamespace(join_thread=lambda: None)
+
+    @property
+    def _executor_manager_thread(self) -> threading.Thread | None:
+        return self._scheduler._thread
+
+    @property
+    def _processes(self) -> dict[int | None, forkless.Process]:
+        # Tests look right after `submit`, which starts workers itself there; ours start in the background.
+        eventually(lambda: not self._scheduler.staff.is_short(), 10)
+        return super()._processes
+
+
 def _multiprocessing() -> Facade:
     """`multiprocessing`: forkless, and internals that tests use beside the subject of the test."""
     given: dict[str, object] = {
+        "Pool": _Pool,
         "connection": Facade(
             "multiprocessing.connection",
             ["forkless.connection", "forkless.exceptions"],
@@ -184,7 +209,10 @@ def _concurrent() -> ModuleType:
         part: standard(f"concurrent.futures.{part}") for part in ("_base", "process", "thread")
     }
     given.update((name, getattr(futures, name)) for name in futures.__all__)
-    given["ProcessPoolExecutor"] = forkless.Executor
+    given["ProcessPoolExecutor"] = _Executor
+    given["process"] = Facade(
+        "concurrent.futures.process", ["concurrent.futures.process"], {"_RemoteTraceback": RemoteTraceback}
+    )
     concurrent = ModuleType("concurrent")
     concurrent.__dict__["futures"] = Facade("concurrent.futures", [], given)
     return concurrent

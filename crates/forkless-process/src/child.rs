@@ -193,6 +193,12 @@ impl Child {
         self.arena.claimed(self.owner)
     }
 
+    /// The tag of the message that it has claimed, while it lives.
+    #[must_use]
+    pub fn claiming(&self) -> Option<u64> {
+        self.arena.claiming(self.owner)
+    }
+
     /// What it wrote when a fatal signal ended it, if it did.
     #[must_use]
     pub fn last_words(&self) -> Option<String> {

@@ -1,8 +1,10 @@
 //! Starting processes, being started, and the template.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use forkless_ipc::{Content, Memory};
+use forkless_process::pool::Tag;
 use forkless_process::{Client, Error, Fork, Method, Order, Pending, Program, Runtime, TREE_VARIABLE, template};
 use forkless_shm::{Arena, Handle};
 use forkless_sys::process::ExitStatus;
@@ -49,6 +51,26 @@ pub(crate) fn bury_templates(py: Python<'_>) -> PyResult<()> {
     Arena::home().map_or(Ok(()), |arena| Client::bury_all(arena).or_raise(py))
 }
 
+/// A child that was asked for. Dropped before `wait` has returned it, it never runs its job, or is killed.
+#[pyclass(frozen, module = "forkless")]
+pub(crate) struct Coming {
+    pending: Mutex<Option<Pending>>,
+}
+
+#[pymethods]
+impl Coming {
+    /// The child, once it is there.
+    ///
+    /// Raises:
+    ///     ProcessError: The template or the system refuses.
+    fn wait(&self, py: Python<'_>) -> PyResult<Child> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut pending) = pending else { return Err(PyValueError::new_err("this child has been waited for")) };
+        let child = wait::until(py, Deadline::NEVER, |bound| pending.wait_within(bound))?;
+        child.map(|child| Child { child }).ok_or_else(|| PyValueError::new_err("a wait without end has ended"))
+    }
+}
+
 /// A process of this tree, seen from the process that asked for it.
 #[pyclass(frozen, weakref, module = "forkless")]
 pub(crate) struct Child {
@@ -57,14 +79,14 @@ pub(crate) struct Child {
 
 #[pymethods]
 impl Child {
-    /// Asks a template with this program (started on the first call) for a child.
+    /// Asks a template with this program (started on the first call) for a child, which `Coming.wait` then returns.
     ///
     /// Raises:
     ///     ProcessError: The template or the system refuses.
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "what a child needs")]
     #[pyo3(signature = (program, method, payload, handles, *, buffers = Vec::new(), name, surroundings))]
-    fn start(
+    fn ask(
         py: Python<'_>,
         program: &PyProgram,
         method: &str,
@@ -73,7 +95,7 @@ impl Child {
         buffers: Vec<Bound<'_, PyAny>>,
         name: &str,
         surroundings: &Bound<'_, Shared>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<Coming> {
         let method = Method::from_name(method)
             .ok_or_else(|| PyValueError::new_err(format!("unknown start method {method:?}")))?;
         let arena = home(py)?;
@@ -83,10 +105,9 @@ impl Child {
         let job = Content { parts: &parts, extents: &extents, handles: &objects };
         let surroundings = Some(object(surroundings)?.lease());
         let order = Order { method, name, job, surroundings };
-        let mut pending = py.detach(|| Pending::ask_for(arena, program, &order)).or_raise(py)?;
+        let pending = py.detach(|| Pending::ask_for(arena, program, &order)).or_raise(py)?;
         publish(py)?;
-        let child = wait::until(py, Deadline::NEVER, |bound| pending.wait_within(bound))?;
-        child.map(|child| Self { child }).ok_or_else(|| PyValueError::new_err("a wait without end has ended"))
+        Ok(Coming { pending: Mutex::new(Some(pending)) })
     }
 
     /// The process id.
@@ -142,6 +163,11 @@ impl Child {
     /// After its death: the tag of the message it had claimed and taken, None if none.
     fn claimed(&self, py: Python<'_>) -> Option<u64> {
         py.detach(|| self.child.claimed())
+    }
+
+    /// The id of the task that it has claimed as a worker of a pool, and perhaps not begun with; None if none.
+    fn claiming(&self) -> Option<u64> {
+        self.child.claiming().map(|tag| Tag::unpack(tag).id)
     }
 
     /// After its death by a fatal signal: the Python stack that it wrote down, None if it did not.

@@ -13,6 +13,7 @@ mod condition;
 mod deposit;
 mod errors;
 mod event;
+mod immortal;
 mod item;
 mod lock;
 mod memory;
@@ -48,10 +49,12 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<deposit::Deposit>()?;
     pool::add_to(module)?;
     module.add_class::<child::Child>()?;
+    module.add_class::<child::Coming>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
     module.add_function(wrap_pyfunction!(shared::take_leases_after_fork, module)?)?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add("BUFFER_KIND", forkless_ipc::Buffer::KIND)?;
     module.add("HAS_CRASH_POINTS", cfg!(debug_assertions))?;
     module.add_class::<child::PyProgram>()?;
     module.add_function(wrap_pyfunction!(child::retire_templates, module)?)?;
@@ -76,5 +79,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::warm_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;
     module.add_function(wrap_pyfunction!(tree::census, module)?)?;
+    module.add_function(wrap_pyfunction!(immortal::survey, module)?)?;
+    module.add_function(wrap_pyfunction!(immortal::immortalise, module)?)?;
     Ok(())
 }

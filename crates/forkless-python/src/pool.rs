@@ -6,6 +6,7 @@ mod client;
 mod dispatcher;
 mod future;
 mod gather;
+mod lead;
 mod worker;
 
 use pyo3::prelude::*;

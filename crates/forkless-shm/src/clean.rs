@@ -190,6 +190,15 @@ impl Arena {
         Ok(())
     }
 
+    /// What a process that lives has claimed, whether or not it has taken it yet.
+    #[must_use]
+    pub fn claiming(&'static self, owner: Owner) -> Option<u64> {
+        let guard = self.word(owner.field(slot::CLAIM_COUNT_AT)).ok()?.load(Ordering::Acquire);
+        let tag = self.word(owner.field(slot::CLAIM_TAG)).ok()?.load(Ordering::Acquire);
+        // After the tag: it is that of this process.
+        self.process(owner).filter(|_| guard != 0).map(|_| tag)
+    }
+
     /// What a process that was cleaned up had claimed and taken when it died.
     #[must_use]
     pub fn claimed(&'static self, dead: Owner) -> Option<u64> {

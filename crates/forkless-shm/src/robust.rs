@@ -217,14 +217,15 @@ impl Arena {
             if let Attempt::Acquired(acquired) = self.acquire_within(word, me, &mut wait, SLICE) {
                 return acquired;
             }
-            if !cfg!(loom) {
-                self.let_go_on(word);
-            }
+            self.let_go_on(word);
         }
     }
 
     /// Has the holder of a lock go on, if SIGSTOP or a terminal has stopped it. What a debugger has stopped is left alone.
-    fn let_go_on(&self, word: &AtomicU32) {
+    pub fn let_go_on(&self, word: &AtomicU32) {
+        if cfg!(loom) {
+            return;
+        }
         let Some(owner) = holder(word) else { return };
         let pid = self.pid_word(owner).map_or(0, |pid| pid.load(Ordering::Acquire));
         if !proc::is_stopped(pid) {

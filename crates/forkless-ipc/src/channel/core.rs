@@ -222,7 +222,14 @@ impl Core {
         }
         match attempt {
             Attempt::Acquired(acquired) => self.locked(side, acquired).map(Ok),
-            other => Ok(Err(other)),
+            other => {
+                // Whoever has slept long enough on the lock while there is something to be done: a holder that was stopped,
+                // asleep on an empty channel perhaps, would keep all others waiting.
+                if other == Attempt::Again && bound >= SLICE && self.worth_waiting(side)? {
+                    self.arena.let_go_on(word);
+                }
+                Ok(Err(other))
+            }
         }
     }
 

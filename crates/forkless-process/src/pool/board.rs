@@ -11,7 +11,7 @@
 
 use forkless_ipc::Memory;
 use forkless_shm::Error;
-use forkless_sys::atomic::{AtomicU64, Ordering};
+use forkless_sys::atomic::{AtomicU64, Ordering, fence};
 
 const REVOKED: usize = 0;
 const TAGS: usize = 8;
@@ -34,6 +34,8 @@ mod field {
     /// Written by the owner.
     pub(super) const INTERRUPT: usize = 64;
     pub(super) const BLOCKED: usize = 72;
+    /// Written by the owner.
+    pub(super) const DOOM: usize = 80;
 }
 
 /// Which tasks the owner of a pool still accepts from other processes.
@@ -50,7 +52,7 @@ pub enum Accepts {
 /// What a worker has written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// The task that it runs, 0 for none.
+    /// The tag of the task that it runs, 0 for none.
     pub task: u64,
     /// Since when it runs it, or is idle: nanoseconds of the monotonic clock.
     pub since: u64,
@@ -186,6 +188,27 @@ impl<'a> Board<'a> {
     /// As [`Self::open`].
     pub fn interrupted(self, worker: usize) -> Result<u64, Error> {
         Ok(self.field(worker, field::INTERRUPT)?.load(Ordering::Acquire))
+    }
+
+    /// Whoever runs this task is about to be killed for it, and is not to go on to another one; `false`: it has gone on
+    /// already, and nobody is to be killed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn doom(self, worker: usize, task: u64) -> Result<bool, Error> {
+        self.field(worker, field::DOOM)?.store(task, Ordering::Relaxed);
+        // One of the two sees what the other has written: see `is_doomed`.
+        fence(Ordering::SeqCst);
+        Ok(self.field(worker, field::TASK)?.load(Ordering::Relaxed) == task)
+    }
+
+    /// Whether a worker that is done with a task may be about to be killed for it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn is_doomed(self, worker: usize, task: u64) -> Result<bool, Error> {
+        fence(Ordering::SeqCst);
+        Ok(self.field(worker, field::DOOM)?.load(Ordering::Relaxed) == task)
     }
 
     /// The worker's task waits for another one, or does so no more.
@@ -359,6 +382,23 @@ mod tests {
         assert_eq!(board.accepts().unwrap(), Accepts::Nothing);
         board.set_owner(0x1_0001).unwrap();
         assert_eq!(board.owner().unwrap(), 0x1_0001);
+    }
+
+    #[test]
+    fn who_has_gone_on_is_not_killed() {
+        let memory = memory(1);
+        let board = Board::of(&memory);
+        board.begin(0, 7, 0, 1).unwrap();
+        assert!(!board.is_doomed(0, 7).unwrap());
+        assert!(board.doom(0, 7).unwrap());
+        board.end(0, 0, 2).unwrap();
+        assert!(board.is_doomed(0, 7).unwrap());
+        assert!(!board.doom(0, 7).unwrap(), "it is done");
+        board.begin(0, 8, 0, 3).unwrap();
+        assert!(!board.doom(0, 7).unwrap(), "it has gone on");
+        assert!(!board.is_doomed(0, 8).unwrap());
+        board.open(0, 4).unwrap();
+        assert!(!board.is_doomed(0, 7).unwrap(), "another worker");
     }
 
     #[test]

@@ -32,7 +32,7 @@ const BATCH: usize = 256;
 /// What the tag of a message says: 16 bits of kind, 48 of id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// What kind of answer it is.
+    /// What kind of answer it is; of a task, how often it was sent before.
     pub kind: u16,
     /// The id of its task, or for some kinds something else.
     pub id: u64,
@@ -189,14 +189,15 @@ impl<T> Dispatch<T> {
     }
 
     /// Accepts a task; its id. It is sent at once if few are on their way.
-    pub fn submit(&self, order: Order<T>, rank: Rank) -> (u64, Refused<T>) {
+    pub fn submit(&self, order: Order<T>, rank: impl Into<Rank>) -> (u64, Refused<T>) {
         let mut state = self.state();
         let id = state.schedule.add(order, rank);
         (id, self.feed(&mut state))
     }
 
     /// Accepts several tasks; the id of the first, the others' follow.
-    pub fn submit_all(&self, orders: Vec<Order<T>>, rank: Rank) -> (u64, Refused<T>) {
+    pub fn submit_all(&self, orders: Vec<Order<T>>, rank: impl Into<Rank>) -> (u64, Refused<T>) {
+        let rank = rank.into();
         let mut state = self.state();
         let mut first = 0;
         for order in orders {
@@ -270,22 +271,25 @@ impl<T> Dispatch<T> {
     }
 
     fn send_bytes(&self, schedule: &Schedule<Order<T>>, ids: &[u64]) -> Result<(), Error> {
-        let bytes = |id: &u64| match schedule.get(*id) {
-            Some(Order { payload: Payload::Bytes(bytes), .. }) => Some((*id, [&**bytes])),
+        let bytes = |id: &u64| match schedule.get_with_attempt(*id) {
+            Some((Order { payload: Payload::Bytes(bytes), .. }, kind)) => {
+                Some((Tag { kind, id: *id }.pack(), [&**bytes]))
+            }
             _ => None,
         };
         let messages: Vec<_> = ids.iter().filter_map(bytes).collect();
-        let contents = messages.iter().map(|(id, parts)| (*id, Content { parts, ..Content::default() }));
+        let contents = messages.iter().map(|(tag, parts)| (*tag, Content { parts, ..Content::default() }));
         let mut outbox = self.tasks.pack_many(contents)?;
         complete(|bound| outbox.send_within(bound))
     }
 
     fn send_large(&self, schedule: &mut Schedule<Order<T>>, id: u64) -> Result<(), Error> {
+        let tag = Tag { kind: schedule.attempt(id).unwrap_or_default(), id }.pack();
         let Some(order) = schedule.get_mut(id) else { return Ok(()) };
         if let Payload::Kept(kept) = &order.payload {
             let (parts, handles): ([&[u8]; 1], Vec<_>) = ([&kept.bytes], kept.leases.iter().collect());
             let mut outbox =
-                self.tasks.pack(id, &Content { parts: &parts, handles: &handles, ..Content::default() })?;
+                self.tasks.pack(tag, &Content { parts: &parts, handles: &handles, ..Content::default() })?;
             return complete(|bound| outbox.send_within(bound));
         }
         if let Payload::Whole(parcel) = &order.payload {
@@ -294,7 +298,7 @@ impl<T> Dispatch<T> {
             return complete(|bound| outbox.send_within(bound));
         }
         let Payload::Parcel(parcel) = std::mem::replace(&mut order.payload, Payload::Gone) else { return Ok(()) };
-        let mut outbox = self.tasks.forward(id, *parcel)?;
+        let mut outbox = self.tasks.forward(tag, *parcel)?;
         complete(|bound| outbox.send_within(bound))
     }
 
@@ -308,20 +312,21 @@ impl<T> Dispatch<T> {
         complete(|bound| outbox.send_within(bound))
     }
 
-    /// What has come, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
+    /// What has come, `most` at most, waiting at most `bound` (and at most 50 ms) for the first, or until `beside` changes; sends more tasks.
     /// Nothing happens to the tasks yet that it is about.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if shared memory is damaged.
     pub fn receive(
         &self,
+        most: usize,
         bound: Duration,
         beside: Option<(&AtomicU32, u32)>,
         is_answer: impl Fn(u16) -> bool,
         refused: &mut Refused<T>,
     ) -> Result<Vec<Arrived>, Error> {
         let mut messages = Vec::new();
-        self.results.receive_many_within(BATCH, bound, Claim::Nothing, beside, &mut messages)?;
+        self.results.receive_many_within(most, bound, Claim::Nothing, beside, &mut messages)?;
         if messages.is_empty() {
             return Ok(Vec::new());
         }
@@ -352,9 +357,18 @@ impl<T> Dispatch<T> {
         }
     }
 
-    /// Holds a task that was sent, as if it had failed; `false` if it is gone.
+    /// Holds a task that was sent, and has failed; `false` if it is not on its way.
     pub fn hold(&self, id: u64) -> bool {
         self.state().schedule.hold(id)
+    }
+
+    /// Holds the task of a message that was lost with a worker, and the task's id; `None` if there was an answer to that
+    /// message.
+    pub fn hold_lost(&self, tag: u64) -> Option<u64> {
+        let Tag { kind, id } = Tag::unpack(tag);
+        let mut state = self.state();
+        let is_unanswered = state.schedule.attempt(id) == Some(kind) && state.schedule.hold(id);
+        is_unanswered.then_some(id)
     }
 
     /// Sends a task that is held once more; `false` if it is gone, or cannot be sent twice.
@@ -379,13 +393,7 @@ impl<T> Dispatch<T> {
 
     /// The ids of the tasks that have not been sent, or of all, first come first.
     pub fn ids(&self, pending_only: bool) -> Vec<u64> {
-        let state = self.state();
-        if !pending_only {
-            return state.schedule.all_ids();
-        }
-        let mut ids = state.schedule.ids(Stage::Pending);
-        ids.sort_unstable();
-        ids
+        self.state().schedule.ids(pending_only.then_some(Stage::Pending))
     }
 
     /// (tasks that are not gone, of those the ones that wait for their turn, of those the ones that are on their way).

@@ -20,7 +20,7 @@ use forkless_process::pool::{Kept, Payload};
 use forkless_shm::{Arena, Error, Handle};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::channel::{all, bytes_of, sources, unless_small};
 use crate::errors::OrRaise;
@@ -162,7 +162,7 @@ pub(crate) fn encode_to_keep(
     }
     // Leases of its own: the objects may be gone when the task is sent.
     let mut kept = Vec::new();
-    for parcel in published {
+    if let Some(parcel) = published {
         kept.push(parcel.lease().duplicate().or_raise(py)?);
     }
     for shared in handles {
@@ -254,11 +254,14 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// `(function, args, kwargs)`, for messages.
+    /// `(function, args, kwargs)`, for messages. They may be what has killed a worker: nothing of theirs runs.
     pub(crate) fn describe<'py>(&self, py: Python<'py>, function: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let rest = self.load(py)?;
+        let rest = self.recall(py)?;
         Ok(match self.call {
-            Call::Whole => rest,
+            Call::Whole => {
+                let (_, args, kwargs): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = rest.extract()?;
+                (function, args, kwargs).into_pyobject(py)?.into_any()
+            }
             Call::Item => (function, (rest,), PyDict::new(py)).into_pyobject(py)?.into_any(),
             Call::Keywords => {
                 let (args, kwargs): (Bound<'_, PyAny>, Bound<'_, PyAny>) = rest.extract()?;
@@ -268,6 +271,15 @@ impl<'a> Parts<'a> {
                 (function, rest, PyDict::new(py)).into_pyobject(py)?.into_any()
             }
         })
+    }
+
+    fn recall<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.body {
+            Body::Bytes(bytes) if self.format == format::PICKLE => {
+                py.import("forkless._recall")?.call_method1("loads", (PyBytes::new(py, bytes),))
+            }
+            Body::Bytes(_) | Body::Parcel(_) => self.load(py),
+        }
     }
 }
 

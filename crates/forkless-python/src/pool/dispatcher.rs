@@ -2,7 +2,8 @@
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
 
 use forkless_ipc::{Message as IpcMessage, Parcel};
 use forkless_process::pool::{Accepts, Arrived, Board, Dispatch, Order, Payload, Rank, Stage, Tag};
@@ -19,6 +20,7 @@ use super::arrivals::Arrivals;
 use super::call::{Call, Function, Parts, encode, encode_to_keep};
 use super::future::{self, BaseFuture};
 use super::gather::Gather;
+use super::lead::Turn;
 use super::worker::kind;
 use crate::channel::{Channel, Message};
 use crate::errors::OrRaise;
@@ -29,6 +31,8 @@ use crate::wait;
 
 /// Items of a `map` that are packed before they are handed over.
 const BATCH: usize = 256;
+/// Answers that are received at once.
+const MOST: usize = 256;
 /// Functions that are kept published, in case that they are called again.
 const MOST_FUNCTIONS: usize = 256;
 
@@ -80,26 +84,19 @@ impl Drop for Foreign {
     }
 }
 
-/// What a task calls.
-enum Callee {
-    /// Keeps it published.
-    Published(Py<Function>),
-    Plain(Py<PyAny>),
-}
+/// What a task calls: a `Function`, which keeps it published, or what went along with the task.
+struct Callee(Py<PyAny>);
 
 impl Callee {
     fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        match self {
-            Self::Published(function) => function.get().object(py),
-            Self::Plain(object) => object.clone_ref(py),
+        match self.0.bind(py).cast::<Function>() {
+            Ok(function) => function.get().object(py),
+            Err(_) => self.0.clone_ref(py),
         }
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Published(function) => Self::Published(function.clone_ref(py)),
-            Self::Plain(object) => Self::Plain(object.clone_ref(py)),
-        }
+        Self(self.0.clone_ref(py))
     }
 }
 
@@ -115,6 +112,9 @@ pub(crate) struct Dispatcher {
     size: AtomicUsize,
     /// Tasks of other processes that have no outcome.
     foreign: Arc<AtomicUsize>,
+    turn: Turn,
+    /// Nothing more is to come: `_step` returns when all is done.
+    draining: AtomicBool,
 }
 
 /// What packs calls.
@@ -165,7 +165,8 @@ impl Dispatcher {
         let board = SharedBytes::create(py, Board::size(places))?;
         Board::of(&board.get().memory).set_owner(arena.me().or_raise(py)?.word()).or_raise(py)?;
         let (size, foreign) = (AtomicUsize::new(workers), Arc::default());
-        Ok(Self { dispatch, arena, board, functions: PyDict::new(py).unbind(), size, foreign })
+        let (functions, draining) = (PyDict::new(py).unbind(), AtomicBool::new(false));
+        Ok(Self { dispatch, arena, board, functions, size, foreign, turn: Turn::new(), draining })
     }
 
     /// What a worker is given: where tasks come from, where answers go, the board.
@@ -199,7 +200,7 @@ impl Dispatcher {
             Ok(packed) => packed,
             Err(error) => return this.fail(py, &sink, error).map(|()| 0),
         };
-        let callee = published.map_or_else(|| Callee::Plain(function.unbind()), Callee::Published);
+        let callee = Callee(published.map_or_else(|| function.unbind(), Py::into_any));
         Self::accept(slf, sink, payload, &callee, &terms)
     }
 
@@ -218,7 +219,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
         let function = function.unbind();
-        let callee = Callee::Published(function.clone_ref(py));
+        let callee = Callee(function.clone_ref(py).into_any());
         let mut orders = Vec::with_capacity(BATCH);
         for (index, item) in items.try_iter()?.enumerate() {
             let sink = Sink::Item(gather.clone().unbind(), index);
@@ -233,6 +234,7 @@ impl Dispatcher {
             }
         }
         let (_, refused) = this.dispatch.submit_all(orders, terms.rank);
+        this.rouse();
         this.refuse(py, refused)
     }
 
@@ -251,7 +253,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
         let function = function.unbind();
-        let callee = Callee::Published(function.clone_ref(py));
+        let callee = Callee(function.clone_ref(py).into_any());
         let mut orders = Vec::with_capacity(parts.len());
         let mut interrupted = None;
         for part in parts {
@@ -276,6 +278,7 @@ impl Dispatcher {
             }
         }
         let (_, refused) = this.dispatch.submit_all(orders, terms.rank);
+        this.rouse();
         this.refuse(py, refused)?;
         interrupted.map_or(Ok(()), Err)
     }
@@ -297,7 +300,7 @@ impl Dispatcher {
         let packed = this.packer().pack_rest(py, call, &function, items.as_any(), terms.keep);
         let sink = Sink::of(sink);
         match packed {
-            Ok(payload) => Self::accept(slf, sink, payload, &Callee::Published(function), &terms),
+            Ok(payload) => Self::accept(slf, sink, payload, &Callee(function.into_any()), &terms),
             Err(error) => this.fail(py, &sink, error).map(|()| 0),
         }
     }
@@ -314,50 +317,52 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let me = this.arena.me().or_raise(py)?;
         let beside = this.arena.child_events(me).map(|word| (word, child_events));
+        let changed = || beside.is_some_and(|(word, seen)| word.load(Ordering::Acquire) != seen);
         let deadline = wait::deadline(true, Some(timeout))?;
         let mut events = Vec::new();
         loop {
             let mut refused = Vec::new();
             let bound = deadline.remaining(SLICE);
-            let received = py.detach(|| this.dispatch.receive(bound, beside, is_answer, &mut refused));
+            let received = py.detach(|| {
+                this.turn.rest(bound, || changed() || this.dispatch.counts().2 > 0);
+                let Some(_turn) = this.turn.take() else {
+                    // A leader receives, who is soon done or hands over.
+                    std::thread::sleep(Duration::from_micros(200).min(bound));
+                    return Ok::<_, Error>(Vec::new());
+                };
+                let left = this.turn.take_left();
+                let bound = if left.is_empty() { deadline.remaining(SLICE) } else { Duration::ZERO };
+                let mut arrived = this.dispatch.receive(MOST, bound, beside, is_answer, &mut refused)?;
+                arrived.splice(0..0, left);
+                Ok(arrived)
+            });
             let arrived = received.or_raise(py)?;
             this.refuse(py, refused)?;
-            for Arrived { tag, message } in arrived {
-                match tag.kind {
-                    // Without a token, it is the answer of a task that is gone.
-                    kind::DONE..=kind::LAST_DONE => {
-                        if let Some(token) = this.dispatch.take(tag.id) {
-                            Self::settle(slf, token, tag.kind, message)?;
-                        }
-                    }
-                    // Before the task's answer, which comes next.
-                    kind::SLOW => {
-                        slf.call_method1(intern!(py, "_note_slow"), (tag.id, Message::from(message)))?;
-                    }
-                    // In their order: a task that is done is not there any more.
-                    kind::CONNECT..=kind::LAST_REQUEST => {
-                        slf.call_method1(intern!(py, "_requested"), (tag.kind, tag.id, Message::from(message)))?;
-                    }
-                    other => {
-                        if other == kind::FAILED {
-                            this.dispatch.hold(tag.id);
-                        }
-                        events.push((other, tag.id, message.into()));
-                    }
-                }
+            let any = !arrived.is_empty();
+            for arrived in arrived {
+                Self::react(slf, arrived, &mut events)?;
+            }
+            if any {
+                let (_, waiting, sent) = this.dispatch.counts();
+                this.turn.note(waiting + sent == 0 && events.is_empty() && future::are_waited_for());
             }
             future::ring();
             this.refresh(py)?;
-            let changed = beside.is_some_and(|(word, seen)| word.load(Ordering::Acquire) != seen);
-            if !events.is_empty() || changed || deadline.passed() {
+            if !events.is_empty() || changed() || deadline.passed() || this.is_drained() {
                 return Ok(events);
             }
             py.check_signals()?;
         }
     }
 
+    /// From now on `_step` also returns when there are no tasks left.
+    fn _drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
     /// Wakes whoever is in `_step`.
     fn _wake(&self, py: Python<'_>) -> PyResult<()> {
+        self.rouse();
         let channel = self.dispatch.results();
         channel.send(Tag { kind: kind::WAKE, id: 0 }.pack(), &[], &[], Deadline::NEVER).or_raise(py).map(|_| ())
     }
@@ -429,7 +434,7 @@ impl Dispatcher {
                 if terms.keep { Payload::Whole(parcel) } else { Payload::Parcel(parcel) }
             }
         };
-        let mut token = terms.token(py, Sink::Foreign(reply), &Callee::Plain(py.None()));
+        let mut token = terms.token(py, Sink::Foreign(reply), &Callee(py.None()));
         token.foreign = Some(Foreign::new(&self.foreign));
         let (id, refused) = self.dispatch.submit(Order { payload, token }, terms.rank);
         self.refuse(py, refused)?;
@@ -462,9 +467,9 @@ impl Dispatcher {
         self.dispatch.take(id).is_some()
     }
 
-    /// Has a task that was sent wait for `_again`, as if it had failed.
-    fn _hold(&self, id: u64) -> bool {
-        self.dispatch.hold(id)
+    /// Has the task of a message that a worker had claimed when it died wait for `_again`; None if it was answered.
+    fn _hold_lost(&self, tag: u64) -> Option<u64> {
+        self.dispatch.hold_lost(tag)
     }
 
     /// Sends a task again that has failed; False if it is gone.
@@ -477,6 +482,11 @@ impl Dispatcher {
     /// Asks that a task on its way is not begun; False if there are too many of those.
     fn _revoke(&self, py: Python<'_>, id: u64) -> PyResult<bool> {
         self.board().revoke(id).or_raise(py)
+    }
+
+    /// Asks no more that a task is not begun: nobody has it.
+    fn _unrevoke(&self, py: Python<'_>, id: u64) -> PyResult<()> {
+        self.board().take_revoked(id).or_raise(py).map(|_| ())
     }
 
     /// Sends what waits, if workers have taken what was sent.
@@ -557,6 +567,18 @@ impl Dispatcher {
         self.dispatch.tasks().len().or_raise(py)
     }
 
+    /// How many messages have been sent to workers in all, and how many of those some worker has taken.
+    fn _passed(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let statistics = self.dispatch.tasks().statistics().or_raise(py)?;
+        Ok((statistics.sent, statistics.received))
+    }
+
+    /// How many messages workers have sent in all, and how many of those have been taken in here.
+    fn _answered(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let statistics = self.dispatch.results().statistics().or_raise(py)?;
+        Ok((statistics.sent, statistics.received))
+    }
+
     /// How many tasks may sensibly be on their way just now.
     fn _ahead(&self) -> usize {
         self.dispatch.ahead()
@@ -578,12 +600,22 @@ impl Dispatcher {
     fn _entry(&self, py: Python<'_>, index: usize) -> PyResult<(u64, u64, u64, u64, u64, u64, u64, u64, u64)> {
         let entry = self.board().entry(index).or_raise(py)?;
         let forkless_process::pool::Entry { task, since, tasks, busy, received, sent, born, ready, blocked } = entry;
-        Ok((task, since, tasks, busy, received, sent, born, ready, blocked))
+        Ok((Tag::unpack(task).id, since, tasks, busy, received, sent, born, ready, blocked))
     }
 
-    /// Asks a worker to break off a task; it looks when it gets a signal.
-    fn _ask_to_stop(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<()> {
-        self.board().interrupt(index, task).or_raise(py)
+    /// Asks a worker to break off a task; it looks when it gets a signal. False if it does not run it any more.
+    fn _ask_to_stop(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<bool> {
+        let tag = self.board().entry(index).or_raise(py)?.task;
+        if Tag::unpack(tag).id != task {
+            return Ok(false);
+        }
+        self.board().interrupt(index, tag).or_raise(py).map(|()| true)
+    }
+
+    /// Whether a worker still runs a task; if so, it will not go on to another one, and can be killed.
+    fn _doom(&self, py: Python<'_>, index: usize, task: u64) -> PyResult<bool> {
+        let tag = self.board().entry(index).or_raise(py)?.task;
+        Ok(Tag::unpack(tag).id == task && self.board().doom(index, tag).or_raise(py)?)
     }
 }
 
@@ -597,6 +629,15 @@ impl Sink {
 }
 
 impl Dispatcher {
+    fn is_drained(&self) -> bool {
+        self.draining.load(Ordering::Acquire) && self.dispatch.counts().0 == 0
+    }
+
+    /// Whether a task is on its way to a worker, or runs there.
+    pub(crate) fn has_sent(&self, id: u64) -> bool {
+        matches!(self.dispatch.stage(id), Some(Stage::Sent))
+    }
+
     /// Accepts one task; its id.
     fn accept(slf: &Bound<'_, Self>, sink: Sink, payload: Payload, callee: &Callee, terms: &Terms) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.get());
@@ -622,6 +663,94 @@ impl Dispatcher {
 
     fn packer(&self) -> Packer<'_> {
         Packer { arena: self.arena, functions: &self.functions, terms: &[] }
+    }
+
+    /// What came: an outcome is given to whoever wants it, the rest is for Python to decide.
+    fn react(slf: &Bound<'_, Self>, arrived: Arrived, events: &mut Vec<(u16, u64, Message)>) -> PyResult<()> {
+        let this = slf.get();
+        let Arrived { tag, message } = arrived;
+        match tag.kind {
+            // Without a token, it is the answer of a task that is gone.
+            kind::DONE..=kind::LAST_DONE => {
+                if let Some(token) = this.dispatch.take(tag.id) {
+                    Self::settle(slf, token, tag.kind, message)?;
+                }
+            }
+            // Before the task's answer, which comes next.
+            kind::SLOW => {
+                slf.call_method1(intern!(slf.py(), "_note_slow"), (tag.id, Message::from(message)))?;
+            }
+            // In their order: a task that is done is not there any more.
+            kind::CONNECT..=kind::LAST_REQUEST => {
+                slf.call_method1(intern!(slf.py(), "_requested"), (tag.kind, tag.id, Message::from(message)))?;
+            }
+            // Before the results that come after it.
+            kind::OUTPUT => {
+                slf.call_method1(intern!(slf.py(), "_deliver_output"), (Message::from(message),))?;
+            }
+            other => {
+                if other == kind::FAILED {
+                    this.dispatch.hold(tag.id);
+                }
+                events.push((other, tag.id, message.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives in place of the collector, which rests, until a future is done; `false`: it is the collector's turn.
+    ///
+    /// One answer at a time, so that whatever runs when it is loaded finds no answer that was received and not given out.
+    pub(crate) fn lead(slf: &Bound<'_, Self>, future: &BaseFuture, deadline: Deadline) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        while !future.is_done() && !deadline.passed() {
+            let mut refused = Vec::new();
+            let received = py.detach(|| {
+                let _turn = this.turn.lead()?;
+                let bound = deadline.remaining(SLICE);
+                let mut received = this.dispatch.receive(1, bound, None, is_answer, &mut refused);
+                // While it is our turn: nobody may give out the result that comes next before this.
+                if let Ok(arrived) = &mut received {
+                    arrived
+                        .extract_if(.., |arrived| !is_result(arrived.tag.kind))
+                        .for_each(|other| this.turn.leave(other));
+                }
+                Some(received)
+            });
+            let Some(received) = received else { return Ok(false) };
+            let arrived = received.or_raise(py)?;
+            this.refuse(py, refused)?;
+            for arrived in arrived {
+                if !this.is_simple(&arrived) {
+                    this.turn.leave(arrived);
+                } else if let Some(token) = this.dispatch.take(arrived.tag.id) {
+                    Self::settle(slf, token, arrived.tag.kind, arrived.message)?;
+                }
+            }
+            let (_, waiting, sent) = this.dispatch.counts();
+            if waiting + sent > usize::from(!future.is_done()) {
+                this.turn.rouse();
+            }
+            py.check_signals()?;
+        }
+        Ok(future.is_done())
+    }
+
+    /// Whether an answer is a result for a future that nobody watches: to give it out runs nothing of the user's, but what
+    /// loads it.
+    fn is_simple(&self, arrived: &Arrived) -> bool {
+        let simple = |_: &Payload, token: &Token| match &token.sink {
+            Sink::Future(future) => !future.get().is_watched(),
+            Sink::Item(..) | Sink::Arrival(_) | Sink::Foreign(_) | Sink::Object(_) => false,
+        };
+        is_result(arrived.tag.kind) && self.dispatch.inspect(arrived.tag.id, simple).unwrap_or(false)
+    }
+
+    /// The collector is needed, should it rest.
+    pub(crate) fn rouse(&self) {
+        if self.turn.is_resting() {
+            self.turn.rouse();
+        }
     }
 
     /// In a pool whose tasks wait for others: counts anew who waits, and sends what there is a worker for.
@@ -785,7 +914,11 @@ fn deliver(py: Python<'_>, sink: &Sink, done: bool, value: Bound<'_, PyAny>) {
 }
 
 fn is_answer(kind: u16) -> bool {
-    matches!(kind, kind::DONE..=kind::LAST_DONE | kind::FAILED)
+    is_result(kind) || kind == kind::FAILED
+}
+
+fn is_result(kind: u16) -> bool {
+    matches!(kind, kind::DONE..=kind::LAST_DONE)
 }
 
 /// Functions by `def` and `lambda`, and those of modules in C.

@@ -9,7 +9,7 @@
 //! futures rings it once.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkless_sys::process;
@@ -17,7 +17,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
 use super::dispatcher::Dispatcher;
@@ -26,6 +25,7 @@ use crate::errors::raise;
 use crate::wait;
 
 const PENDING: u8 = 0;
+const RUNNING: u8 = 1;
 const CANCELLED: u8 = 2;
 const CANCELLED_AND_NOTIFIED: u8 = 3;
 const FINISHED: u8 = 4;
@@ -44,29 +44,38 @@ pub(crate) struct BaseFuture {
     /// Of its task.
     id: AtomicU64,
     parts: Mutex<Parts>,
-    watch: PyOnceLock<Watch>,
+    watch: OnceLock<Box<Watch>>,
 }
 
+/// There may be millions of futures, so this is small.
 #[derive(Default)]
 struct Parts {
-    result: Option<Py<PyAny>>,
-    exception: Option<Py<PyAny>>,
-    /// Who works on it, until it is done.
-    owner: Option<Owner>,
+    /// Who works on it, until it is done: a `Dispatcher`; or a `forkless._nested.Remote`, for a pool of another process,
+    /// by which the outcome comes when somebody looks for it.
+    owner: Option<Py<PyAny>>,
+    /// Until it is done, what is to live until then.
+    value: Option<Py<PyAny>>,
+    content: Content,
 }
 
-enum Owner {
-    Here(Py<Dispatcher>),
-    /// A pool of another process: a `forkless._nested.Remote`, by which outcomes come when somebody looks for them.
-    There(Py<PyAny>),
+/// What the value is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Content {
+    #[default]
+    Kept,
+    Result,
+    Exception,
 }
 
-impl Owner {
-    fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        match self {
-            Self::Here(dispatcher) => dispatcher.clone_ref(py).into_any(),
-            Self::There(remote) => remote.clone_ref(py),
-        }
+impl Parts {
+    /// Puts a value there; what was there is to be dropped by the caller, when the lock is free.
+    fn put(&mut self, content: Content, value: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        self.content = content;
+        std::mem::replace(&mut self.value, value)
+    }
+
+    fn get(&self, py: Python<'_>, content: Content) -> Option<Py<PyAny>> {
+        self.value.as_ref().filter(|_| self.content == content).map(|value| value.clone_ref(py))
     }
 }
 
@@ -114,6 +123,15 @@ pub(crate) fn sleep(ready: impl Fn() -> bool, bound: Duration) {
     BELL.sleep(ready, bound);
 }
 
+/// Whether any thread waits for a future.
+pub(crate) fn are_waited_for() -> bool {
+    BELL.sleepers.load(Ordering::SeqCst) != 0
+}
+
+fn outcome(done: bool) -> Content {
+    if done { Content::Result } else { Content::Exception }
+}
+
 impl BaseFuture {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,7 +140,7 @@ impl BaseFuture {
     /// It is this task of that pool now.
     pub(crate) fn assign(&self, owner: Option<Py<Dispatcher>>, id: u64) {
         self.id.store(id, Ordering::Relaxed);
-        let before = std::mem::replace(&mut self.parts().owner, owner.map(Owner::Here));
+        let before = std::mem::replace(&mut self.parts().owner, owner.map(Py::into_any));
         drop(before);
     }
 
@@ -131,7 +149,7 @@ impl BaseFuture {
         self.id.store(id, Ordering::Relaxed);
     }
 
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) >= CANCELLED
     }
 
@@ -146,35 +164,52 @@ impl BaseFuture {
         if this.is_done() {
             return Ok(());
         }
-        let place = if done { &mut parts.result } else { &mut parts.exception };
-        *place = Some(value.unbind());
-        let owner = parts.owner.take();
+        let kept = (parts.put(outcome(done), Some(value.unbind())), parts.owner.take());
         this.state.store(FINISHED, Ordering::Release);
         drop(parts);
-        drop(owner);
+        drop(kept);
         Ok(())
     }
 
+    /// Whether Python is told of its outcome.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
+    }
+
     fn watch(&self, py: Python<'_>) -> PyResult<&Watch> {
-        if let Some(watch) = self.watch.get(py) {
+        if let Some(watch) = self.watch.get() {
             return Ok(watch);
         }
         let condition = py.import("threading")?.call_method0("Condition")?.unbind();
         let (waiters, callbacks) = (PyList::empty(py).into_any().unbind(), PyList::empty(py).into_any().unbind());
         // Of two threads that get here, one has made its own in vain.
-        let _ = self.watch.set(py, Watch { condition, waiters, callbacks });
+        let _ = self.watch.set(Box::new(Watch { condition, waiters, callbacks }));
         self.watched.store(true, Ordering::Release);
-        if let Some(remote) = self.remote(py) {
+        // Whoever watches does not wait here, so somebody else has to bring the outcome.
+        if let Some(dispatcher) = self.dispatcher(py) {
+            dispatcher.get().rouse();
+        } else if let Some(remote) = self.remote(py) {
             remote.call_method1(py, intern!(py, "attend"), (self.id.load(Ordering::Relaxed),))?;
         }
-        self.watch.get(py).ok_or_else(|| PyValueError::new_err("a future without a condition"))
+        let watch = self.watch.get().map(AsRef::as_ref);
+        watch.ok_or_else(|| PyValueError::new_err("a future without a condition"))
     }
 
     /// What has to look for its outcome, if that comes from another process.
     fn remote(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        match &self.parts().owner {
-            Some(Owner::There(remote)) => Some(remote.clone_ref(py)),
-            Some(Owner::Here(_)) | None => None,
+        self._owner(py).filter(|owner| owner.bind(py).cast::<Dispatcher>().is_err())
+    }
+
+    /// The pool that works on it, if it is one of this process.
+    fn dispatcher(&self, py: Python<'_>) -> Option<Py<Dispatcher>> {
+        Some(self._owner(py)?.into_bound(py).cast_into::<Dispatcher>().ok()?.unbind())
+    }
+
+    fn is_sent(&self, py: Python<'_>) -> bool {
+        match self.dispatcher(py) {
+            Some(dispatcher) => dispatcher.get().has_sent(self.id.load(Ordering::Relaxed)),
+            // For its owner alone to know; on its way there it is.
+            None => self.remote(py).is_some(),
         }
     }
 
@@ -202,7 +237,7 @@ impl BaseFuture {
             process: process::id(),
             id: AtomicU64::new(0),
             parts: Mutex::default(),
-            watch: PyOnceLock::new(),
+            watch: OnceLock::new(),
         }
     }
 
@@ -213,6 +248,7 @@ impl BaseFuture {
         if this.is_done() {
             return Ok(true);
         }
+        this.check_process(py)?;
         if let Some(remote) = this.remote(py) {
             return remote.call_method1(py, intern!(py, "wait_for"), (slf, timeout))?.extract(py);
         }
@@ -220,8 +256,12 @@ impl BaseFuture {
         if deadline.passed() {
             return Ok(false);
         }
-        this.check_process(py)?;
         let _blocked = Blocked::enter(py);
+        if let Some(owner) = this.dispatcher(py)
+            && Dispatcher::lead(owner.bind(py), this, deadline)?
+        {
+            return Ok(true);
+        }
         let done = wait::until(py, deadline, |bound| {
             BELL.sleep(|| this.is_done(), bound);
             Ok::<_, forkless_shm::Error>(this.is_done().then_some(()))
@@ -246,13 +286,13 @@ impl BaseFuture {
 
     /// Whether somebody may have to be told, rather than waits.
     fn _is_watched(&self) -> bool {
-        self.watched.load(Ordering::Acquire)
+        self.is_watched()
     }
 
     /// It is this call of a pool of another process now.
     fn _assign(&self, remote: Py<PyAny>, id: u64) {
         self.id.store(id, Ordering::Relaxed);
-        let before = self.parts().owner.replace(Owner::There(remote));
+        let before = self.parts().owner.replace(remote);
         drop(before);
     }
 
@@ -277,12 +317,17 @@ impl BaseFuture {
     /// The pool that works on it; None when it is done.
     #[getter]
     fn _owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.parts().owner.as_ref().map(|owner| owner.object(py))
+        self.parts().owner.as_ref().map(|owner| owner.clone_ref(py))
     }
 
     #[getter]
     fn _state<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::intern(py, NAMES[usize::from(self.state.load(Ordering::Acquire)).min(4)])
+        let mut state = self.state.load(Ordering::Acquire);
+        // Nobody tells the future that its task was sent.
+        if state == PENDING && self.is_sent(py) {
+            state = RUNNING;
+        }
+        PyString::intern(py, NAMES[usize::from(state).min(4)])
     }
 
     #[setter(_state)]
@@ -298,23 +343,23 @@ impl BaseFuture {
 
     #[getter]
     fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.parts().result.as_ref().map(|value| value.clone_ref(py))
+        self.parts().get(py, Content::Result)
     }
 
     #[setter(_result)]
     fn store_result(&self, value: Option<Py<PyAny>>) {
-        let before = std::mem::replace(&mut self.parts().result, value);
+        let before = self.parts().put(Content::Result, value);
         drop(before);
     }
 
     #[getter]
     fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.parts().exception.as_ref().map(|value| value.clone_ref(py))
+        self.parts().get(py, Content::Exception)
     }
 
     #[setter(_exception)]
     fn store_exception(&self, value: Option<Py<PyAny>>) {
-        let before = std::mem::replace(&mut self.parts().exception, value);
+        let before = self.parts().put(Content::Exception, value);
         drop(before);
     }
 
@@ -333,6 +378,12 @@ impl BaseFuture {
         Ok(self.watch(py)?.callbacks.clone_ref(py))
     }
 
+    /// Keeps something alive until it is done.
+    fn _keep(&self, kept: Py<PyAny>) {
+        let before = self.parts().put(Content::Kept, Some(kept));
+        drop(before);
+    }
+
     /// Has `set_result` and `set_exception` called, rather than the outcome stored, when it is there.
     fn _watch(&self) {
         self.watched.store(true, Ordering::Release);
@@ -345,28 +396,29 @@ impl BaseFuture {
             drop(parts);
             return false;
         }
-        let place = if done { &mut parts.result } else { &mut parts.exception };
-        *place = Some(value);
-        let owner = parts.owner.take();
+        let kept = (parts.put(outcome(done), Some(value)), parts.owner.take());
         self.state.store(FINISHED, Ordering::Release);
         drop(parts);
         ring();
-        drop(owner);
+        drop(kept);
         true
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A callback may know its future. The list of callbacks is cleared by itself.
+        if let Some(watch) = self.watch.get() {
+            visit.call(&watch.condition)?;
+            visit.call(&watch.waiters)?;
+            visit.call(&watch.callbacks)?;
+        }
         // Whoever holds the lock runs no Python, so nobody collects garbage meanwhile in this thread.
         let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
-        for part in [&parts.result, &parts.exception].into_iter().flatten() {
-            visit.call(part)?;
-        }
-        Ok(())
+        parts.value.as_ref().map_or(Ok(()), |value| visit.call(value))
     }
 
     fn __clear__(&self) {
         let before = match self.parts.try_lock() {
-            Ok(mut parts) => (parts.result.take(), parts.exception.take()),
+            Ok(mut parts) => parts.value.take(),
             Err(_) => return,
         };
         drop(before);

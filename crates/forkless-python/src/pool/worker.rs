@@ -11,6 +11,7 @@ use std::time::Duration;
 use forkless_ipc::{Claim, Content, Message, Received};
 use forkless_process::pool::{Board, Tag};
 use forkless_shm::Arena;
+use forkless_sys::crash::point;
 use forkless_sys::process;
 use forkless_sys::time::{Deadline, monotonic_ns};
 use pyo3::prelude::*;
@@ -33,6 +34,8 @@ pub(crate) mod kind {
     pub(crate) const REVOKED: u16 = 16;
     /// The task has failed; a pickled report tells how.
     pub(crate) const FAILED: u16 = 17;
+    /// Something that the worker has printed, logged or warned of.
+    pub(crate) const OUTPUT: u16 = 19;
     /// The task, whose answer comes next, is one of the slowest of its worker; nanoseconds.
     pub(crate) const SLOW: u16 = 20;
     /// What processes say that submit tasks of their own, see `forkless._requests`.
@@ -55,7 +58,7 @@ pub(crate) struct Worker {
     board: Py<SharedBytes>,
     /// Of its entry on the board.
     index: usize,
-    /// The task that user code runs in now.
+    /// The tag of the task that user code runs in now.
     current: AtomicU64,
     functions: Mutex<HashMap<(u64, u32), Loaded>>,
     /// How long the slowest tasks took, in nanoseconds.
@@ -134,16 +137,25 @@ impl Worker {
         let mut done = 0;
         while limit.is_none_or(|limit| done < limit) {
             let message = this.receive(py)?;
-            if message.tag == 0 {
+            let tag = message.tag;
+            if tag == 0 {
                 break;
             }
-            if this.board().take_revoked(message.tag).or_raise(py)? {
-                this.send(py, kind::REVOKED, message.tag, &Content { parts: &[&[]], ..Content::default() })?;
+            point("worker.received");
+            let id = Tag::unpack(tag).id;
+            if this.board().take_revoked(id).or_raise(py)? {
+                point("worker.revoked");
+                this.send(py, kind::REVOKED, id, &Content { parts: &[&[]], ..Content::default() })?;
             } else {
                 this.perform(py, arena, message, &hooks)?;
                 done += 1;
             }
+            point("worker.done");
             arena.unclaim().or_raise(py)?;
+            point("worker.unclaimed");
+            if this.board().is_doomed(this.index, tag).or_raise(py)? {
+                break;
+            }
             if let Some(retire) = retire
                 && retire.call0()?.is_truthy()?
             {
@@ -161,12 +173,12 @@ impl Worker {
     /// The task that user code runs in now, 0 for none.
     #[getter]
     fn current(&self) -> u64 {
-        self.current.load(Ordering::Relaxed)
+        Tag::unpack(self.current.load(Ordering::Relaxed)).id
     }
 
     /// Whether the owner asks for the task that runs now to be broken off.
     fn is_interrupted(&self, py: Python<'_>) -> PyResult<bool> {
-        let current = self.current();
+        let current = self.current.load(Ordering::Relaxed);
         Ok(current != 0 && self.board().interrupted(self.index).or_raise(py)? == current)
     }
 
@@ -229,11 +241,13 @@ impl Worker {
     }
 
     fn perform(&self, py: Python<'_>, arena: &'static Arena, message: Message, hooks: &Hooks<'_, '_>) -> PyResult<()> {
-        let id = message.tag;
+        let tag = message.tag;
+        let id = Tag::unpack(tag).id;
         let size = message.parcel().map_or(Ok(message.inline().map_or(0, <[u8]>::len) as u64), |parcel| parcel.size());
         let begun = monotonic_ns();
-        self.board().begin(self.index, id, size.or_raise(py)?, begun).or_raise(py)?;
-        self.current.store(id, Ordering::Relaxed);
+        self.board().begin(self.index, tag, size.or_raise(py)?, begun).or_raise(py)?;
+        point("worker.begun");
+        self.current.store(tag, Ordering::Relaxed);
         let (home, value) = self.call(py, arena, &message);
         let outcome = value.and_then(|value| if home { Item::pack_home(&value) } else { Item::pack(&value) });
         drop(message);
@@ -243,6 +257,7 @@ impl Worker {
             Err(error) => (kind::FAILED, describe(py, hooks, error, home)?),
         };
         self.current.store(0, Ordering::Relaxed);
+        point("worker.called");
         let _ = hooks.flush.call0();
         self.end_copy(py)?;
         let took = monotonic_ns().saturating_sub(begun);
@@ -263,6 +278,7 @@ impl Worker {
                 0
             }
         };
+        point("worker.answered");
         self.board().end(self.index, size, monotonic_ns()).or_raise(py)
     }
 
