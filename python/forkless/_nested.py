@@ -3,7 +3,7 @@
 A pool that is pickled arrives as a *remote* one. It sends calls to the pool's owner, which treats them as its
 own but does not load their arguments (see `_requests`), and gets what became of them through a channel of its
 own. Whoever waits for an outcome here takes in all that come, so there is no thread; only for what is told to
-callbacks, `concurrent.futures.wait` and the like there is one, as long as something is outstanding.
+callbacks, `concurrent.futures.wait`, `done` and the like there is one, until that is there.
 
 A task that waits is *blocked*: its worker says so on the board, and the owner has one more worker at work for
 each of those. So tasks can wait for tasks of the same pool, however deep, and no more of them run at a time
@@ -138,7 +138,7 @@ class Remote(Client):
         self._key = int.from_bytes(os.urandom(6), "little")
         self._calls: dict[int, _Call] = {}
         self._watched: dict[int, tuple[Any, int]] = {}
-        self._adopted: dict[int, tuple[MapResult[Any], int]] = {}
+        self._adopted: dict[int, tuple[BaseFuture, int]] = {}
         # The thread that receives, by a name that nobody else has; and when it last looked.
         self._turn: dict[str, int] = {}
         self._beat = 0.0
@@ -227,8 +227,7 @@ class Remote(Client):
         """Has somebody who waits for the result of several tasks receive their outcomes."""
         result._assign(self, 0)
         if result.has_callbacks:
-            self._adopted[id(result)] = result, self._block()
-            self._serve_watched()
+            self._watch(result)
 
     def take(self, arrivals: "Arrivals", timeout: float | None) -> "tuple[bool, Any] | None":
         """As `Arrivals.next`."""
@@ -266,8 +265,8 @@ class Remote(Client):
 
     def _refuse(self, *_arguments: Any, **_keywords: Any) -> Any:
         raise RuntimeError(
-            f"this pool belongs to process {self._link.owner}, which alone can close, end, resize and inspect "
-            "it; other processes can submit tasks to it"
+            f"this pool belongs to process {self._link.owner}, which alone can close, end, resize and "
+            "inspect it; other processes can submit tasks to it"
         )
 
     close = terminate = join = resize = cancel_pending = statistics = _refuse
@@ -391,6 +390,20 @@ class Remote(Client):
             pass
         if self._calls and not self._is_there():
             self._give_up_all()
+
+    def look(self, future: BaseFuture) -> None:
+        """Somebody asks whether a future is done, and may do so until it is."""
+        self.poll()
+        if not future._is_done():
+            if future._task:
+                self.attend(future._task)
+            else:
+                self._watch(future)
+
+    def _watch(self, result: BaseFuture) -> None:
+        if id(result) not in self._adopted:
+            self._adopted[id(result)] = result, self._block()
+            self._serve_watched()
 
     def attend(self, number: int) -> None:
         """Somebody is to be told of the outcome of a call: a thread takes in outcomes until then."""

@@ -225,9 +225,9 @@ class Requests:
         reply = max(replies, key=lambda reply: reply.depth)
         name, _ = self._scheduler.describe(reply.id)
         error = RecursionError(
-            f"{name} cannot run: it is {reply.depth} deep in tasks of this pool that wait for each other, all "
-            f"{len(self._scheduler.workers)} workers wait, and there can be no more of them: {trouble}. Use "
-            "more workers, or fewer levels of tasks that wait"
+            f"{name} cannot run: it is {reply.depth} deep in tasks of this pool that wait for each other, "
+            f"all {len(self._scheduler.workers)} workers wait, and there can be no more of them: {trouble}. "
+            "Use more workers, or fewer levels of tasks that wait"
         )
         sent = self._scheduler._stage(reply.id) == "sent"
         if self._scheduler._settle(reply.id, False, error) and sent:

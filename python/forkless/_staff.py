@@ -149,8 +149,8 @@ class Staff:
         self._done_before = 0
         self._former: WorkerStatistics | None = None
         self._retry_at = 0.0
-        # How many workers wait for other tasks, how many more there are to be in their place; and until when those
-        # that are too many are left, in case that they are needed again.
+        # How many workers wait for other tasks, how many more there are to be in their place; and until when
+        # those that are too many are left, in case that they are needed again.
         self._waiting, self._extra, self._calm_at = 0, 0, 0.0
         self._places = places
         self._trouble: tuple[float, Exception] | None = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Kinds of answers, as in the tag of their message; those for results are the core's.
 REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW = 16, 17, 18, 19, 20
-# Those of processes that submit tasks to the pool of another (see `_nested`), and what only they are answered.
+# Those of processes that submit tasks to the pool of another, and what only they are answered; see `_nested`.
 CONNECT, REQUEST, CANCEL, GIVE_UP, DISOWN, CANCELLED = 21, 22, 23, 24, 25, 26
 
 # What a worker has claimed that has taken the order to end.

@@ -227,8 +227,8 @@ class Executor(ExecutorAttributes, _BaseExecutor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
-            "executors cannot be pickled by others than forkless: as arguments, in queues and in functions that "
-            "it sends, they can"
+            "executors cannot be pickled by others than forkless: as arguments, in queues and in functions "
+            "that it sends, they can"
         )
 
     def __exit__(

@@ -427,8 +427,8 @@ class Pool(PoolAttributes):
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise NotImplementedError(
-            "pool objects cannot be passed between processes or pickled by others than forkless: as arguments, "
-            "in queues and in functions that it sends, they can"
+            "pool objects cannot be passed between processes or pickled by others than forkless: as "
+            "arguments, in queues and in functions that it sends, they can"
         )
 
     def __repr__(self) -> str:

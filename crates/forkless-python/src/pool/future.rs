@@ -270,13 +270,14 @@ impl BaseFuture {
     }
 
     /// Whether it is done, with or without success, or cancelled.
-    fn done(&self, py: Python<'_>) -> PyResult<bool> {
-        if !self.is_done()
-            && let Some(remote) = self.remote(py)
+    fn done(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        if !this.is_done()
+            && let Some(remote) = this.remote(py)
         {
-            remote.call_method0(py, intern!(py, "poll"))?;
+            remote.call_method1(py, intern!(py, "look"), (slf,))?;
         }
-        Ok(self.is_done())
+        Ok(this.is_done())
     }
 
     /// As `done`, without a look for outcomes that come from another process.
