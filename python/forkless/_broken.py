@@ -77,7 +77,13 @@ class WorkerDied(ProcessError, BrokenProcessPool):
 
     @classmethod
     def of(
-        cls, task: str, arguments: str, worker: str, child: "Child", killer: "MemoryKiller | None"
+        cls,
+        task: str,
+        arguments: str,
+        worker: str,
+        child: "Child",
+        killer: "MemoryKiller | None",
+        left: bool = False,
     ) -> "WorkerDied":
         """The error of one task.
 
@@ -87,6 +93,7 @@ class WorkerDied(ProcessError, BrokenProcessPool):
             worker: the worker's name.
             child: the worker, which has ended.
             killer: has watched since before the worker started; asked once for each death.
+            left: whether it had become another program, and was killed therefore.
         """
         from ._evidence import describe_task
         from .process import exit_code
@@ -94,10 +101,11 @@ class WorkerDied(ProcessError, BrokenProcessPool):
         code, stack, peak = exit_code(child), child.last_words(), child.peak_memory()
         struck = _struck(code, killer)
         call = describe_task(task, arguments)
-        told = [f"worker {worker} (pid {child.pid}) {describe_end(code)} while it ran {call}"]
+        end = "became another program (os.exec does that) and was killed" if left else describe_end(code)
+        told = [f"worker {worker} (pid {child.pid}) {end} while it ran {call}"]
         if peak is not None and code is not None and code < 0:
             told.append(f"its peak memory was {_size(peak)}")
-        if code == -signal.SIGKILL:
+        if code == -signal.SIGKILL and not left:
             told.append(_who_killed(struck, killer))
         told.append("this task is lost, the others go on in a new worker")
         message = "; ".join(told)

@@ -111,12 +111,58 @@ class Barrier(Shared):
 class SharedBytes(Shared):
     """Bytes in the arena that every process reads and writes in place, zero at first: what values and arrays are made of.
 
-    Supports the buffer protocol, writable.
+    Supports the buffer protocol, writable until it is sealed.
     """
 
-    def __new__(cls, size: int) -> Self: ...
+    def __new__(cls, size: int, *, zero: bool = True) -> Self:
+        """Without `zero`, the bytes are whatever they are."""
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+    def seal(self) -> None:
+        """Has all buffers that anybody asks for from now on be read-only, in every process."""
+    def place_of(self, address: int) -> int:
+        """How far from its beginning an address is that this process has for it, from before it was sealed or after."""
+    @property
+    def sealed(self) -> bool:
+        """Whether somebody has sealed it."""
+
+@final
+class Segment(Shared):
+    """Memory that processes find by a name; what `shared_memory.SharedMemory` is made of.
+
+    Supports the buffer protocol, writable, unless it is public.
+    """
+
+    @staticmethod
+    def create(name: str, size: int) -> Segment | None:
+        """All zero; None if something has that name."""
+    @staticmethod
+    def create_public(program: Program, name: str, size: int) -> tuple[Segment, int] | None:
+        """With its file's descriptor, which is the caller's; None if something has that name."""
+    @staticmethod
+    def find(name: str) -> Segment | None: ...
+    @property
+    def name(self) -> str:
+        """Whether or not it still has it."""
+    @property
+    def size(self) -> int: ...
+    @property
+    def is_linked(self) -> bool:
+        """Whether it is found by its name."""
+    @property
+    def is_public(self) -> bool:
+        """Whether its bytes are in a file that strangers find."""
+    @property
+    def token(self) -> str:
+        """Its handle as text, always of the same length."""
+    def open_file(self) -> int:
+        """A descriptor of the file of a public one, the caller's. Raises StaleHandle once that has lost its name."""
+    def unlink(self) -> bool:
+        """Takes its name away; whether it had it."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def open_segment(token: str) -> Segment:
+    """The segment with that handle. Raises StaleHandle when it is gone."""
 
 @final
 class Deposit(Shared):
@@ -342,7 +388,8 @@ class Dispatcher:
     def _counts(self) -> tuple[int, int, int]: ...
     def _untaken(self) -> int: ...
     def _passed(self) -> tuple[int, int]: ...
-    def _answered(self) -> tuple[int, int]: ...
+    def _answered(self) -> int: ...
+    def _has_taken_in(self, messages: int) -> bool: ...
     def _ahead(self) -> int: ...
     def _open_entry(self, index: int) -> None: ...
     def _vacate_entry(self, index: int) -> None: ...
@@ -395,9 +442,9 @@ class Client:
         call: tuple[Any, tuple[Any, ...], dict[str, Any]],
         keep: bool,
     ) -> None: ...
-    def _request_item(self, tag: int, terms: bytes, call: tuple[Function, Any], keep: bool) -> None: ...
+    def _request_item(self, tag: int, terms: bytes, call: tuple[Function, Any, int], keep: bool) -> None: ...
     def _request_chunk(
-        self, tag: int, terms: bytes, call: tuple[Function, tuple[Any, ...], bool], keep: bool
+        self, tag: int, terms: bytes, call: tuple[Function, tuple[Any, ...], bool, int | None], keep: bool
     ) -> None: ...
     def _accepted(self) -> int | None: ...
     def _me(self) -> int: ...
@@ -467,6 +514,9 @@ class SharedBuffer(Shared):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
+def address_of(source: Buffer) -> int:
+    """Where a buffer begins, in this process."""
+
 def inherited(name: str) -> Any:
     """The object that the Rust program which started this one passed under this name."""
 
@@ -513,6 +563,8 @@ class Child:
     def poll(self) -> int | None:
         """The exit code (negative: the signal), or None while it runs. Raises ProcessError if it cannot be known."""
     def wait(self, timeout: float | None = None) -> int | None: ...
+    def has_left(self) -> bool:
+        """Whether it has become another program, by `exec`. True for a moment, too, while it is about to end."""
     def signal(self, number: int, grace: float | None = None) -> None:
         """Sends a signal through the process descriptor, and SIGKILL `grace` seconds later if it has not ended."""
     def last_words(self) -> str | None:

@@ -1,8 +1,10 @@
 """Results one by one, while the input is still being read: `Pool.imap` and `Pool.imap_unordered`.
 
-There are two sides. The *input* reads what the user gave, in the thread that takes results, and submits it, a
-few tasks ahead of what was taken. The *iterator* is what the user holds. Who drops the iterator leaves the
-input behind: `Pool.join` submits the rest of it, as `multiprocessing` does, but nothing keeps the results.
+There are two sides. The *input* reads what the user gave, in the thread that takes results, and submits
+it, a few tasks ahead of what was taken. The *iterator* is what the user holds. Who drops the iterator
+without having taken a result leaves the input behind: `Pool.join` submits the rest of it, as
+`multiprocessing` does, but nothing keeps the results. Who has taken some, and leaves early, wants no more
+of them: the input ends there, which may well have no other end.
 """
 
 import itertools
@@ -54,7 +56,7 @@ class Input:
         options: "Options | None",
         buffersize: int | None,
     ) -> None:
-        self.exhausted = False
+        self.exhausted = self.begun = False
         self.error: BaseException | None = None
         self._scheduler, self._func, self._options = scheduler, func, options
         self._parts, self._chunks, self._arrivals = parts, chunks, arrivals
@@ -75,6 +77,11 @@ class Input:
         """Submits the rest."""
         while not self.exhausted and self._feed(_BATCH):
             pass
+
+    def abandon(self) -> None:
+        """Submits no more: who took results has left early. What nobody began to take is still to be done."""
+        if self.begun:
+            self._end(None)
 
     def _window(self) -> int:
         if self._buffersize is not None:
@@ -184,6 +191,7 @@ class IMapIterator(Generic[R]):
             Exception: what else the call raised, as in `AsyncResult.get`. The next call goes on with the
                 next result.
         """
+        self._input.begun = True
         self._input.feed()
         try:
             found = self._take(self._arrivals, timeout)
@@ -217,8 +225,9 @@ class IMapIterator(Generic[R]):
             del error, self
 
     def __del__(self) -> None:
-        if hasattr(self, "_arrivals"):
+        if hasattr(self, "_input"):
             self._arrivals.abandon()
+            self._input.abandon()
 
 
 class IMapUnorderedIterator(IMapIterator[R]):

@@ -190,7 +190,14 @@ class Remote(Client):
     ) -> None:
         """As `Scheduler.submit_chunk`."""
         place = getattr(sink, "items", None)
-        self._ask(sink, function.object, place, options, self._request_chunk, (function, items, star))
+        self._ask(
+            sink,
+            function.object,
+            place,
+            options,
+            self._request_chunk,
+            (function, items, star, getattr(sink, "start", None)),
+        )
 
     def submit_items(
         self, gather: "Gather", function: "Function", items: Iterable[Any], options: "Options | None" = None
@@ -198,7 +205,7 @@ class Remote(Client):
         """As `Scheduler.submit_items`."""
         for index, item in enumerate(items):
             sink, place = _Item(gather, index), (index, 1, False)
-            self._ask(sink, function.object, place, options, self._request_item, (function, item))
+            self._ask(sink, function.object, place, options, self._request_item, (function, item, index))
 
     def submit_parts(
         self,
@@ -215,7 +222,7 @@ class Remote(Client):
             sink = _Part(arrivals, arrivals.expect(), chunks)
             place = (start, len(part) if chunks else 1, chunks)
             request: Any = self._request_chunk if chunks else self._request_item
-            call = (function, part, False) if chunks else (function, part)
+            call = (function, part, False, start) if chunks else (function, part, start)
             try:
                 self._ask(sink, function.object, place, options, request, call)
             except BaseException as error:

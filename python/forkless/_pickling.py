@@ -32,7 +32,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks
-from ._forkless import Deposit, Function, Shared, SharedBuffer
+from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -351,37 +351,51 @@ def pack_result(obj: object) -> Packed:
     raise error_of(error, obj) from error.__cause__
 
 
-# What is packed once more when it has failed to: with a name for each part, for the message.
+def get_ready() -> None:
+    """Loads what `pack` otherwise loads when it first needs it.
+
+    For those who pack in signal handlers, `__del__` and the like: one that runs while the code that it has
+    interrupted loads a module would find half of that module, and nobody can wait for the rest.
+    """
+    from . import _blame, _byvalue  # noqa: F401
 
 
-def pack_argument(argument: object) -> Packed:
-    """As `pack`; errors say that it is an argument."""
-    _name_parts((None, (argument,), {}))
-    return pack(argument)
+def pack_named(what: str, obj: Any, function: Any = None, first: int | None = None) -> Packed:
+    """As `pack`, once more when that has failed: errors say what is what, and of which call.
+
+    Args:
+        what: "call", "argument", "arguments" or "keywords"; see `Call` in the core.
+        obj: that.
+        function: which one is called, unless that is in the call.
+        first: the place of the item in an input, or of the first of several.
+    """
+    names: Sequence[str] = ("function", "args", "kwargs")
+    parts: tuple[Any, ...]
+    if first is not None:
+        parts = (obj,) if what == "argument" else tuple(obj)
+        names = [f"item {first + index}" for index in range(len(parts))]
+    elif what == "call":
+        parts = obj
+    elif what == "argument":
+        parts = None, (obj,), {}
+    elif what == "arguments":
+        parts = None, obj, {}
+    else:
+        parts = None, *obj
+    try:
+        pack(parts, names=names)
+    except PicklingError as error:
+        raise of_call(error, obj[0] if what == "call" else function) from error.__cause__
+    return pack(obj)
 
 
-def pack_arguments(args: tuple[Any, ...]) -> Packed:
-    """As `pack`; errors say that these are arguments."""
-    _name_parts((None, args, {}))
-    return pack(args)
+def of_call(error: BaseException, function: Any) -> BaseException:
+    """An error in pickling, with the name of the function whose argument or result it is about."""
+    if isinstance(error, PicklingError):
+        from ._scheduler import name_of
 
-
-def pack_keywords(both: tuple[tuple[Any, ...], dict[str, Any]]) -> Packed:
-    """As `pack`; errors say that these are positional arguments and keyword arguments."""
-    _name_parts((None, *both))
-    return pack(both)
-
-
-def pack_call(call: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> Packed:
-    """As `pack`; errors say that this is a function and its arguments."""
-    return pack(call, names=_NAMES)
-
-
-_NAMES = ("function", "args", "kwargs")
-
-
-def _name_parts(call: tuple[Any, ...]) -> None:
-    pack(call, names=_NAMES)
+        error.args = (f"{error} (in a call of {name_of(function)})", *error.args[1:])
+    return error
 
 
 # Functions that many tasks call are pickled once; see `pool/call.rs` in the core.
@@ -396,7 +410,10 @@ def publish(function: Callable[..., Any]) -> Function:
     Raises:
         PicklingError: It cannot be pickled.
     """
-    payload, handles, buffers = pack((function,), names=("function",))
+    try:
+        payload, handles, buffers = pack((function,), names=("function",))
+    except PicklingError as error:
+        raise of_call(error, function) from error.__cause__
     return Function(function, payload, handles, buffers, _has_no_state(function))
 
 
@@ -619,6 +636,12 @@ def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
         shared.shape,
     ):
         return memoryview, (shared,)
+    if type(shared).__module__ == _FILES:
+        from ._files import reduce_view
+
+        reduced = reduce_view(obj)
+        if reduced is not None:
+            return reduced
     is_plain = obj.format == "B" and obj.ndim == 1
     if not is_plain and (obj.format.lstrip("@") not in _CASTABLE or not obj.nbytes):
         raise TypeError(
@@ -631,6 +654,7 @@ def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
     return (memoryview, (source,)) if is_plain else (cast_view, (source, obj.format, obj.shape))
 
 
+_FILES = f"{__package__}._files"
 _CASTABLE = tuple("cbB?hHiIlLqQnNfdP")  # formats that a memoryview can be given
 
 
@@ -672,7 +696,7 @@ handlers.update(
 
 
 def _array(pickler: Pickler, obj: Any) -> Any:
-    """A view of a shared buffer, whatever its shape: the buffer's handle and the view's place in it.
+    """A view of shared memory, whatever its shape: the memory's handle and the view's place in it.
 
     Any other large array: its memory, and how to look at it. NumPy itself would do as much for most types and
     contiguous arrays, but neither for dates, which buffers do not know, nor for views with gaps.
@@ -689,20 +713,33 @@ def _array(pickler: Pickler, obj: Any) -> Any:
         flat = source.reshape(-1).view(numpy.uint8)
         flat.flags.writeable = obj.flags.writeable
         return view, (pickle.PickleBuffer(flat), obj.dtype, obj.shape, obj.strides if fortran else None, 0)
-    if not obj.size:
-        return view, (shared, obj.dtype, obj.shape, None, 0)
-    start = _address(numpy.frombuffer(shared, numpy.uint8))
-    return view, (shared, obj.dtype, obj.shape, obj.strides, _address(obj) - start)
+    make = view if obj.flags.writeable or not isinstance(shared, SharedBytes) else read_only_view
+    return make, (shared, obj.dtype, obj.shape, obj.strides if obj.size else None, place_of(obj, shared))
 
 
-def buffer_of(array: Any) -> SharedBuffer | None:
-    """The shared buffer that an array is a view of."""
+def buffer_of(array: Any) -> Any:
+    """The shared memory that an array is a view of: `SharedBuffer`, `SharedBytes`, or a mapped file; or None.
+
+    An array over a memoryview of `SharedBytes` has none: it may be one of `sharedctypes`, which is expected
+    to be copied.
+    """
     base, kind = array.base, type(array)
     while type(base) is kind:
         base = base.base
+    if isinstance(base, SharedBytes):
+        return base
     if isinstance(base, memoryview):
         base = base.obj
-    return base if isinstance(base, SharedBuffer) else None
+    return base if isinstance(base, SharedBuffer) or type(base).__module__ == _FILES else None
+
+
+def place_of(array: Any, memory: Any) -> int:
+    """Where in the memory an array begins."""
+    if not array.size:
+        return 0
+    if isinstance(memory, SharedBytes):
+        return memory.place_of(_address(array))
+    return _address(array) - address_of(memory)
 
 
 def _address(array: Any) -> int:
@@ -718,6 +755,13 @@ def view(
 
     memory: Any = buffer
     return numpy.ndarray(shape, dtype, memory, offset, strides)
+
+
+def read_only_view(*arguments: Any) -> Any:
+    """The same, not to be written to."""
+    array = view(*arguments)
+    array.flags.writeable = False
+    return array
 
 
 def _numbers(pickler: Pickler, obj: Any) -> Any:
@@ -810,6 +854,7 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
             "multiprocessing.managers",
             "multiprocessing.pool",
             "multiprocessing.queues",
+            "multiprocessing.shared_memory",
             "multiprocessing.sharedctypes",
             "multiprocessing.synchronize",
         ),

@@ -72,7 +72,7 @@ class AsyncResult(BaseFuture, Generic[R]):
         """
         if self._is_in_callback():
             if self._told[0]:
-                return self._told[1]
+                return self._told[1]  # type: ignore[no-any-return]
             error = self._told[1]
         elif not self._wait(timeout):
             from .exceptions import TimeoutError

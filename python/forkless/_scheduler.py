@@ -19,6 +19,8 @@ import functools
 import itertools
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ._requests import Requests
     from ._results import MapResult
     from ._staff import Hiring
+    from ._stream import Stream
     from .process import Process
 
 # How often to look again while something is missing that announces itself to nobody, in seconds; and
@@ -65,9 +68,12 @@ class Scheduler(Dispatcher):
         return super().__new__(cls, hiring.size, Staff.places(hiring.size))
 
     def __init__(self, hiring: "Hiring", *, closed_error: Exception, waits_at_exit: bool) -> None:
+        _pickling.get_ready()
         # These two only ever become true, so that no two threads can undo each other's change.
         self.closed = self.terminated = False
         self.feeders: set[Feeder] = set()
+        # Those that somebody may still take items from.
+        self.streams: set[weakref.ref[Stream[Any]]] = set()
         self.staff = Staff(self, hiring)
         self._deadlines, self._retries = Deadlines(self), Retries(self)
         self.slowest = Slowest()
@@ -284,7 +290,21 @@ class Scheduler(Dispatcher):
         """Waits until the workers have ended and everything is settled."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and self._owner == os.getpid():
-            thread.join(timeout)
+            self._join(thread, None if timeout is None else time.monotonic() + timeout)
+
+    def _join(self, thread: threading.Thread, deadline: float | None) -> None:
+        while thread.is_alive():
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self.streams or left == 0:
+                thread.join(left)
+                return
+            thread.join(_TICK if left is None else min(_TICK, left))
+            # Their workers may wait for this very thread.
+            for reference in list(self.streams):
+                stream = reference()
+                if stream is not None:
+                    stream.end_if_stuck()
+                del stream
 
     def cancel_pending(self) -> None:
         """Gives up the tasks that have not been sent to a worker."""
@@ -354,6 +374,7 @@ class Scheduler(Dispatcher):
     def _accepted(self, id: int) -> None:
         # The state may have changed since it was looked at: then nobody may be there to give it an outcome.
         if not self._accepts(None) and id and self._forget(id):
+            self._wake()  # Who waits for the last task may have counted this one.
             self.check()
         self._call_workers()
 
@@ -432,6 +453,8 @@ class Scheduler(Dispatcher):
             self._break(f"{step} raised {error!r} in a worker", error)
         elif kind == _worker.REVOKED:
             self._deadlines.forget(id)
+        elif kind == _worker.RETIRED:
+            self.staff.retire(id)
         else:
             self._woken = False
 
@@ -494,15 +517,15 @@ class Scheduler(Dispatcher):
         if not dead:
             return
         # What is there now was sent before; what comes meanwhile can wait.
-        sent, received = self._answered()
-        while received < sent:
+        sent = self._answered()
+        while not self._has_taken_in(sent):
             for kind, id, message in self._step(0.0, events):
                 self._react(kind, id, message)
-            _, received = self._answered()
         for worker in dead:
             lost = self.staff.bury(worker)
             if lost is not None:
                 self._lose(lost, worker)
+            self.staff.strangers.discard(worker)
             self._deadlines.release(worker)
         if self.staff.failure is not None:
             self._break(self.staff.failure, None)
@@ -521,7 +544,8 @@ class Scheduler(Dispatcher):
         task, arguments = self.describe(id)
         if self._requests is not None:
             self._requests.break_off(id)
-        self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer()))
+        left = worker in self.staff.strangers
+        self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer(), left))
 
     def _start_missing(self) -> None:
         failure = self.staff.fill_wanted()

@@ -2,9 +2,10 @@
 
 import heapq
 import itertools
+import operator
+import os
 import signal
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,27 @@ _RETRY, _PERSISTENT = 0.2, 3.0
 # How long, in seconds, workers that were needed while others waited are left.
 _LINGER, _TICK = 1.0, 0.2
 
+# More workers than this are a mistake.
+_MOST = 1_000_000
+
 # What becomes of what workers write: whether each line says who wrote it, None if they write it themselves.
 _OUTPUTS = {"forward": False, "tagged": True, "inherit": None}
 
 _NOBODY = WorkerStatistics("former workers", 0, 0, 0.0, 0.0, 0.0, 0, 0, None)
 
 _numbers = itertools.count(1)
+
+
+def as_count(value: Any, what: str) -> int:
+    """A number of workers that a user gave.
+
+    Raises:
+        TypeError: it is no whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be an int, not {value!r}") from None
 
 
 @dataclass
@@ -88,6 +104,8 @@ class Hiring:
             TypeError, ValueError: an argument is none of these.
             PicklingError: a function of the setup cannot be sent.
         """
+        if size > _MOST:
+            raise ValueError(f"{size} workers are more than any machine can run")
         _check_number("max_memory_per_child", max_memory_per_child, "bytes", 1)
         _check_number("idle_timeout", idle_timeout, "seconds", 0)
         if output not in _OUTPUTS:
@@ -130,6 +148,7 @@ class Staff:
     Attributes:
         workers: each worker and its post.
         ending: whether they have been told to end at once.
+        strangers: workers that had become another program, by `exec`, and were killed.
         failure: why no more of them are started, or None.
     """
 
@@ -139,6 +158,9 @@ class Staff:
         self.workers: dict[Process, Post] = {}
         self.ending = False
         self.failure: str | None = None
+        self.strangers: set[Process] = set()
+        self._leaving: set[Process] = set()
+        self._retired: set[Process] = set()
         self._sent_home = False
         self._stops = 0
         places = self.places(hiring.size)
@@ -178,7 +200,7 @@ class Staff:
 
     def is_short(self) -> bool:
         """Whether more workers are wanted."""
-        return len(self.workers) - self._stops < self._wanted()
+        return self._active() < self._wanted()
 
     def _wanted(self) -> int:
         """How many workers there should be now; those that are more are left alone."""
@@ -195,19 +217,26 @@ class Staff:
 
     def fill(self, count: int) -> None:
         """Starts workers until there are so many, or no places: asks for all of them, then waits for each."""
-        missing = min(count - (len(self.workers) - self._stops), len(self._free))
-        asked: deque[tuple[Process, Coming, Post]] = deque()
+        asked: list[tuple[Process, Coming, Post]] = []
+        failure: BaseException | None = None
         try:
-            for _ in range(missing):
+            for _ in range(min(count - self._active(), len(self._free))):
                 asked.append(self._ask())
-            while asked:
-                worker, coming, post = asked[0]
+        except BaseException as error:
+            failure = error
+        # Also after a failure: who was asked for comes.
+        for worker, coming, post in asked:
+            try:
                 worker._arrive(coming)
                 self.workers[worker] = post
-                asked.popleft()
-        finally:
-            for _, _, post in asked:
+            except BaseException as error:
                 self._leave(post)
+                failure = failure or error
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # or else the error and this frame would keep each other
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -270,7 +299,19 @@ class Staff:
 
     def dead(self) -> "list[Process]":
         """The workers that have ended, and are not buried."""
-        return [worker for worker in self.workers if not worker.is_alive()]
+        dead = [worker for worker in self.workers if not worker.is_alive()]
+        if len(dead) < len(self.workers):
+            self._end_strangers()
+        return dead
+
+    def _end_strangers(self) -> None:
+        """Has workers end that a task has made another program, which will never answer."""
+        left = {worker for worker in self.workers if worker._child is not None and worker._child.has_left()}
+        # One that is about to end looks like that for a moment, and is not there any more at the next look.
+        for worker in filter(_has_program, left & self._leaving):
+            self.strangers.add(worker)
+            worker._signal(signal.SIGKILL)
+        self._leaving = left
 
     def bury(self, worker: "Process") -> int | None:
         """Forgets a worker that has ended.
@@ -279,6 +320,7 @@ class Staff:
             The tag of the task that it had claimed, answered or not; None if there was none.
         """
         post = self.workers.pop(worker)
+        self._leaving.discard(worker)
         child = worker._child
         assert child is not None
         claimed = child.claimed()
@@ -286,6 +328,7 @@ class Staff:
         self._former = _add(self._former or _NOBODY, _account("", 0, entry, time.monotonic()))
         self._dispatcher._vacate_entry(post.index)
         self._leave(post)
+        self._retired.discard(worker)
         if claimed:
             self._deaths = self._shots = 0
         elif claimed == _worker.STOP:
@@ -293,6 +336,19 @@ class Staff:
         else:
             self._count_death(worker, time.monotonic() - post.started, was_ready=bool(entry[7]))
         return claimed or None
+
+    def retire(self, index: int) -> None:
+        """The worker in this place takes no more tasks, but has threads to wait for."""
+        for worker, post in self.workers.items():
+            child = worker._child
+            # One that was told to end is not counted any more.
+            if post.index == index and child is not None and child.claiming() != _worker.STOP:
+                self._retired.add(worker)
+
+    def _active(self) -> int:
+        """How many workers there are that will not end of their own accord."""
+        # There may be more orders to end than workers are left: nobody is needed to take them.
+        return max(0, len(self.workers) - self._stops - len(self._retired))
 
     def _count_death(self, worker: "Process", age: float, was_ready: bool) -> None:
         if self.ending or self._sent_home or self.failure is not None:
@@ -351,10 +407,12 @@ class Staff:
         return {child.claiming() or 0 for child in children if child is not None}
 
     def due_in(self) -> float:
-        """In how many seconds to `shrink` again."""
+        """In how many seconds to look at them again."""
         limit = self._hiring.idle_timeout
-        due = float("inf") if limit is None else max(0.05, limit / 4)
-        if len(self.workers) - self._stops > self.size:
+        due = _RETRY if self._leaving else float("inf")
+        if limit is not None:
+            due = min(due, max(0.05, limit / 4))
+        if self._active() > self.size:
             due = min(due, max(0.0, self._calm_at - time.monotonic()) or _TICK)
         return due
 
@@ -364,7 +422,7 @@ class Staff:
         if self.ending or self._sent_home:
             return
         if time.monotonic() >= self._calm_at:
-            for _ in range(len(self.workers) - self._stops - self.size):
+            for _ in range(self._active() - self.size):
                 self._stops += 1
                 self._dispatcher._send_stop()
         if limit is None:
@@ -375,7 +433,7 @@ class Staff:
             task, since, *_, ready, _ = self._entry(post)
             if not task and ready and now - since / 1e9 >= limit:
                 idle += 1
-        for _ in range(min(idle - self._stops, len(self.workers) - self._stops - live)):
+        for _ in range(min(idle - self._stops, self._active() - live)):
             self._stops += 1
             self._dispatcher._send_stop()
 
@@ -404,6 +462,17 @@ class Staff:
         """Has all workers end, whatever they do."""
         for worker in list(self.workers):
             worker._signal(signal.SIGKILL)
+
+
+def _has_program(worker: "Process") -> bool:
+    """Whether a process runs any program, rather than giving back its memory, which may take long."""
+    try:
+        os.readlink(f"/proc/{worker.pid}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # It is another user's by now.
+    return True
 
 
 def _output_settings() -> Any:

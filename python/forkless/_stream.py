@@ -4,12 +4,16 @@ The items go through a queue of their own, straight from the worker to who takes
 waits, so that however much the generator yields, only a few items are on their way.
 """
 
+import os
+import weakref
+from _thread import get_ident
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._futures import Future
 from ._imap import not_the_end
 from ._options import Options
+from ._pickling import PicklingError
 from ._scheduler import name_of
 from .queues import Queue
 
@@ -57,9 +61,13 @@ class Stream(Generic[T]):
         self._queue: Queue[T] = Queue(buffersize)
         self._future: Future[None] = Future()
         self._future.add_done_callback(lambda _, queue=self._queue: queue.shutdown())  # type: ignore[misc]
-        scheduler.submit(
-            self._future, (_run, (self._queue, func, args, kwargs), {}), Options.of(options, name=self._name)
-        )
+        self._scheduler = scheduler
+        self._owner = os.getpid()
+        # Who takes the items, as far as is known.
+        self._cut_off, self._taker = False, get_ident()
+        call = _Generation(self._queue, func, self._name), args, kwargs
+        scheduler.submit(self._future, call, Options.of(options, name=self._name))
+        scheduler.streams.add(weakref.ref(self, scheduler.streams.discard))
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -84,10 +92,11 @@ class Stream(Generic[T]):
 
         from .exceptions import ShutDown, TimeoutError
 
+        self._taker = get_ident()
         try:
             return self._queue.get(timeout=timeout)
         except Empty:
-            raise TimeoutError(f"{self._name} has not yielded anything for {timeout} s; it goes on") from None
+            raise TimeoutError(f"{self._progress()} after {timeout} s") from None
         except ShutDown:
             self._raise_end()
             raise StopIteration from None
@@ -99,13 +108,33 @@ class Stream(Generic[T]):
         from .exceptions import ShutDown
 
         try:
+            self._taker = get_ident()
             return await self._queue.aget()
         except ShutDown:
             self._raise_end()
             raise StopAsyncIteration from None
 
+    def _progress(self) -> str:
+        running = (task for _, _, task, _ in self._scheduler.staff.running())
+        if self._future._task in running:
+            return f"{self._name} has not yielded anything more; it goes on"
+        return f"{self._name} has not begun, as no worker is free,"
+
+    def end_if_stuck(self) -> None:
+        """Ends the generator if it waits for this thread, which is about to wait for it."""
+        if self._taker == get_ident() and self._queue.full() and not self._future.done():
+            self._cut_off = True
+            self._future.cancel()
+
     def _raise_end(self) -> None:
         self._pool = None
+        if self._cut_off:
+            from .exceptions import BrokenPool
+
+            raise BrokenPool(
+                f"{self._name} was ended early: the thread that takes its items waited for the end of the "
+                "pool. Take all items before, or close the stream"
+            )
         if self._closed:
             return
         # If somebody else has cancelled it, that is no end of what it yields: this says so.
@@ -118,6 +147,9 @@ class Stream(Generic[T]):
 
     def close(self) -> None:
         """Ends the generator, if it still runs, and frees its worker. What was not taken is dropped."""
+        # A copy of this object made by `os.fork` in user code has no say.
+        if self._owner != os.getpid():
+            return
         self._closed = True
         self._future.cancel()
         self._queue.shutdown(immediate=True)
@@ -128,7 +160,7 @@ class Stream(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_future") and not self._future.done():
+        if hasattr(self, "_taker") and not self._future.done():
             self.close()
 
     def __repr__(self) -> str:
@@ -136,19 +168,37 @@ class Stream(Generic[T]):
         return f"<forkless stream of {self._name} {state}>"
 
 
-def _run(
-    queue: Queue[Any], func: Callable[..., Iterable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    """In the worker: sends what a generator yields."""
-    from .exceptions import ShutDown
+class _Generation:
+    """The task in the worker: sends what a generator yields. Called with the arguments of its function."""
 
-    iterator = iter(func(*args, **kwargs))
-    try:
-        for item in iterator:
-            queue.put(item)
-    except ShutDown:
-        pass  # Nobody wants more.
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
+    def __init__(self, queue: Queue[Any], func: Callable[..., Iterable[Any]], name: str) -> None:
+        self.queue, self.function, self.name = queue, func, name
+        # For messages, in which that one stands for this one.
+        self.__qualname__, self.__module__ = name, "__main__"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        made = self.function(*args, **kwargs)
+        try:
+            iterator = iter(made)
+        except TypeError:
+            if hasattr(type(made), "__iter__"):
+                raise
+            text = f"{self.name} has returned an object that is not iterable: {type(made).__name__!r}"
+            raise TypeError(text) from None
+        try:
+            self._send(iterator)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def _send(self, iterator: Iterator[Any]) -> None:
+        from .exceptions import ShutDown
+
+        for number, item in enumerate(iterator):
+            try:
+                self.queue.put(item)
+            except ShutDown:
+                return  # Nobody wants more.
+            except PicklingError as error:
+                raise PicklingError(f"item {number} of {self.name}: {error}") from None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from ._records import Levels
 
 # Kinds of answers, as in the tag of their message; those for results are the core's.
-REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW = 16, 17, 18, 19, 20
+REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW, RETIRED = 16, 17, 18, 19, 20, 21
 # Those of processes that submit tasks to the pool of another, and what only they are answered; see `_nested`.
-CONNECT, REQUEST, CANCEL, GIVE_UP, DISOWN, CANCELLED = 21, 22, 23, 24, 25, 26
+CONNECT, REQUEST, CANCEL, GIVE_UP, DISOWN, CANCELLED = 22, 23, 24, 25, 26, 27
 
 # What a worker has claimed that has taken the order to end.
 STOP = 0
@@ -75,6 +76,8 @@ def work(
             retire = None if terms.max_memory is None else _MemoryLimit(terms.max_memory)
             worker.run(terms.max_tasks, _errors.pack, flush, retire)
             terms.setup.leave()
+            if "threading" in sys.modules:
+                _leave_threads(worker, flush)
     finally:
         flush()
 
@@ -82,6 +85,14 @@ def work(
 def tag_of(kind: int, number: int) -> int:
     """The tag of an answer."""
     return kind << 48 | number
+
+
+def _leave_threads(worker: Worker, flush: "Callable[[], object]") -> None:
+    from . import _stragglers
+
+    if _stragglers.left():
+        worker.notify(RETIRED, b"")
+        _stragglers.wait_bounded(process.current_process().name, flush)
 
 
 def _set_up(worker: Worker, setup: "_setup.Setup", seat: int, flush: Any) -> bool:

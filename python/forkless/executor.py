@@ -13,7 +13,7 @@ from ._attributes import ExecutorAttributes
 from ._futures import Future
 from ._options import Options
 from ._scheduler import Scheduler, cut
-from ._staff import Hiring
+from ._staff import Hiring, as_count
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -101,7 +101,7 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         from ._cpus import cpu_count
         from ._methods import kind_of_process
 
-        self._max_workers = cpu_count() if max_workers is None else max_workers
+        self._max_workers = cpu_count() if max_workers is None else as_count(max_workers, "max_workers")
         if self._max_workers < 1:
             raise ValueError("max_workers must be greater than 0")
         if max_tasks_per_child is not None:

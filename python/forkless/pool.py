@@ -10,7 +10,7 @@ from ._imap import IMapIterator, IMapUnorderedIterator
 from ._options import Options
 from ._results import AsyncResult, MapResult, Part
 from ._scheduler import Scheduler, cut, name_of
-from ._staff import Hiring
+from ._staff import Hiring, as_count
 
 if TYPE_CHECKING:
     from multiprocessing.pool import ThreadPool
@@ -115,7 +115,7 @@ class Pool(PoolAttributes):
         from ._cpus import cpu_count
         from ._methods import kind_of_process
 
-        size = cpu_count() if processes is None else processes
+        size = cpu_count() if processes is None else as_count(processes, "processes")
         if size < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and not _is_count(maxtasksperchild):

@@ -142,6 +142,13 @@ impl Child {
         self.arena.end(self.owner).or(Some(end))
     }
 
+    /// Whether it has become another program, by `exec`: it runs, and is none of ours any more. A child that is about to end
+    /// looks like that for a moment.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.arena.is_dead(self.owner) && self.arena.end(self.owner).is_none() && !process::ended(self.process.as_fd())
+    }
+
     /// Waits for its end, at most `bound` (and at most 50 ms). Whether a signal handler ran.
     pub fn wait_within(&self, bound: Duration) -> bool {
         let Some(end) = self.arena.end_word(self.owner) else { return false };

@@ -146,6 +146,12 @@ impl Child {
         Ok(status.map(ExitStatus::code))
     }
 
+    /// Whether it has become another program, by `exec`: it runs, and will not come back to us. True for a moment, too, while it
+    /// is about to end.
+    fn has_left(&self) -> bool {
+        self.child.has_left()
+    }
+
     /// Sends a signal: never to another process that got the same number. Does nothing if it has ended.
     ///
     /// With `grace`, it is killed that many seconds later, if it has not ended then.

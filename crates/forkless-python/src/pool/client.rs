@@ -61,30 +61,33 @@ impl Client {
         self.send(py, tag, payload)
     }
 
-    /// Asks for the call of a published function with one argument.
+    /// Asks for the call of a published function with one argument, an item of an input, at this place in it.
     fn _request_item(
         &self,
         py: Python<'_>,
         tag: u64,
         terms: &[u8],
-        call: (Bound<'_, Function>, Bound<'_, PyAny>),
+        call: (Bound<'_, Function>, Bound<'_, PyAny>, usize),
         keep: bool,
     ) -> PyResult<()> {
-        let payload = self.packer(terms).pack_item(py, &call.0.unbind(), &call.1, keep)?;
+        let (function, item, place) = call;
+        let payload = self.packer(terms).pack_item(py, &function.unbind(), &item, Some(place), keep)?;
         self.send(py, tag, payload)
     }
 
-    /// Asks for calls of a published function, one for each item of a tuple; with `star`, an item is several arguments.
+    /// Asks for calls of a published function, one for each item of a tuple; with `star`, an item is several arguments. The last
+    /// is the place of the first one in the input, if there is one.
     fn _request_chunk(
         &self,
         py: Python<'_>,
         tag: u64,
         terms: &[u8],
-        call: (Bound<'_, Function>, Bound<'_, PyTuple>, bool),
+        call: (Bound<'_, Function>, Bound<'_, PyTuple>, bool, Option<usize>),
         keep: bool,
     ) -> PyResult<()> {
-        let kind = if call.2 { Call::StarChunk } else { Call::Chunk };
-        let payload = self.packer(terms).pack_rest(py, kind, &call.0.unbind(), call.1.as_any(), keep)?;
+        let (function, items, star, start) = call;
+        let kind = if star { Call::StarChunk } else { Call::Chunk };
+        let payload = self.packer(terms).pack_rest(py, kind, &function.unbind(), items.as_any(), start, keep)?;
         self.send(py, tag, payload)
     }
 

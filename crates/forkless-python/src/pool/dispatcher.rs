@@ -223,7 +223,7 @@ impl Dispatcher {
         let mut orders = Vec::with_capacity(BATCH);
         for (index, item) in items.try_iter()?.enumerate() {
             let sink = Sink::Item(gather.clone().unbind(), index);
-            match this.packer().pack_item(py, &function, &item?, terms.keep) {
+            match this.packer().pack_item(py, &function, &item?, Some(index), terms.keep) {
                 Ok(payload) => orders.push(Order { payload, token: terms.token(py, sink, &callee) }),
                 Err(error) => this.fail(py, &sink, error)?,
             }
@@ -260,9 +260,9 @@ impl Dispatcher {
             let count = if chunks { Some(part.len()?) } else { None };
             let number = arrivals.get().expect();
             let packed = if chunks {
-                this.packer().pack_rest(py, Call::Chunk, &function, &part, terms.keep)
+                this.packer().pack_rest(py, Call::Chunk, &function, &part, Some(start), terms.keep)
             } else {
-                this.packer().pack_item(py, &function, &part, terms.keep)
+                this.packer().pack_item(py, &function, &part, Some(start), terms.keep)
             };
             let sink = Sink::Arrival(Box::new(Part { arrivals: arrivals.clone().unbind(), number, start, count }));
             start += count.unwrap_or(1);
@@ -297,7 +297,8 @@ impl Dispatcher {
         let terms = Terms::of(options)?;
         let call = if star { Call::StarChunk } else { Call::Chunk };
         let function = function.unbind();
-        let packed = this.packer().pack_rest(py, call, &function, items.as_any(), terms.keep);
+        let start = sink.getattr_opt(intern!(py, "start"))?.and_then(|start| start.extract().ok());
+        let packed = this.packer().pack_rest(py, call, &function, items.as_any(), start, terms.keep);
         let sink = Sink::of(sink);
         match packed {
             Ok(payload) => Self::accept(slf, sink, payload, &Callee(function.into_any()), &terms),
@@ -573,10 +574,20 @@ impl Dispatcher {
         Ok((statistics.sent, statistics.received))
     }
 
-    /// How many messages workers have sent in all, and how many of those have been taken in here.
-    fn _answered(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
-        let statistics = self.dispatch.results().statistics().or_raise(py)?;
-        Ok((statistics.sent, statistics.received))
+    /// How many messages workers have sent in all.
+    fn _answered(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.dispatch.results().statistics().or_raise(py)?.sent)
+    }
+
+    /// Whether so many of those have been taken in; if not, `_step` does it.
+    fn _has_taken_in(&self, py: Python<'_>, messages: u64) -> PyResult<bool> {
+        // In this order: what was received is in somebody's hands before.
+        let received = self.dispatch.results().statistics().or_raise(py)?.received;
+        let is_done = received >= messages && self.turn.is_empty_handed();
+        if !is_done {
+            self.turn.rouse(); // so that it does not rest any more, and nobody leads
+        }
+        Ok(is_done)
     }
 
     /// How many tasks may sensibly be on their way just now.
@@ -705,6 +716,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         while !future.is_done() && !deadline.passed() {
             let mut refused = Vec::new();
+            let hands = this.turn.hold();
             let received = py.detach(|| {
                 let _turn = this.turn.lead()?;
                 let bound = deadline.remaining(SLICE);
@@ -719,14 +731,20 @@ impl Dispatcher {
             });
             let Some(received) = received else { return Ok(false) };
             let arrived = received.or_raise(py)?;
-            this.refuse(py, refused)?;
+            let mut outcome = None;
             for arrived in arrived {
                 if !this.is_simple(&arrived) {
                     this.turn.leave(arrived);
                 } else if let Some(token) = this.dispatch.take(arrived.tag.id) {
-                    Self::settle(slf, token, arrived.tag.kind, arrived.message)?;
+                    outcome = Some((token, arrived));
                 }
             }
+            // Before anything of the user's runs: whoever waits for this would wait for that.
+            drop(hands);
+            if let Some((token, Arrived { tag, message })) = outcome {
+                Self::settle(slf, token, tag.kind, message)?;
+            }
+            this.refuse(py, refused)?;
             let (_, waiting, sent) = this.dispatch.counts();
             if waiting + sent > usize::from(!future.is_done()) {
                 this.turn.rouse();
@@ -811,18 +829,19 @@ impl Packer<'_> {
     ) -> PyResult<(Payload, Option<Py<Function>>)> {
         let Some(published) = self.publish(function)? else {
             let whole = (function, args, kwargs).into_pyobject(py)?.into_any();
+            let blame = Blame { what: "call", function: None, first: None };
             if keep {
-                return Ok((self.keep_whole(py, Call::Whole, None, &whole)?, None));
+                return Ok((self.keep_whole(py, Call::Whole, None, &whole, &blame)?, None));
             }
-            let item = named(py, pickled(py, &whole), "pack_call", &whole)?;
+            let item = blame.of(py, pickled(py, &whole), &whole)?;
             return Ok((encode(py, self.arena, Call::Whole, None, self.terms, &item)?, None));
         };
         let payload = if !kwargs.is_empty() {
-            self.pack_rest(py, Call::Keywords, &published, (args, kwargs).into_pyobject(py)?.as_any(), keep)?
+            self.pack_rest(py, Call::Keywords, &published, (args, kwargs).into_pyobject(py)?.as_any(), None, keep)?
         } else if args.len() == 1 {
-            self.pack_item(py, &published, &args.get_item(0)?, keep)?
+            self.pack_item(py, &published, &args.get_item(0)?, None, keep)?
         } else {
-            self.pack_rest(py, Call::Arguments, &published, args.as_any(), keep)?
+            self.pack_rest(py, Call::Arguments, &published, args.as_any(), None, keep)?
         };
         Ok((payload, Some(published)))
     }
@@ -832,12 +851,14 @@ impl Packer<'_> {
         py: Python<'_>,
         function: &Py<Function>,
         item: &Bound<'_, PyAny>,
+        first: Option<usize>,
         keep: bool,
     ) -> PyResult<Payload> {
+        let blame = Blame { what: "argument", function: Some(function), first };
         if keep {
-            return self.keep_whole(py, Call::Item, Some(function.get()), item);
+            return self.keep_whole(py, Call::Item, Some(function.get()), item, &blame);
         }
-        let packed = named(py, Item::pack(item), "pack_argument", item)?;
+        let packed = blame.of(py, Item::pack(item), item)?;
         encode(py, self.arena, Call::Item, Some(function.get()), self.terms, &packed)
     }
 
@@ -847,13 +868,15 @@ impl Packer<'_> {
         call: Call,
         function: &Py<Function>,
         rest: &Bound<'_, PyAny>,
+        first: Option<usize>,
         keep: bool,
     ) -> PyResult<Payload> {
+        let what = if call == Call::Keywords { "keywords" } else { "arguments" };
+        let blame = Blame { what, function: Some(function), first };
         if keep {
-            return self.keep_whole(py, call, Some(function.get()), rest);
+            return self.keep_whole(py, call, Some(function.get()), rest, &blame);
         }
-        let purpose = if call == Call::Keywords { "pack_keywords" } else { "pack_arguments" };
-        let packed = named(py, pickled(py, rest), purpose, rest)?;
+        let packed = blame.of(py, pickled(py, rest), rest)?;
         encode(py, self.arena, call, Some(function.get()), self.terms, &packed)
     }
 
@@ -864,9 +887,15 @@ impl Packer<'_> {
         call: Call,
         function: Option<&Function>,
         object: &Bound<'_, PyAny>,
+        blame: &Blame<'_>,
     ) -> PyResult<Payload> {
-        let (pickle, handles): (Vec<u8>, Vec<Bound<'_, Shared>>) =
-            py.import("forkless._pickling")?.call_method1("dumps", (object,))?.extract()?;
+        let dumped = py.import("forkless._pickling")?.call_method1("dumps", (object,));
+        let dumped = match dumped {
+            // Fails again, and says more.
+            Err(error) if error.is_instance_of::<PyException>(py) => blame.pack(py, object).and(Err(error)),
+            other => other,
+        };
+        let (pickle, handles): (Vec<u8>, Vec<Bound<'_, Shared>>) = dumped?.extract()?;
         encode_to_keep(py, call, function, self.terms, &pickle, &handles)
     }
 
@@ -938,17 +967,28 @@ fn pickled<'py>(py: Python<'py>, object: &Bound<'py, PyAny>) -> PyResult<Item<'p
     Item::pickle(PACK.import(py, "forkless._pickling", "pack_item")?.call1((object,))?)
 }
 
-/// What was packed; an error of it made once more, by a slower function whose message says what is what.
-fn named<'py>(
-    py: Python<'py>,
-    packed: PyResult<Item<'py>>,
-    purpose: &str,
-    object: &Bound<'py, PyAny>,
-) -> PyResult<Item<'py>> {
-    let Err(error) = packed else { return packed };
-    if !error.is_instance_of::<PyException>(py) {
-        return Err(error);
+/// What it is that is packed, for messages.
+struct Blame<'a> {
+    what: &'static str,
+    function: Option<&'a Py<Function>>,
+    /// Of some items of an input: the place of the first.
+    first: Option<usize>,
+}
+
+impl Blame<'_> {
+    /// What was packed; an error of it made once more, by a slower function whose message says what is what.
+    fn of<'py>(&self, py: Python<'py>, packed: PyResult<Item<'py>>, object: &Bound<'py, PyAny>) -> PyResult<Item<'py>> {
+        match packed {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                drop(error);
+                Item::pickle(self.pack(py, object)?)
+            }
+            other => other,
+        }
     }
-    drop(error);
-    Item::pickle(py.import("forkless._pickling")?.call_method1(purpose, (object,))?)
+
+    fn pack<'py>(&self, py: Python<'py>, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.map(|function| function.get().object(py));
+        py.import("forkless._pickling")?.call_method1("pack_named", (self.what, object, function, self.first))
+    }
 }

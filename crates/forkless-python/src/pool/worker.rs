@@ -39,8 +39,8 @@ pub(crate) mod kind {
     /// The task, whose answer comes next, is one of the slowest of its worker; nanoseconds.
     pub(crate) const SLOW: u16 = 20;
     /// What processes say that submit tasks of their own, see `forkless._requests`.
-    pub(crate) const CONNECT: u16 = 21;
-    pub(crate) const LAST_REQUEST: u16 = 25;
+    pub(crate) const CONNECT: u16 = 22;
+    pub(crate) const LAST_REQUEST: u16 = 26;
 }
 
 /// The slowest tasks that a worker tells of, and from when on a task is slow.
@@ -249,7 +249,10 @@ impl Worker {
         point("worker.begun");
         self.current.store(tag, Ordering::Relaxed);
         let (home, value) = self.call(py, arena, &message);
-        let outcome = value.and_then(|value| if home { Item::pack_home(&value) } else { Item::pack(&value) });
+        let outcome = value.and_then(|value| {
+            let packed = if home { Item::pack_home(&value) } else { Item::pack(&value) };
+            packed.or_else(|error| Err(self.blame(py, arena, &message, error)?))
+        });
         drop(message);
         // What breaks a task off may come at the last moment, while its failure is being described.
         let (kind, item) = match outcome {
@@ -310,6 +313,17 @@ impl Worker {
         let function = self.function(py, arena, place)?;
         let rest = parts.load(py)?;
         perform(parts.call, &function, rest)
+    }
+
+    /// An error in packing a result, which is to say whose result that is.
+    fn blame(&self, py: Python<'_>, arena: &'static Arena, message: &Message, error: PyErr) -> PyResult<PyErr> {
+        let parts = Parts::of_message(message).or_raise(py)?;
+        let function = match parts.function() {
+            Some(place) => self.function(py, arena, place)?,
+            None => parts.load(py)?.get_item(0)?,
+        };
+        let named = py.import("forkless._pickling")?.call_method1("of_call", (error.into_value(py), function))?;
+        Ok(PyErr::from_value(named))
     }
 
     fn function<'py>(&self, py: Python<'py>, arena: &'static Arena, place: (u64, u32)) -> PyResult<Bound<'py, PyAny>> {
