@@ -48,9 +48,9 @@ class Report(NamedTuple):
     exceptions: list[tuple[Any, ...]]  # of `Description`; the first one is the one that was raised
 
 
-def pack(error: BaseException) -> "Packed":
-    """What is sent of an exception that a task has raised."""
-    return _pickling.pack(describe(error), home=True)
+def pack(error: BaseException, home: bool = True) -> "Packed":
+    """What is sent of an exception that a task has raised; `home`: to the process that started this one."""
+    return _pickling.pack(describe(error), home=home)
 
 
 # In the worker.

@@ -168,6 +168,7 @@ class IMapIterator(Generic[R]):
         self._progress = progress
         self._arrivals = Arrivals(self._ordered)
         self._input = Input(pool._scheduler, func, parts, chunks, self._arrivals, options, buffersize)
+        self._take = pool._scheduler.take
         self._input.feed()
 
     def __iter__(self) -> "IMapIterator[R]":
@@ -193,7 +194,7 @@ class IMapIterator(Generic[R]):
         self._input.begun = True
         self._input.feed()
         try:
-            found = self._arrivals.next(timeout)
+            found = self._take(self._arrivals, timeout)
         except StopIteration:
             self._finish()
             raise

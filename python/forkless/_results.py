@@ -34,6 +34,11 @@ class AsyncResult(BaseFuture, Generic[R]):
             # So that `set_result` or `set_exception` is called then.
             self._watch()
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether somebody is to be told."""
+        return self._callback is not None or self._error_callback is not None
+
     def ready(self) -> bool:
         """Whether the call is done, with or without success."""
         return self.done()
