@@ -409,3 +409,24 @@ def count_down(start: int) -> Iterator[int]:
 def count_for_ever() -> Iterator[int]:
     """From zero."""
     yield from itertools.count()
+
+
+# Tasks within tasks of the same pool.
+
+
+def fibonacci(executor: Any, n: int) -> int:
+    if n < 2:
+        return n
+    return sum(future.result() for future in [executor.submit(fibonacci, executor, n - k) for k in (1, 2)])
+
+
+def chain(executor: Any, n: int) -> int:
+    return n if n == 0 else 1 + executor.submit(chain, executor, n - 1).result()
+
+
+def fibonacci_of_pool(pool: Any, n: int) -> int:
+    if n < 2:
+        return n
+    return sum(
+        result.get() for result in [pool.apply_async(fibonacci_of_pool, (pool, n - k)) for k in (1, 2)]
+    )

@@ -13,6 +13,7 @@ import inspect
 import logging
 import multiprocessing
 import multiprocessing.pool
+import operator
 import os
 import pickle
 import sys
@@ -617,7 +618,7 @@ def test_callbacks_of_a_future(side: Side, go: Any, caplog: pytest.LogCaptureFix
         assert seen == [1, 2, future]
         future.add_done_callback(lambda _: seen.append(threading.current_thread()))
         assert seen.pop() is threading.current_thread(), "it is done, so at once and here"
-        future.add_done_callback(lambda _: {}["missing"])
+        future.add_done_callback(lambda _: operator.getitem({}, "missing"))
     record, second = (each for each in caplog.records if each.name == "concurrent.futures")
     for each, error in ((record, ZeroDivisionError), (second, KeyError)):
         assert each.getMessage().startswith("exception calling callback for <Future at")
@@ -676,9 +677,9 @@ def test_shutting_down(side: Side) -> None:
         future.add_done_callback(lambda _: executor.shutdown(wait=False))
         assert future.result(30) == 2
         executor.shutdown()
-        for call in (lambda: executor.submit(abs, 1), lambda: executor.map(abs, [1])):
+        for call in (executor.submit, executor.map):
             with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
-                call()
+                call(abs, [1])
         for keywords in ({}, {"wait": False}, {"wait": True, "cancel_futures": True}):
             executor.shutdown(**keywords)
         assert executor.__enter__() is executor
@@ -714,9 +715,9 @@ def test_an_initializer_that_fails(side: Side) -> None:
         with pytest.raises(concurrent.futures.process.BrokenProcessPool):
             executor.submit(abs, 1).result(30)
         assert eventually(lambda: bool(executor._broken), 20)
-        for call in (lambda: executor.submit(abs, 1), lambda: executor.map(abs, [1])):
+        for call in (executor.submit, executor.map):
             with pytest.raises(concurrent.futures.BrokenExecutor):
-                call()
+                call(abs, [1])
 
 
 @pytest.mark.parametrize("name", ["terminate_workers", "kill_workers"])
@@ -735,6 +736,22 @@ def test_ending_the_workers(side: Side, go: Any, name: str) -> None:
             executor.submit(abs, 1)
         getattr(executor, name)()
     assert not any(worker.is_alive() for worker in workers)
+
+
+@pytest.mark.parametrize("name", ["terminate_workers", "kill_workers"])
+def test_the_exit_after_the_end_of_the_workers(name: str) -> None:
+    source = f"""
+import forkless, time
+executor, started = forkless.Executor(2), forkless.Event()
+def task():
+    started.set()
+    time.sleep(60)
+futures = [executor.submit(task) for _ in range(6)]
+started.wait()
+executor.{name}()
+"""
+    outcome = run_program(source, python=(sys.executable, "-X", "dev"))
+    assert (outcome.check(), outcome.stderr) == ("", "")
 
 
 PRELUDE = {

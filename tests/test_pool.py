@@ -488,6 +488,23 @@ def test_a_worker_that_dies_before_it_was_told_to_end(pool: forkless.Pool) -> No
     assert eventually(lambda: len(pool._pool) == 1, 10)
 
 
+def test_nobody_is_started_for_an_order_to_end_that_nobody_took(pool: forkless.Pool) -> None:
+    """Two are to end when they are done, and killed before; the third takes its time to die meanwhile."""
+    pool.resize(3)
+    ready, go = forkless.Event(), forkless.Event()
+    pool.apply_async(jobs.stubborn, (ready,))
+    for _ in range(2):
+        pool.apply_async(jobs.wait_for, (go,))
+    assert eventually(lambda: [bool(each.task) for each in pool.statistics().workers] == [True] * 3, 10)
+    assert ready.wait(30)
+    # Whoever were started would begin with this.
+    pool.apply_async(jobs.hang)
+    pool.resize(1)
+    assert eventually(lambda: pool._scheduler._untaken() == 3, 10)
+    pool.terminate()
+    assert pool._pool == []
+
+
 def test_an_initializer_that_raises_breaks_the_pool() -> None:
     pool = forkless.Pool(2, jobs.refuse, ("start",))
     with pytest.raises(forkless.BrokenPool, match=r"initializer raised ValueError.*no start") as caught:

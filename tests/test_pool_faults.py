@@ -17,7 +17,8 @@ import pytest
 from forkless import _forkless
 from support import Outcome, Program, run_program
 
-pytestmark = pytest.mark.timeout(600)
+# The long version takes long.
+pytestmark = pytest.mark.timeout(120 + 5 * int(os.environ.get("FORKLESS_TEST_ROUNDS") or 100))
 
 needs_points = pytest.mark.skipif(
     not _forkless.HAS_CRASH_POINTS, reason="crash points are in debug builds only"
@@ -120,7 +121,8 @@ def doomed_round(point, passes, retries):
             if number and not error:
                 value, (what, argument) = future.result(), whats[(number - 1) % 4]
                 chaos.check_value(number - 1, what, argument, value)
-        assert executor.submit(abs, -3).result(20) == 3
+        # The one that is to die may be alive yet, and die now.
+        assert executor.options(retries=2).submit(abs, -3).result(20) == 3
     return ends, list(books)
 """
 
@@ -213,8 +215,7 @@ with forkless.Pool(2) as pool:
     doomed = pool.apply_async(talk)
     pids = [worker.pid for worker in pool._pool]
     assert eventually(lambda: any(status_of(pid)[0] in "ZX" for pid in pids), 10)
-    sent, received = scheduler._answered()
-    print(sent - received > 512)
+    print(scheduler._answered() > 512)
     go.set()
     print(doomed.get(20))
 """

@@ -14,7 +14,11 @@ Example:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import managers as managers
+    from . import shared_memory as shared_memory
+    from ._arrays import empty, empty_like, full, full_like, seal, zeros, zeros_like
     from ._cpus import cpu_count
+    from ._files import share_file
     from ._forkless import (
         Barrier,
         BoundedSemaphore,
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         BrokenPool,
         BufferTooShort,
+        ManagerDied,
         OwnerDied,
         ProcessError,
         QueueAbandoned,
@@ -57,6 +62,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .executor import Executor
+    from .managers import Manager
     from .pool import Pool
     from .process import (
         Process,
@@ -82,6 +88,8 @@ __all__ = [
     "Executor",
     "JoinableQueue",
     "Lock",
+    "Manager",
+    "ManagerDied",
     "OwnerDied",
     "Pipe",
     "Pool",
@@ -110,7 +118,11 @@ __all__ = [
     "cpu_count",
     "current_process",
     "current_worker",
+    "empty",
+    "empty_like",
     "freeze_support",
+    "full",
+    "full_like",
     "get_all_start_methods",
     "get_context",
     "get_start_method",
@@ -118,16 +130,22 @@ __all__ = [
     "memory_report",
     "parent_process",
     "preload",
+    "seal",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
     "set_terminate_grace",
     "set_warm_memory",
     "share",
+    "share_file",
     "trim_memory",
+    "zeros",
+    "zeros_like",
 ]
 
 _HOMES = {
+    "_arrays": ("empty", "empty_like", "full", "full_like", "seal", "zeros", "zeros_like"),
+    "_files": ("share_file",),
     "_cpus": ("cpu_count",),
     "_forkless": (
         "Barrier",
@@ -158,6 +176,7 @@ _HOMES = {
         "AuthenticationError",
         "BrokenPool",
         "BufferTooShort",
+        "ManagerDied",
         "OwnerDied",
         "ProcessError",
         "QueueAbandoned",
@@ -171,6 +190,7 @@ _HOMES = {
         "WorkerDied",
     ),
     "executor": ("Executor",),
+    "managers": ("Manager",),
     "pool": ("Pool",),
     "process": (
         "Process",
@@ -184,7 +204,7 @@ _HOMES = {
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio",)
+_MODULES = ("aio", "managers", "shared_memory")
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.

@@ -151,6 +151,10 @@ class Deadlines:
         """A task that was cancelled is over, or was not begun."""
         self._cancelled.pop(id, None)
 
+    def concerns(self, id: int) -> bool:
+        """Whether the failure of a task may be our doing."""
+        return id in self._late or id in self._victims
+
     def explain(self, id: int, error: BaseException) -> BaseException:
         """The error of a task that failed: another one, if it is our doing."""
         limit = self._late.pop(id, None)

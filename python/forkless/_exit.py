@@ -18,11 +18,15 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._manager_host import Host
     from ._scheduler import Scheduler
     from .process import Process
 
 # The pools and executors whose collector runs.
 schedulers: "set[Scheduler]" = set()
+
+# The servers of this process's managers.
+servers: "set[Host]" = set()
 
 # Whether this process is about to exit: the handlers run.
 running = False
@@ -45,6 +49,7 @@ def register() -> None:
     if _owner != pid:
         _owner, interrupted, running = pid, False, False
         schedulers.clear()
+        servers.clear()
         atexit.register(_run, pid)
 
 
@@ -100,7 +105,7 @@ def _end_everything() -> None:
 def _end_children() -> None:
     from . import process
 
-    children = process.active_children()
+    children = [child for child in process.active_children() if not child._serves]
     for child in children:
         if child.daemon:
             child.terminate(grace())
@@ -110,6 +115,19 @@ def _end_children() -> None:
             child._signal(signal.SIGINT, grace())
     _join_all((child for child in children if child.daemon or interrupted), grace() + 1)
     _join_all(children, None)
+    _end_servers()
+
+
+def _end_servers() -> None:
+    """Ends what the other children may have needed, and managers for which nobody stands any more."""
+    from . import process
+
+    for host in list(servers):
+        host.shut_down()
+    rest = [child for child in process.active_children() if child._serves]
+    for child in rest:
+        child.terminate(grace())
+    _join_all(rest, grace() + 1)
 
 
 def _join_all(children: "Iterable[Process]", timeout: float | None) -> None:

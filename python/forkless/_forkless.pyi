@@ -111,12 +111,58 @@ class Barrier(Shared):
 class SharedBytes(Shared):
     """Bytes in the arena that every process reads and writes in place, zero at first: what values and arrays are made of.
 
-    Supports the buffer protocol, writable.
+    Supports the buffer protocol, writable until it is sealed.
     """
 
-    def __new__(cls, size: int) -> Self: ...
+    def __new__(cls, size: int, *, zero: bool = True) -> Self:
+        """Without `zero`, the bytes are whatever they are."""
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+    def seal(self) -> None:
+        """Has all buffers that anybody asks for from now on be read-only, in every process."""
+    def place_of(self, address: int) -> int:
+        """How far from its beginning an address is that this process has for it, from before it was sealed or after."""
+    @property
+    def sealed(self) -> bool:
+        """Whether somebody has sealed it."""
+
+@final
+class Segment(Shared):
+    """Memory that processes find by a name; what `shared_memory.SharedMemory` is made of.
+
+    Supports the buffer protocol, writable, unless it is public.
+    """
+
+    @staticmethod
+    def create(name: str, size: int) -> Segment | None:
+        """All zero; None if something has that name."""
+    @staticmethod
+    def create_public(program: Program, name: str, size: int) -> tuple[Segment, int] | None:
+        """With its file's descriptor, which is the caller's; None if something has that name."""
+    @staticmethod
+    def find(name: str) -> Segment | None: ...
+    @property
+    def name(self) -> str:
+        """Whether or not it still has it."""
+    @property
+    def size(self) -> int: ...
+    @property
+    def is_linked(self) -> bool:
+        """Whether it is found by its name."""
+    @property
+    def is_public(self) -> bool:
+        """Whether its bytes are in a file that strangers find."""
+    @property
+    def token(self) -> str:
+        """Its handle as text, always of the same length."""
+    def open_file(self) -> int:
+        """A descriptor of the file of a public one, the caller's. Raises StaleHandle once that has lost its name."""
+    def unlink(self) -> bool:
+        """Takes its name away; whether it had it."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def open_segment(token: str) -> Segment:
+    """The segment with that handle. Raises StaleHandle when it is gone."""
 
 @final
 class Deposit(Shared):
@@ -152,6 +198,8 @@ class Message:
         """Its bytes: a copy of them if they are few, otherwise a read-only memoryview of them where they arrived."""
     def buffers(self, writable: bool = False) -> list[memoryview]:
         """Its buffers, where they arrived. They keep the message's memory, and nobody else has it."""
+    def unpack(self, format: int) -> Any:
+        """The object that it is, in the format with this number."""
 
 @final
 class Parcel:
@@ -199,6 +247,8 @@ class Channel(Shared):
         `Child.claimed` can name it should this process die. With `child_events`, also returns None as soon as
         `forkless._forkless.child_events()` differs from the value given.
         """
+    def forward(self, message: Message, tag: int) -> None:
+        """Sends a message that was received on, as it is, under another tag."""
     def qsize(self) -> int: ...
     @property
     def maxsize(self) -> int: ...
@@ -226,6 +276,10 @@ class BaseFuture:
     def _keep(self, kept: object) -> None: ...
     def _watch(self) -> None: ...
     def _store(self, done: bool, value: Any) -> bool: ...
+    def _is_done(self) -> bool: ...
+    def _is_watched(self) -> bool: ...
+    def _assign(self, remote: Any, id: int) -> None: ...
+    def _complete(self, done: bool, value: Any) -> None: ...
 
 @final
 class Function:
@@ -265,6 +319,10 @@ class Arrivals:
     @property
     def is_ready(self) -> bool:
         """Whether the next result is there."""
+    def expect(self) -> int:
+        """Another part is submitted; its number."""
+    def put(self, part: int, chunk: bool, done: bool, value: Any) -> None:
+        """A part is there. `chunk`: its value is a list of results."""
     def end(self) -> None:
         """No more parts will be submitted."""
     def abandon(self) -> None:
@@ -306,6 +364,13 @@ class Dispatcher:
     def _wake(self) -> None: ...
     def _send_stop(self) -> None: ...
     def _set_workers(self, workers: int) -> None: ...
+    def _expect_nested(self) -> None: ...
+    def _blocked(self) -> tuple[int, int]: ...
+    def _accept_only(self, accepts: int) -> None: ...
+    def _is_gone(self, process: int) -> bool: ...
+    @staticmethod
+    def _terms_of(request: Message) -> bytes: ...
+    def _submit_request(self, reply: Any, request: Message, options: Any, depth: int) -> int: ...
     def _settle(self, id: int, done: bool, value: Any) -> bool: ...
     def _withdraw(self, id: int) -> str | None: ...
     def _forget(self, id: int) -> bool: ...
@@ -323,9 +388,11 @@ class Dispatcher:
     def _counts(self) -> tuple[int, int, int]: ...
     def _untaken(self) -> int: ...
     def _passed(self) -> tuple[int, int]: ...
-    def _answered(self) -> tuple[int, int]: ...
+    def _answered(self) -> int: ...
+    def _has_taken_in(self, messages: int) -> bool: ...
     def _ahead(self) -> int: ...
     def _open_entry(self, index: int) -> None: ...
+    def _vacate_entry(self, index: int) -> None: ...
     def _entry(self, index: int) -> tuple[int, int, int, int, int, int, int, int, int]: ...
     def _ask_to_stop(self, index: int, task: int) -> bool: ...
     def _doom(self, index: int, task: int) -> bool: ...
@@ -340,7 +407,7 @@ class Worker:
     def run(
         self,
         limit: int | None,
-        failure: Callable[[BaseException], Any],
+        failure: Callable[[BaseException, bool], Any],
         flush: Callable[[], object],
         retire: Callable[[], bool] | None,
     ) -> None:
@@ -352,8 +419,35 @@ class Worker:
         """The task that user code runs in now, 0 for none."""
     def is_interrupted(self) -> bool:
         """Whether the owner asks for the task that runs now to be broken off."""
-    def block(self, blocked: bool) -> None:
-        """Says on the board that the task waits for another of its own pool, or does so no more."""
+    def block(self) -> int:
+        """Says on the board that the task waits for another, and to the owner that it is to look there.
+
+        Returns what `unblock` is to be given; 0 if no task runs here.
+        """
+    def unblock(self, task: int) -> None:
+        """The task waits no more."""
+    @property
+    def results(self) -> Channel:
+        """Where answers go."""
+
+@disjoint_base
+class Client:
+    """What another process of the tree has of a pool. Its methods are described in the core."""
+
+    def __new__(cls, requests: Channel, board: SharedBytes, *_arguments: Any, **_keywords: Any) -> Self: ...
+    def _request(
+        self,
+        tag: int,
+        terms: bytes,
+        call: tuple[Any, tuple[Any, ...], dict[str, Any]],
+        keep: bool,
+    ) -> None: ...
+    def _request_item(self, tag: int, terms: bytes, call: tuple[Function, Any, int], keep: bool) -> None: ...
+    def _request_chunk(
+        self, tag: int, terms: bytes, call: tuple[Function, tuple[Any, ...], bool, int | None], keep: bool
+    ) -> None: ...
+    def _accepted(self) -> int | None: ...
+    def _me(self) -> int: ...
 
 @disjoint_base
 class BaseQueue(Generic[_T]):
@@ -419,6 +513,9 @@ class SharedBuffer(Shared):
     def format(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
+
+def address_of(source: Buffer) -> int:
+    """Where a buffer begins, in this process."""
 
 def inherited(name: str) -> Any:
     """The object that the Rust program which started this one passed under this name."""

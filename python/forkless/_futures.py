@@ -90,7 +90,8 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
         Returns:
             Whether the future is cancelled now.
         """
-        return not self.running() and self.cancel()
+        owner = self._owner
+        return (owner is None or owner.lets_go(self._task)) and self.cancel()
 
     def running(self) -> bool:
         """Whether it is on its way to a worker, or runs there."""

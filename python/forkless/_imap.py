@@ -1,10 +1,10 @@
 """Results one by one, while the input is still being read: `Pool.imap` and `Pool.imap_unordered`.
 
-There are two sides. The *input* reads what the user gave, in the thread that takes results, and submits it, a
-few tasks ahead of what was taken. The *iterator* is what the user holds. Who drops the iterator before having
-taken a result leaves the input behind: `Pool.join` submits the rest of it, as `multiprocessing` does, but
-nothing keeps the results. Who has taken some, and leaves early, wants no more: the input ends there. It may
-have no other end.
+There are two sides. The *input* reads what the user gave, in the thread that takes results, and submits
+it, a few tasks ahead of what was taken. The *iterator* is what the user holds. Who drops the iterator
+without having taken a result leaves the input behind: `Pool.join` submits the rest of it, as
+`multiprocessing` does, but nothing keeps the results. Who has taken some, and leaves early, wants no more
+of them: the input ends there, which may well have no other end.
 """
 
 import itertools
@@ -168,6 +168,7 @@ class IMapIterator(Generic[R]):
         self._progress = progress
         self._arrivals = Arrivals(self._ordered)
         self._input = Input(pool._scheduler, func, parts, chunks, self._arrivals, options, buffersize)
+        self._take = pool._scheduler.take
         self._input.feed()
 
     def __iter__(self) -> "IMapIterator[R]":
@@ -193,7 +194,7 @@ class IMapIterator(Generic[R]):
         self._input.begun = True
         self._input.feed()
         try:
-            found = self._arrivals.next(timeout)
+            found = self._take(self._arrivals, timeout)
         except StopIteration:
             self._finish()
             raise

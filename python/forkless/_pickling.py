@@ -32,7 +32,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks
-from ._forkless import Deposit, Function, Shared, SharedBuffer
+from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -363,14 +363,19 @@ def pack_named(what: str, obj: Any, function: Any = None, first: int | None = No
         function: which one is called, unless that is in the call.
         first: the place of the item in an input, or of the first of several.
     """
+    names: Sequence[str] = ("function", "args", "kwargs")
+    parts: tuple[Any, ...]
     if first is not None:
         parts = (obj,) if what == "argument" else tuple(obj)
-        names: Sequence[str] = [f"item {first + index}" for index in range(len(parts))]
+        names = [f"item {first + index}" for index in range(len(parts))]
+    elif what == "call":
+        parts = obj
+    elif what == "argument":
+        parts = None, (obj,), {}
+    elif what == "arguments":
+        parts = None, obj, {}
     else:
-        parts = obj if what == "call" else (None, *obj) if what == "keywords" else (None, obj, {})
-        if what == "argument":
-            parts = (None, (obj,), {})
-        names = ("function", "args", "kwargs")
+        parts = None, *obj
     try:
         pack(parts, names=names)
     except PicklingError as error:
@@ -625,6 +630,12 @@ def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
         shared.shape,
     ):
         return memoryview, (shared,)
+    if type(shared).__module__ == _FILES:
+        from ._files import reduce_view
+
+        reduced = reduce_view(obj)
+        if reduced is not None:
+            return reduced
     is_plain = obj.format == "B" and obj.ndim == 1
     if not is_plain and (obj.format.lstrip("@") not in _CASTABLE or not obj.nbytes):
         raise TypeError(
@@ -637,6 +648,7 @@ def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
     return (memoryview, (source,)) if is_plain else (cast_view, (source, obj.format, obj.shape))
 
 
+_FILES = f"{__package__}._files"
 _CASTABLE = tuple("cbB?hHiIlLqQnNfdP")  # formats that a memoryview can be given
 
 
@@ -678,7 +690,7 @@ handlers.update(
 
 
 def _array(pickler: Pickler, obj: Any) -> Any:
-    """A view of a shared buffer, whatever its shape: the buffer's handle and the view's place in it.
+    """A view of shared memory, whatever its shape: the memory's handle and the view's place in it.
 
     Any other large array: its memory, and how to look at it. NumPy itself would do as much for most types and
     contiguous arrays, but neither for dates, which buffers do not know, nor for views with gaps.
@@ -695,20 +707,33 @@ def _array(pickler: Pickler, obj: Any) -> Any:
         flat = source.reshape(-1).view(numpy.uint8)
         flat.flags.writeable = obj.flags.writeable
         return view, (pickle.PickleBuffer(flat), obj.dtype, obj.shape, obj.strides if fortran else None, 0)
-    if not obj.size:
-        return view, (shared, obj.dtype, obj.shape, None, 0)
-    start = _address(numpy.frombuffer(shared, numpy.uint8))
-    return view, (shared, obj.dtype, obj.shape, obj.strides, _address(obj) - start)
+    make = view if obj.flags.writeable or not isinstance(shared, SharedBytes) else read_only_view
+    return make, (shared, obj.dtype, obj.shape, obj.strides if obj.size else None, place_of(obj, shared))
 
 
-def buffer_of(array: Any) -> SharedBuffer | None:
-    """The shared buffer that an array is a view of."""
+def buffer_of(array: Any) -> Any:
+    """The shared memory that an array is a view of: `SharedBuffer`, `SharedBytes`, or a mapped file; or None.
+
+    An array over a memoryview of `SharedBytes` has none: it may be one of `sharedctypes`, which is expected
+    to be copied.
+    """
     base, kind = array.base, type(array)
     while type(base) is kind:
         base = base.base
+    if isinstance(base, SharedBytes):
+        return base
     if isinstance(base, memoryview):
         base = base.obj
-    return base if isinstance(base, SharedBuffer) else None
+    return base if isinstance(base, SharedBuffer) or type(base).__module__ == _FILES else None
+
+
+def place_of(array: Any, memory: Any) -> int:
+    """Where in the memory an array begins."""
+    if not array.size:
+        return 0
+    if isinstance(memory, SharedBytes):
+        return memory.place_of(_address(array))
+    return _address(array) - address_of(memory)
 
 
 def _address(array: Any) -> int:
@@ -724,6 +749,13 @@ def view(
 
     memory: Any = buffer
     return numpy.ndarray(shape, dtype, memory, offset, strides)
+
+
+def read_only_view(*arguments: Any) -> Any:
+    """The same, not to be written to."""
+    array = view(*arguments)
+    array.flags.writeable = False
+    return array
 
 
 def _numbers(pickler: Pickler, obj: Any) -> Any:
@@ -816,6 +848,7 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
             "multiprocessing.managers",
             "multiprocessing.pool",
             "multiprocessing.queues",
+            "multiprocessing.shared_memory",
             "multiprocessing.sharedctypes",
             "multiprocessing.synchronize",
         ),

@@ -34,6 +34,11 @@ class AsyncResult(BaseFuture, Generic[R]):
             # So that `set_result` or `set_exception` is called then.
             self._watch()
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether somebody is to be told."""
+        return self._callback is not None or self._error_callback is not None
+
     def ready(self) -> bool:
         """Whether the call is done, with or without success."""
         return self.done()
@@ -67,7 +72,7 @@ class AsyncResult(BaseFuture, Generic[R]):
         """
         if self._is_in_callback():
             if self._told[0]:
-                return self._told[1]
+                return self._told[1]  # type: ignore[no-any-return]
             error = self._told[1]
         elif not self._wait(timeout):
             from .exceptions import TimeoutError

@@ -30,10 +30,14 @@ from ._forkless import Dispatcher
 from ._insights import PoolStatistics, Slowest
 from ._retries import Retries
 from ._staff import Staff
+from .exceptions import TaskInterrupted
 
 if TYPE_CHECKING:
     from ._forkless import Arrivals, Function, Gather, Message
+    from ._nested import Link
     from ._options import Options
+    from ._requests import Requests
+    from ._results import MapResult
     from ._staff import Hiring
     from ._stream import Stream
     from .process import Process
@@ -73,6 +77,9 @@ class Scheduler(Dispatcher):
         self.staff = Staff(self, hiring)
         self._deadlines, self._retries = Deadlines(self), Retries(self)
         self.slowest = Slowest()
+        # What other processes have submitted, once this pool was sent to one.
+        self._requests: Requests | None = None
+        self._link: Link | None = None
         self._lost = 0
         self._label = hiring.label
         self._waits_at_exit, self._closed_error = waits_at_exit, closed_error
@@ -84,6 +91,9 @@ class Scheduler(Dispatcher):
         self._failure: tuple[str, BaseException | None] | None = None
 
     # What pools and executors call, from any thread.
+
+    # Whether the pool is one of this process.
+    is_own = True
 
     @property
     def state(self) -> str:
@@ -209,6 +219,35 @@ class Scheduler(Dispatcher):
             self._fail_all()
         self._call_workers()
 
+    def adopt(self, result: "MapResult[Any]") -> None:
+        """The outcomes of several tasks will be one."""
+
+    def take(self, arrivals: "Arrivals", timeout: float | None) -> tuple[bool, Any] | None:
+        """As `Arrivals.next`."""
+        return arrivals.next(timeout)
+
+    def link(self) -> "Link":
+        """What other processes are given, to submit tasks as well; see `_nested`.
+
+        From now on tasks may wait for others of this pool.
+        """
+        if self._link is None:
+            from ._nested import Link
+            from ._requests import Requests
+
+            _, requests, board = self._ends()
+            self._requests = self._requests or Requests(self)
+            token = os.urandom(8).hex()
+            self._link = Link(token, self._owner, requests, board, self.size, self._closed_error)
+            self._expect_nested()
+        if self._owner == os.getpid():
+            self.start_collector()
+        return self._link._replace(size=self.size)
+
+    def lets_go(self, id: int) -> bool:
+        """Whether a task is not on its way to a worker."""
+        return self._stage(id) != "sent"
+
     def withdraw(self, id: int) -> Callable[[], None] | None:
         """Begins to take a task back, whose future is about to be cancelled.
 
@@ -236,6 +275,7 @@ class Scheduler(Dispatcher):
         """Accepts no more tasks; the workers end when all accepted ones are done. Does not wait."""
         if self._owner == os.getpid():
             self.closed = True
+            self._accept_only(1)
             self._drain()
             self._wake()
 
@@ -329,7 +369,7 @@ class Scheduler(Dispatcher):
         if not self._accepts(feeder):
             self.check()
         if options is not None and options.timeout is not None:
-            self._deadlines.expect(options.timeout)
+            self.expect_deadline(options.timeout)
 
     def _accepted(self, id: int) -> None:
         # The state may have changed since it was looked at: then nobody may be there to give it an outcome.
@@ -352,6 +392,8 @@ class Scheduler(Dispatcher):
         """A task that was sent is not wanted any more."""
         self._deadlines.cancel(id)
         self._forget(id)
+        if self._requests is not None:
+            self._requests.break_off(id)
         self._wake()
 
     @staticmethod
@@ -373,6 +415,8 @@ class Scheduler(Dispatcher):
                 self._deadlines.look()
                 self._retries.look()
                 self.staff.shrink()
+                if self._requests is not None:
+                    self._requests.look()
                 # Workers may have taken tasks without an answer since: they died, or the task was cancelled.
                 self._feed()
         except BaseException as error:
@@ -380,6 +424,8 @@ class Scheduler(Dispatcher):
             self.staff.kill_all()
         finally:
             self._fail_all()
+            # Whoever sees this has all outcomes.
+            self._accept_only(2)
             _exit.schedulers.discard(self)
 
     def _finished(self) -> bool:
@@ -398,7 +444,8 @@ class Scheduler(Dispatcher):
 
     def _react(self, kind: int, id: int, message: "Message") -> None:
         if kind == _worker.FAILED:
-            if self._stage(id) is not None:
+            passed_on = self._requests is not None and self._requests.fail(id, message)
+            if not passed_on and self._stage(id) is not None:
                 self.fail(id, _errors.rebuild(_pickling.loads(message)))
         elif kind == _worker.SETUP_FAILED:
             step, report = _pickling.loads(message)
@@ -413,9 +460,33 @@ class Scheduler(Dispatcher):
 
     def fail(self, id: int, error: BaseException) -> None:
         """A task has failed, and is held: it is tried again, or that is its outcome."""
-        error = self._deadlines.explain(id, error)
+        found, error = error, self._deadlines.explain(id, error)
+        if self._requests is not None and (found is not error or isinstance(found, TaskInterrupted)):
+            self._requests.break_off(id)
         if not self._retries.accept(id, error):
             self._settle(id, False, error)
+
+    def _requested(self, kind: int, key: int, message: "Message") -> None:
+        """Another process submits a task, or has something to say about one."""
+        if self._requests is not None:
+            self._requests.react(kind, key, message)
+
+    def refusal(self) -> BaseException:
+        """What `submit` would raise now."""
+        try:
+            self.check()
+        except BaseException as error:
+            return error.with_traceback(None)
+        return self._broken("the pool does not accept this task")
+
+    def expect_deadline(self, timeout: float) -> None:
+        """Tasks will come that may take so many seconds."""
+        self._deadlines.expect(timeout)
+
+    def looks_into_errors(self, id: int) -> bool:
+        """Whether the failure of a task may not be its outcome."""
+        options = self._options_of(id)
+        return (options is not None and options.retries is not None) or self._deadlines.concerns(id)
 
     def _deliver_output(self, message: "Message") -> None:
         """Something that a worker has printed, logged or warned of."""
@@ -446,11 +517,10 @@ class Scheduler(Dispatcher):
         if not dead:
             return
         # What is there now was sent before; what comes meanwhile can wait.
-        sent, received = self._answered()
-        while received < sent:
+        sent = self._answered()
+        while not self._has_taken_in(sent):
             for kind, id, message in self._step(0.0, events):
                 self._react(kind, id, message)
-            _, received = self._answered()
         for worker in dead:
             lost = self.staff.bury(worker)
             if lost is not None:
@@ -472,6 +542,8 @@ class Scheduler(Dispatcher):
         child = worker._child
         assert child is not None
         task, arguments = self.describe(id)
+        if self._requests is not None:
+            self._requests.break_off(id)
         left = worker in self.staff.strangers
         self.fail(id, WorkerDied.of(task, arguments, worker.name, child, _evidence.memory_killer(), left))
 

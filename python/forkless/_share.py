@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._forkless import SharedBuffer
+from ._forkless import SharedBuffer, SharedBytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,9 +35,10 @@ def share(obj: Any) -> Any:
             `bytes`, `bytearray`, `array.array`, a C-contiguous `memoryview`.
 
     Returns:
-        For an array, a read-only array of the same type, shape and order (a strided view becomes contiguous).
-        For other data a `SharedBuffer`: `memoryview(shared)` has the format and shape of `obj`, and
-        `bytes(shared)` copies it. What is shared already is returned as it is.
+        For an array, a read-only array of the same type, shape and order (a strided view becomes
+        contiguous). An array of `empty` and its like, all of it, is sealed instead of copied: `array`
+        becomes read-only, too. For other data a `SharedBuffer`: `memoryview(shared)` has the format and
+        shape of `obj`, and `bytes(shared)` copies it. What is shared already is returned as it is.
 
     Raises:
         TypeError: The data is not one block of plain bytes: Python objects, or an object without a buffer.
@@ -73,8 +74,13 @@ def share(obj: Any) -> Any:
 def _share_array(numpy: Any, array: Any) -> Any:
     from ._pickling import buffer_of, view
 
-    if buffer_of(array) is not None:
+    memory = buffer_of(array)
+    if isinstance(memory, SharedBuffer):
         return array
+    if isinstance(memory, SharedBytes) and (memory.sealed or array.nbytes == len(memory)):
+        from ._arrays import seal
+
+        return array if memory.sealed and not array.flags.writeable else seal(array)
     if array.dtype.hasobject:
         raise TypeError(
             f"cannot share an array of type {array.dtype}: its items are Python objects of this process; "

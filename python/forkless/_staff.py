@@ -6,7 +6,6 @@ import operator
 import os
 import signal
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
 _PATIENCE = 2
 # A worker that lived this long, in seconds, did not fail at its start.
 _LONG_LIFE = 60.0
-# After which time, in seconds, to try again when no worker could be started.
-_RETRY = 0.2
+# After which time, in seconds, to try again when no worker could be started; and after which it is no use.
+_RETRY, _PERSISTENT = 0.2, 3.0
+# How long, in seconds, workers that were needed while others waited are left.
+_LINGER, _TICK = 1.0, 0.2
 
 # More workers than this are a mistake.
 _MOST = 1_000_000
@@ -170,6 +171,11 @@ class Staff:
         self._done_before = 0
         self._former: WorkerStatistics | None = None
         self._retry_at = 0.0
+        # How many workers wait for other tasks, how many more there are to be in their place; and until when
+        # those that are too many are left, in case that they are needed again.
+        self._waiting, self._extra, self._calm_at = 0, 0, 0.0
+        self._places = places
+        self._trouble: tuple[float, Exception] | None = None
         self._idle_since = time.monotonic()
 
     @staticmethod
@@ -194,8 +200,7 @@ class Staff:
 
     def is_short(self) -> bool:
         """Whether more workers are wanted."""
-        active = self._active()
-        return active < self.size and active < self._wanted()
+        return self._active() < self._wanted()
 
     def _wanted(self) -> int:
         """How many workers there should be now; those that are more are left alone."""
@@ -203,25 +208,35 @@ class Staff:
             return 0
         state: Any = self._dispatcher
         if self._hiring.eager and self._hiring.idle_timeout is None and not state.closed:
-            return self.size
-        live: int = state._counts()[0]
-        return min(self.size, live)
+            return max(self.size, self._useful()) if self._extra else self.size
+        return self._useful()
+
+    def _useful(self) -> int:
+        live: int = self._dispatcher._counts()[0]
+        return min(self.size + self._extra, live)
 
     def fill(self, count: int) -> None:
-        """Starts workers until there are so many: asks for all of them, then waits for each."""
-        missing = count - self._active()
-        asked: deque[tuple[Process, Coming, Post]] = deque()
+        """Starts workers until there are so many, or no places: asks for all of them, then waits for each."""
+        asked: list[tuple[Process, Coming, Post]] = []
+        failure: BaseException | None = None
         try:
-            for _ in range(missing):
+            for _ in range(min(count - self._active(), len(self._free))):
                 asked.append(self._ask())
-            while asked:
-                worker, coming, post = asked[0]
+        except BaseException as error:
+            failure = error
+        # Also after a failure: who was asked for comes.
+        for worker, coming, post in asked:
+            try:
                 worker._arrive(coming)
                 self.workers[worker] = post
-                asked.popleft()
-        finally:
-            for _, _, post in asked:
+            except BaseException as error:
                 self._leave(post)
+                failure = failure or error
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # or else the error and this frame would keep each other
 
     def fill_wanted(self) -> Exception | None:
         """Starts those that are missing.
@@ -229,15 +244,32 @@ class Staff:
         Returns:
             What went wrong, if nobody is left.
         """
-        if time.monotonic() < self._retry_at:
+        now = time.monotonic()
+        self._waiting, self._extra = self._dispatcher._blocked()
+        if self._extra:
+            self._calm_at = now + _LINGER
+        if now < self._retry_at:
             return None
         try:
             self.fill(self._wanted())
         except Exception as error:
             # With some workers left the work goes on, and there will be another attempt.
             self._retry_at = time.monotonic() + _RETRY
+            self._trouble = (now if self._trouble is None else self._trouble[0]), error
             if not self.workers:
                 return error
+        else:
+            self._trouble = None
+        return None
+
+    def trouble(self) -> str | None:
+        """Why nobody can do what waits here, if that is so: all workers wait for others."""
+        if self._waiting < len(self.workers) or not self.workers:
+            return None
+        if not self._free:
+            return f"a pool of {self.size} has places for {self._places}"
+        if self._trouble is not None and time.monotonic() - self._trouble[0] > _PERSISTENT:
+            return f"the system starts none, {self._trouble[1]!r}"
         return None
 
     def _ask(self) -> "tuple[Process, Coming, Post]":
@@ -294,6 +326,7 @@ class Staff:
         claimed = child.claimed()
         entry = self._entry(post)
         self._former = _add(self._former or _NOBODY, _account("", 0, entry, time.monotonic()))
+        self._dispatcher._vacate_entry(post.index)
         self._leave(post)
         self._retired.discard(worker)
         if claimed:
@@ -314,7 +347,8 @@ class Staff:
 
     def _active(self) -> int:
         """How many workers there are that will not end of their own accord."""
-        return len(self.workers) - self._stops - len(self._retired)
+        # There may be more orders to end than workers are left: nobody is needed to take them.
+        return max(0, len(self.workers) - self._stops - len(self._retired))
 
     def _count_death(self, worker: "Process", age: float, was_ready: bool) -> None:
         if self.ending or self._sent_home or self.failure is not None:
@@ -374,18 +408,23 @@ class Staff:
 
     def due_in(self) -> float:
         """In how many seconds to look at them again."""
-        if self._leaving:
-            return _RETRY
-        return float("inf") if self._hiring.idle_timeout is None else max(0.05, self._hiring.idle_timeout / 4)
+        limit = self._hiring.idle_timeout
+        due = _RETRY if self._leaving else float("inf")
+        if limit is not None:
+            due = min(due, max(0.05, limit / 4))
+        if self._active() > self.size:
+            due = min(due, max(0.0, self._calm_at - time.monotonic()) or _TICK)
+        return due
 
     def shrink(self) -> None:
         """Has workers end that are too many, or have had no work for long."""
         limit = self._hiring.idle_timeout
         if self.ending or self._sent_home:
             return
-        for _ in range(self._active() - self.size):
-            self._stops += 1
-            self._dispatcher._send_stop()
+        if time.monotonic() >= self._calm_at:
+            for _ in range(self._active() - self.size):
+                self._stops += 1
+                self._dispatcher._send_stop()
         if limit is None:
             return
         now, live = time.monotonic(), self._dispatcher._counts()[0]

@@ -24,7 +24,7 @@ _INSTEAD = {
 
 
 def reduce(obj: Any) -> Any:
-    """What a pickler does with such an object: proxies and connections travel, most others do not."""
+    """What a pickler does with such an object: proxies, connections and memory travel, most others do not."""
     # Another thread may be importing these modules.
     proxies: Any = getattr(sys.modules.get("multiprocessing.managers"), "BaseProxy", None)
     if proxies is not None and isinstance(obj, proxies):
@@ -37,6 +37,14 @@ def reduce(obj: Any) -> Any:
         from . import reduction
 
         return reduction.reduce_connection(obj)
+    shared_memory: Any = sys.modules.get("multiprocessing.shared_memory")
+    if hasattr(shared_memory, "ShareableList"):
+        from . import _untracked
+
+        if isinstance(obj, shared_memory.SharedMemory):
+            return _untracked.reduce_memory(obj)
+        if isinstance(obj, shared_memory.ShareableList):
+            return _untracked.reduce_list(obj)
     for kind in type(obj).__mro__:
         instead = _INSTEAD.get(f"{kind.__module__}.{kind.__qualname__}")
         if instead is not None:

@@ -132,8 +132,8 @@ class Stream(Generic[T]):
             from .exceptions import BrokenPool
 
             raise BrokenPool(
-                f"{self._name} was ended early: the thread that takes its items waited for the end of "
-                "the pool. Take all items before, or close the stream"
+                f"{self._name} was ended early: the thread that takes its items waited for the end of the "
+                "pool. Take all items before, or close the stream"
             )
         if self._closed:
             return

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Kinds of answers, as in the tag of their message; those for results are the core's.
 REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW, RETIRED = 16, 17, 18, 19, 20, 21
+# Those of processes that submit tasks to the pool of another, and what only they are answered; see `_nested`.
+CONNECT, REQUEST, CANCEL, GIVE_UP, DISOWN, CANCELLED = 22, 23, 24, 25, 26, 27
 
 # What a worker has claimed that has taken the order to end.
 STOP = 0
@@ -78,6 +80,11 @@ def work(
                 _leave_threads(worker, flush)
     finally:
         flush()
+
+
+def tag_of(kind: int, number: int) -> int:
+    """The tag of an answer."""
+    return kind << 48 | number
 
 
 def _leave_threads(worker: Worker, flush: "Callable[[], object]") -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .exceptions import OwnerDied
     from .executor import Executor
+    from .managers import SyncManager
     from .pool import Pool
     from .queues import JoinableQueue, Queue, SimpleQueue
 
@@ -97,9 +98,16 @@ class BaseContext(_standard.BaseContext):
     parent_process = staticmethod(parent_process)  # type: ignore[assignment]
     active_children = staticmethod(active_children)  # type: ignore[assignment]
 
-    Manager = _NotThereYet()
     get_logger = _NotThereYet()
     log_to_stderr = _NotThereYet()
+
+    def Manager(self) -> "SyncManager":  # noqa: N802
+        """A `forkless.managers.SyncManager` whose server has been started this way."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self)
+        manager.start()
+        return manager
 
     def Pool(  # noqa: N802
         self,

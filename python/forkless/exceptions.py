@@ -21,6 +21,7 @@ __all__ = [
     "AuthenticationError",
     "BrokenPool",
     "BufferTooShort",
+    "ManagerDied",
     "OwnerDied",
     "ProcessError",
     "QueueAbandoned",
@@ -70,6 +71,34 @@ class OwnerDied(ProcessError):
         self.exitcode = exitcode
         self.held_since = held_since
         self.made_at = made_at
+
+
+class ManagerDied(
+    ProcessError,
+    EOFError,
+    BrokenPipeError,
+    ConnectionResetError,
+    ConnectionRefusedError,
+    FileNotFoundError,
+):
+    """The server of a manager has died, was shut down, or cannot be reached: its objects are lost.
+
+    Where `multiprocessing` raises an EOFError or one of several OSErrors, by the moment, it is all of these.
+
+    Attributes:
+        name: the name of the server's process, "" if it is not known.
+        pid: its process id, None if it is not known.
+        exitcode: its exit code, negative for the signal that killed it; None if it runs, or if this process
+            did not start it.
+    """
+
+    def __init__(
+        self, message: str = "", name: str = "", pid: int | None = None, exitcode: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.name = name
+        self.pid = pid
+        self.exitcode = exitcode
 
 
 class QueueClosed(ProcessError, ValueError, OSError):

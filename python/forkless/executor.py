@@ -221,6 +221,16 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         if wait:
             self._scheduler.join()
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        _pickling.handlers[cls] = _reduce
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "executors cannot be pickled by others than forkless: as arguments, in queues and in functions "
+            "that it sends, they can"
+        )
+
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: "TracebackType | None"
     ) -> None:
@@ -231,6 +241,16 @@ class Executor(ExecutorAttributes, _BaseExecutor):
 
     def __repr__(self) -> str:
         return f"<forkless.Executor state={self._scheduler.state} max_workers={self._max_workers}>"
+
+
+def _reduce(pickler: "_pickling.Pickler", executor: Executor) -> tuple[Any, ...]:
+    """In another process it is a client of this one."""
+    from ._nested import reduce
+
+    return reduce(pickler, executor)
+
+
+_pickling.handlers[Executor] = _reduce
 
 
 class Calls:
@@ -246,6 +266,9 @@ class Calls:
     def __init__(self, executor: Executor, scheduler: Scheduler, options: Options | None) -> None:
         self._executor = executor  # Keeps it alive.
         self._scheduler, self._options = scheduler, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _calls_of, (self._executor, self._options)
 
     def options(self, **options: "Unpack[Keywords]") -> "Calls":
         """As `Executor.options`; what is not given stays as it is here."""
@@ -322,6 +345,10 @@ class Calls:
         from ._stream import AHEAD, Stream
 
         return Stream(self._executor, self._scheduler, fn, args, kwargs, AHEAD, self._options)
+
+
+def _calls_of(executor: Executor, options: Options | None) -> Calls:
+    return Calls(executor, executor._scheduler, options)
 
 
 def _results(submitted: "Iterator[Future[R]]", ahead: int | None, timeout: float | None) -> Iterator[R]:

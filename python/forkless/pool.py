@@ -412,9 +412,13 @@ class Pool(PoolAttributes):
     ) -> None:
         self.terminate()
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        _pickling.handlers[cls] = _reduce
+
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         scheduler = getattr(self, "_scheduler", None)
-        if scheduler is None or scheduler.state != RUN:
+        if scheduler is None or not scheduler.is_own or scheduler.state != RUN:
             return
         # As in the standard library, where it is less harmless.
         text = f"unclosed running multiprocessing pool {self!r}: use `with`, or call `close` and `join`"
@@ -422,7 +426,10 @@ class Pool(PoolAttributes):
         _warn(text, ResourceWarning, source=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+        raise NotImplementedError(
+            "pool objects cannot be passed between processes or pickled by others than forkless: as "
+            "arguments, in queues and in functions that it sends, they can"
+        )
 
     def __repr__(self) -> str:
         kind = type(self)
@@ -453,6 +460,7 @@ class Pool(PoolAttributes):
         except Exception as error:
             result.set_exception(error)
             return result
+        self._scheduler.adopt(result)
         if chunksize == 1 and not star:
             self._scheduler.submit_items(result.gather, function, items, options)
             return result
@@ -487,6 +495,16 @@ class Pool(PoolAttributes):
         function = _pickling.publish(func)
         bar = None if progress is False else _progress(total, func, progress)
         return kind(self, function, parts, chunksize != 1, bar, options, buffersize)
+
+
+def _reduce(pickler: "_pickling.Pickler", pool: Pool) -> tuple[Any, ...]:
+    """In another process it is a client of this one."""
+    from ._nested import reduce
+
+    return reduce(pickler, pool)
+
+
+_pickling.handlers[Pool] = _reduce
 
 
 def _is_count(value: object) -> bool:

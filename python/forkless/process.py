@@ -104,6 +104,8 @@ class Process:
         self._ignore_interrupt = False
         # Whether somebody else tells of its death, or it has been told.
         self._dies_quietly = False
+        # Whether other children may need it: at the exit of this process it ends after them.
+        self._serves = False
         self._interpreter = None if interpreter is None else os.fsdecode(interpreter)
 
     def run(self) -> None:

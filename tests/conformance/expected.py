@@ -18,7 +18,7 @@ NOT_THERE = "not there: "  # how the reason of a test begins that was skipped fo
 
 # What forkless does not have yet. A test that uses it is skipped.
 NAMES: dict[str, str] = {
-    **dict.fromkeys(("Manager", "get_logger", "log_to_stderr"), _DROP_IN),
+    **dict.fromkeys(("get_logger", "log_to_stderr"), _DROP_IN),
 }
 
 # --- test cases -----------------------------------------------------------------------------------------
@@ -42,6 +42,7 @@ RUN: dict[str, str] = {
             "WithProcessesTestValue",
             "WithProcessesTestArray",
             "WithProcessesTestSharedCTypes",
+            "WithProcessesTestSharedMemory",
             "WithProcessesTestQueue",
             "TestSimpleQueue",
             "WithProcessesTestPool",
@@ -59,6 +60,21 @@ RUN: dict[str, str] = {
             "TestInvalidFamily",
             "TestInvalidHandle",
             "TestTimeouts",
+            "WithProcessesTestManagerRestart",
+            "TestInitializers",
+            "TestManagerExceptions",
+            "TestSyncManagerTypes",
+            "WithManagerTestMyManager",
+            "WithManagerTestRemoteManager",
+            "WithManagerTestManagerRestart",
+            "WithManagerTestLock",
+            "WithManagerTestSemaphore",
+            "WithManagerTestCondition",
+            "WithManagerTestEvent",
+            "WithManagerTestBarrier",
+            "WithManagerTestQueue",
+            "WithManagerTestContainers",
+            "WithManagerTestPool",
         ),
         "suite",
     ),
@@ -87,27 +103,19 @@ def methods_of(case: str) -> tuple[str, ...]:
 
 
 _INTERNALS = "internals of multiprocessing"
+_MANAGERS = "not there yet (issue 9): managers"
+_NAMES_OF_FILES = f"{_INTERNALS}: how it names its files"
 _PROGRAM = "does not test forkless: starts a program that imports multiprocessing"
 
 # Classes that need one name, which forkless does not have yet.
 WAITING: dict[str, str] = {
     "WithProcessesTestLogging": "get_logger",
-    **dict.fromkeys(
-        (
-            "WithProcessesTestManagerRestart",
-            "TestInitializers",
-            "TestManagerExceptions",
-            "TestSyncManagerTypes",
-        ),
-        "Manager",
-    ),
 }
 
 # Classes that are not run at all.
 LEFT_OUT: dict[str, str] = {
     "WithProcessesTestFinalize": f"{_INTERNALS}: util.Finalize",
     "WithProcessesTestHeap": f"{_INTERNALS}: the heap behind sharedctypes",
-    "WithProcessesTestSharedMemory": f"{_INTERNALS}: names in /dev/shm; `share` has none",
     "TestForkAwareThreadLock": f"{_INTERNALS}: util.ForkAwareThreadLock",
     "TestInternalDecorators": f"{_INTERNALS}: a decorator of the tests themselves",
     "TestPoolNotLeakOnFailure": f"{_INTERNALS}: a pool over processes that are mocks",
@@ -119,10 +127,9 @@ LEFT_OUT: dict[str, str] = {
     "TestNamedResource": _PROGRAM,
     "TestNoForkBomb": _PROGRAM,
 }
-# Threads are those of multiprocessing.dummy, and so of the standard library; managers are to come.
+# Threads are those of multiprocessing.dummy, and so of the standard library.
 LEFT_OUT_BY_PREFIX: dict[str, str] = {
     "WithThreads": "not there yet (issue 9): multiprocessing.dummy",
-    "WithManager": "not there yet (issue 9): managers",
 }
 
 # --- tests ---------------------------------------------------------------------------------------------
@@ -142,6 +149,15 @@ NOT_RUN: dict[str, str] = {
     "WithProcessesTestPoolWorkerLifetime"
     ".test_worker_finalization_via_atexit_handler_of_multiprocessing": _PROGRAM,
     "WithProcessesTestQueue.test_no_import_lock_contention": _PROGRAM,
+    **dict.fromkeys(
+        (
+            "WithProcessesTestSharedMemory.test_shared_memory_cleaned_after_process_termination",
+            "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryManager_reuses_resource_tracker",
+            "WithProcessesTestSharedMemory.test_shared_memory_tracking",
+            "WithProcessesTestSharedMemory.test_shared_memory_untracking",
+        ),
+        _PROGRAM,
+    ),
     **_of_both(
         {
             "ProcessPoolShutdownTest.test_interpreter_shutdown": _PROGRAM,
@@ -151,6 +167,9 @@ NOT_RUN: dict[str, str] = {
 }
 
 _PUT_RAISES = "differs on purpose: put raises pickling errors itself, there is no feeder thread"
+_CLOSED_QUEUE = (
+    "differs on purpose: a closed queue still says whether it is empty; it has no reading end to close"
+)
 _NO_FORK = "differs on purpose: there is no start method 'fork'"
 _BY_VALUE = "differs on purpose: a lambda travels by value, as a result too"
 _NOT_BROKEN = "differs on purpose: only the task fails, the others go on"
@@ -158,8 +177,13 @@ _NOT_BROKEN = "differs on purpose: only the task fails, the others go on"
 # Tests that fail.
 DIFFERENT: dict[str, str] = {
     "TestSimpleQueue.test_closed": f"{_INTERNALS}: SimpleQueue._reader",
-    "WithProcessesTestQueue.test_closed_queue_empty_exceptions": "differs on purpose: a closed queue still "
-    "says whether it is empty; it has no reading end to close",
+    "WithProcessesTestQueue.test_closed_queue_empty_exceptions": _CLOSED_QUEUE,
+    "WithManagerTestQueue.test_closed_queue_empty_exceptions": _CLOSED_QUEUE,
+    "WithProcessesTestSharedMemory.test_shared_memory_basics": _NAMES_OF_FILES,
+    "WithProcessesTestSharedMemory.test_shared_memory_name_with_embedded_null": _NAMES_OF_FILES,
+    "WithProcessesTestSharedMemory.test_shared_memory_recreate": _NAMES_OF_FILES,
+    "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryManager_basics": _MANAGERS,
+    "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryServer_ignores_sigint": _MANAGERS,
     "TestStartMethod.test_get_all": _NO_FORK,
     "TestStartMethod.test_mixed_startmethod": _NO_FORK,
     "WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": _PUT_RAISES,
@@ -172,11 +196,11 @@ DIFFERENT: dict[str, str] = {
             "ExecutorDeadlockTest.test_error_during_result_unpickle_in_result_handler": _NOT_BROKEN,
             "ExecutorDeadlockTest.test_exit_at_task_unpickle": _NOT_BROKEN,
             "ExecutorDeadlockTest.test_exit_during_result_unpickle_in_result_handler": _NOT_BROKEN,
-            "FailingInitializerTest.test_initializer": "differs on purpose: what an initializer raises is in "
-            "the error of every task, with its traceback, so workers do not log it",
+            "FailingInitializerTest.test_initializer": "differs on purpose: what an initializer raises "
+            "is in the error of every task, with its traceback, so workers do not log it",
             "ProcessPoolExecutorTest.test_killed_child": _NOT_BROKEN,
-            "ProcessPoolExecutorTest.test_traceback": "differs on purpose: the worker's frames are shown by the "
-            "exception's own traceback, which assertRaises takes away",
+            "ProcessPoolExecutorTest.test_traceback": "differs on purpose: the worker's frames are shown by "
+            "the exception's own traceback, which assertRaises takes away",
             "ProcessPoolExecutorTest.test_python_finalization_error": f"{_INTERNALS}: its second thread",
         }
     ),
@@ -200,6 +224,10 @@ SLOW: dict[str, tuple[str, ...]] = {
             "WithProcessesTestBarrier",
             "WithProcessesTestPool",
             "WithProcessesTestPoolWorkerLifetime",
+            "WithManagerTestSemaphore",
+            "WithManagerTestCondition",
+            "WithManagerTestBarrier",
+            "WithManagerTestPool",
             *(case for case, module in RUN.items() if module == "futures"),
         ),
         ("spawn",),

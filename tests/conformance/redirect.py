@@ -182,6 +182,7 @@ def _multiprocessing() -> Facade:
         "context": Facade("multiprocessing.context", ["forkless.context", "forkless.process", "forkless"]),
         "forkserver": SimpleNamespace(_forkserver=_Template()),
         "heap": SimpleNamespace(BufferWrapper=_BufferWrapper),
+        "managers": Facade("multiprocessing.managers", ["forkless.managers"]),
         "pool": Facade("multiprocessing.pool", ["forkless.pool", "forkless.exceptions"]),
         "process": Facade(
             "multiprocessing.process",
@@ -193,10 +194,11 @@ def _multiprocessing() -> Facade:
         "reduction": Facade("multiprocessing.reduction", ["forkless.reduction"]),
         # Nothing serves descriptors in our processes, so nothing is to be stopped.
         "resource_sharer": SimpleNamespace(stop=lambda timeout=None: None),
+        "shared_memory": Facade("multiprocessing.shared_memory", ["forkless.shared_memory"]),
         "sharedctypes": Facade("multiprocessing.sharedctypes", ["forkless.sharedctypes"]),
         "synchronize": Facade("multiprocessing.synchronize", ["forkless.synchronize", "forkless"]),
     }
-    internals = "dummy managers resource_tracker shared_memory spawn util"
+    internals = "dummy resource_tracker spawn util"
     for name in internals.split():
         given[name] = standard(f"multiprocessing.{name}")
     return Facade("multiprocessing", ["forkless"], given)

@@ -10,6 +10,7 @@ mod deposit;
 pub mod format;
 mod memory;
 mod parcel;
+mod segment;
 
 pub use buffer::Buffer;
 pub use channel::{
@@ -19,7 +20,15 @@ pub use deposit::{Deposit, State};
 pub use forkless_shm::{Handle, Kind, Lease};
 pub use memory::Memory;
 pub use parcel::{Content, Parcel};
+pub use segment::Segment;
 
 /// Every kind of block that needs taking apart; what to make and join arenas with.
-pub static KINDS: &[Kind] =
-    &[channel::KIND, channel::ACCOUNT, parcel::KIND, deposit::KIND, forkless_sync::KINDS[0], forkless_sync::KINDS[1]];
+pub static KINDS: &[Kind] = &[
+    channel::KIND,
+    channel::ACCOUNT,
+    parcel::KIND,
+    deposit::KIND,
+    segment::KIND,
+    forkless_sync::KINDS[0],
+    forkless_sync::KINDS[1],
+];

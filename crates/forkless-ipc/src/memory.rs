@@ -1,15 +1,18 @@
 //! Memory: bytes in the arena that every process reads and writes in place.
 //!
 //! ```text
-//! +0 bytes of the data, then at the next multiple of 64 in the arena the data
+//! +0 bytes of the data | SEALED, then at the next multiple of 64 in the arena the data
 //! ```
 
 use std::ptr::NonNull;
 
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sys::atomic::{AtomicU64, Ordering};
+use forkless_sys::memory::Mapping;
 
 const LENGTH: usize = 0;
+/// Nobody is to write any more.
+const SEALED: u64 = 1 << 63;
 const HEAD: usize = 8;
 /// Where vector instructions and caches want arrays to begin; a small one needs no more than its items do.
 const ALIGNMENT: usize = 64;
@@ -33,21 +36,29 @@ impl Memory {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, length: usize) -> Result<Self, Error> {
+        let (memory, used) = Self::allocate(arena, length)?;
+        if zero(arena, memory.data.0, used) { Ok(memory) } else { Err(Error::Corrupt("new memory")) }
+    }
+
+    /// New memory that has whatever bytes it has.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    pub fn create_unset(arena: &'static Arena, length: usize) -> Result<Self, Error> {
+        Self::allocate(arena, length).map(|(memory, _)| memory)
+    }
+
+    /// New memory, and how many bytes of it may not be zero, from its beginning.
+    fn allocate(arena: &'static Arena, length: usize) -> Result<(Self, usize), Error> {
         let corrupt = || Error::Corrupt("new memory");
         let alignment = alignment(length);
         let size = length.checked_add(HEAD + alignment).ok_or(Error::Full { bytes: length, size: arena.size() })?;
-        let lease = arena.allocate(size, Self::KIND)?;
+        let (lease, used) = arena.allocate_used(size, Self::KIND)?;
         let word = arena.map().u64(lease.block().payload() + LENGTH).ok_or_else(corrupt)?;
         word.store(length as u64, Ordering::Release);
         let memory = Self::view(lease)?;
-        let zeros = [0; 1 << 14];
-        for start in (0..length).step_by(zeros.len()) {
-            let count = zeros.len().min(length - start);
-            if !arena.map().write(memory.data.0 + start, &zeros[..count]) {
-                return Err(corrupt());
-            }
-        }
-        Ok(memory)
+        let used = (memory.lease.block().payload() + used).saturating_sub(memory.data.0);
+        Ok((memory, used.min(length)))
     }
 
     /// The memory that a handle names.
@@ -61,7 +72,7 @@ impl Memory {
     fn view(lease: Lease) -> Result<Self, Error> {
         let at = lease.block().payload();
         let word = lease.arena().map().u64(at + LENGTH).ok_or(Error::Corrupt("shared memory"))?;
-        let length = word.load(Ordering::Acquire) as usize;
+        let length = (word.load(Ordering::Acquire) & !SEALED) as usize;
         let data = (at + HEAD).next_multiple_of(alignment(length));
         if data.checked_add(length).is_none_or(|end| end > at + lease.block().capacity()) {
             return Err(Error::Corrupt("the size of shared memory"));
@@ -81,10 +92,40 @@ impl Memory {
         self.lease.arena().map().address(self.data.0).unwrap_or(NonNull::dangling())
     }
 
-    /// Copies bytes in, from `offset`. `false`, and nothing done, when they do not fit.
+    /// Says that nobody is to write any more. What already has the address of the bytes could still.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its block is outside the arena.
+    pub fn seal(&self) -> Result<(), Error> {
+        self.state()?.fetch_or(SEALED, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Whether somebody has [sealed](Self::seal) it.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.state().is_ok_and(|state| state.load(Ordering::Acquire) & SEALED != 0)
+    }
+
+    fn state(&self) -> Result<&AtomicU64, Error> {
+        let at = self.lease.block().payload() + LENGTH;
+        self.lease.arena().map().u64(at).ok_or(Error::Corrupt("shared memory"))
+    }
+
+    /// A mapping of the bytes without permission to write, and where they begin in it.
+    ///
+    /// # Errors
+    /// [`Error::System`] without address space.
+    pub fn map_read_only(&self) -> Result<(Mapping, usize), Error> {
+        self.lease.arena().map_read_only(self.data.0, self.data.1)
+    }
+
+    /// Copies bytes in, from `offset`. `false`, and nothing done, when they do not fit, or it is sealed.
     #[must_use]
     pub fn write(&self, offset: usize, bytes: &[u8]) -> bool {
-        self.fits(offset, bytes.len()) && self.lease.arena().map().write(self.data.0 + offset, bytes)
+        !self.is_sealed()
+            && self.fits(offset, bytes.len())
+            && self.lease.arena().map().write(self.data.0 + offset, bytes)
     }
 
     /// Fills `into` with the bytes from `offset`. `false`, and nothing done, when there are fewer.
@@ -108,6 +149,15 @@ impl Memory {
     pub fn length(&self) -> usize {
         self.data.1
     }
+}
+
+/// Makes bytes zero; `false` if they are outside the arena.
+pub(crate) fn zero(arena: &Arena, offset: usize, count: usize) -> bool {
+    let zeros = [0; 1 << 14];
+    (0..count).step_by(zeros.len()).all(|start| {
+        let piece = &zeros[..zeros.len().min(count - start)];
+        arena.map().write(offset + start, piece)
+    })
 }
 
 fn alignment(length: usize) -> usize {
@@ -135,7 +185,29 @@ mod tests {
             assert!(bytes[length / 2..].iter().all(|byte| *byte == 1));
             assert!(!memory.write(length, &[1]) && !memory.read(1, &mut bytes) && !memory.write(usize::MAX, &[]));
         }
+        let large = Memory::create(arena, 1 << 20).unwrap();
+        assert!(large.write(0, &vec![1; 1 << 20]));
+        drop(large);
+        let (again, mut bytes) = (Memory::create(arena, 900_000).unwrap(), vec![1; 900_000]);
+        assert!(again.read(0, &mut bytes) && bytes.iter().all(|byte| *byte == 0), "of warm pages, too");
         assert!(matches!(Memory::create(arena, usize::MAX - 8), Err(Error::Full { .. })));
         assert!(matches!(Memory::create(arena, arena.size()), Err(Error::Full { .. })));
+    }
+
+    #[test]
+    fn what_is_sealed_is_sealed_for_all() {
+        let arena = Arena::create(crate::KINDS).unwrap();
+        let memory = Memory::create_unset(arena, 100).unwrap();
+        let again = Memory::open(arena, memory.lease().handle().unwrap()).unwrap();
+        assert!(memory.write(0, b"abc") && !again.is_sealed());
+        memory.seal().unwrap();
+        memory.seal().unwrap();
+        assert!(again.is_sealed() && !again.write(0, b"x"));
+        let third = Memory::open(arena, memory.lease().handle().unwrap()).unwrap();
+        assert_eq!((third.length(), third.is_sealed()), (100, true));
+        let (mapping, start) = third.map_read_only().unwrap();
+        let mut bytes = Vec::new();
+        assert!(mapping.read(start, 3, &mut bytes) && !mapping.write(start, b"x"));
+        assert_eq!(bytes, b"abc");
     }
 }

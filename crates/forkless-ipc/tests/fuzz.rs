@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use std::time::Duration;
 
 use forkless_ipc::format::Value;
-use forkless_ipc::{Awaited, Buffer, Channel, Claim, Closing, Content, KINDS, Memory, Parcel, Received};
+use forkless_ipc::{Awaited, Buffer, Channel, Claim, Closing, Content, KINDS, Memory, Parcel, Received, Segment};
 use forkless_shm::block::PLAIN;
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Lease, Owner, Role, Wait, robust};
@@ -62,6 +62,9 @@ impl Ground {
     }
 }
 
+/// Of the segment.
+const NAME: &str = "forkless-fuzz";
+
 thread_local! {
     static GROUND: OnceCell<Ground> = const { OnceCell::new() };
     /// The same in each round.
@@ -89,6 +92,7 @@ struct Town {
     parcel: Parcel,
     buffer: Buffer,
     memory: Memory,
+    segment: Segment,
     mutex: Mutex,
     reentrant: ReentrantMutex,
     value: ValueMutex,
@@ -120,6 +124,7 @@ impl Town {
             )
             .unwrap(),
             memory: Memory::create(arena, 100).unwrap(),
+            segment: Segment::create(arena, NAME, 100).unwrap().expect("nobody else has the name"),
             mutex: Mutex::create_at(arena, "here").unwrap(),
             reentrant: ReentrantMutex::create_at(arena, "here").unwrap(),
             value: ValueMutex::create(arena, "u64", &[9; 8]).unwrap(),
@@ -132,7 +137,7 @@ impl Town {
         }
     }
 
-    fn leases(&self) -> [&Lease; 11] {
+    fn leases(&self) -> [&Lease; 12] {
         [
             self.channel.lease(),
             self.parcel.lease(),
@@ -145,6 +150,7 @@ impl Town {
             self.event.lease(),
             self.condvar.lease(),
             self.barrier.lease(),
+            self.segment.lease(),
         ]
     }
 
@@ -208,10 +214,11 @@ impl Town {
         for handle in &handles {
             let _ = (Channel::open(arena, *handle), Parcel::open(arena, *handle), Buffer::open(arena, *handle));
             let _ = (Memory::open(arena, *handle), Barrier::open(arena, *handle), Semaphore::open(arena, *handle));
-            let _ = (ValueMutex::open(arena, *handle), Condvar::open(arena, *handle));
+            let _ = (ValueMutex::open(arena, *handle), Condvar::open(arena, *handle), Segment::open(arena, *handle));
         }
         self.send_and_receive();
         self.wait_for_things();
+        self.find_by_name();
         let _ = (self.buffer.description(), self.parcel.bytes(), self.parcel.length(), self.parcel.size());
         for extent in self.parcel.extents().unwrap_or_default() {
             // In bounds, or an error.
@@ -248,6 +255,14 @@ impl Town {
         let _ = (channel.finished(1), channel.unfinished(), channel.task_done(), channel.join_within(BRIEFLY));
         let _ = channel.send(7, &[1; 100], &[], Deadline::after(BRIEFLY));
         let _ = (channel.close(Closing::Graceful), channel.close(Closing::Immediate), channel.is_closed());
+    }
+
+    fn find_by_name(&self) {
+        let Self { arena, segment, .. } = self;
+        let _ = (segment.name(), segment.is_linked(), segment.is_public(), segment.address(), segment.file().is_ok());
+        let others = [NAME, "another"].map(|name| Segment::create(arena, name, 5));
+        let _ = (Segment::find(arena, NAME), Segment::find(arena, ""), segment.unlink(), segment.unlink());
+        drop(others);
     }
 
     fn wait_for_things(&self) {

@@ -11,6 +11,6 @@ mod board;
 mod dispatch;
 mod schedule;
 
-pub use board::{Board, Entry};
+pub use board::{Accepts, Board, Entry};
 pub use dispatch::{Arrived, Dispatch, Kept, Order, Payload, Tag};
-pub use schedule::{Schedule, Stage};
+pub use schedule::{Rank, Schedule, Stage};

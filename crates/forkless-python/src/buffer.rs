@@ -37,6 +37,12 @@ impl Source {
     }
 }
 
+/// Where a buffer begins, in this process.
+#[pyfunction]
+pub(crate) fn address_of(source: &Bound<'_, PyAny>) -> PyResult<usize> {
+    Ok(PyUntypedBuffer::get(source)?.buf_ptr().addr())
+}
+
 /// Bytes in the arena, read-only in every process: a copy of `source`, with its format and shape.
 ///
 /// Supports the buffer protocol (`memoryview(shared)`, `numpy.asarray(shared)`) and pickles to a handle. Each process maps

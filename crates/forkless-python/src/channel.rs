@@ -29,6 +29,12 @@ pub(crate) struct Message {
     message: forkless_ipc::Message,
 }
 
+impl Message {
+    pub(crate) fn inner(&self) -> &forkless_ipc::Message {
+        &self.message
+    }
+}
+
 impl From<forkless_ipc::Message> for Message {
     fn from(message: forkless_ipc::Message) -> Self {
         Self { message }
@@ -58,6 +64,11 @@ impl Message {
     #[pyo3(signature = (writable = false))]
     fn buffers<'py>(&self, py: Python<'py>, writable: bool) -> PyResult<Vec<Bound<'py, PyMemoryView>>> {
         self.message.parcel().map_or(Ok(Vec::new()), |parcel| views_of_extents(py, parcel, writable))
+    }
+
+    /// The object that it is, in the format with this number.
+    fn unpack<'py>(&self, py: Python<'py>, format: u64) -> PyResult<Bound<'py, PyAny>> {
+        crate::item::unpack(py, &self.message, format, true)
     }
 }
 
@@ -247,6 +258,22 @@ impl Channel {
             })
         })?;
         Ok(message.flatten().map(|message| Message { message }))
+    }
+
+    /// Sends a message that was received on, as it is, under another tag. The caller is to be done with it.
+    fn forward(&self, py: Python<'_>, message: PyRef<'_, Message>, tag: u64) -> PyResult<()> {
+        let (channel, message) = (&self.channel, message.inner());
+        let parts = [message.inline().unwrap_or_default()];
+        let mut outbox = match message.parcel() {
+            None => channel.pack(tag, &Content { parts: &parts, ..Content::default() }),
+            Some(parcel) => parcel
+                .lease()
+                .handle()
+                .and_then(|handle| forkless_ipc::Parcel::open(parcel.lease().arena(), handle))
+                .and_then(|parcel| channel.forward(tag, parcel)),
+        }
+        .or_raise(py)?;
+        transmit(py, &mut outbox, (true, None)).map(|_| ())
     }
 
     /// Messages waiting, exact at one moment.

@@ -21,6 +21,7 @@ mod pool;
 mod queue;
 mod recovery;
 mod rlock;
+mod segment;
 mod semaphore;
 mod shared;
 mod tree;
@@ -46,7 +47,10 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bell::Bell>()?;
     module.add_class::<channel::Parcel>()?;
     module.add_class::<buffer::SharedBuffer>()?;
+    module.add_function(wrap_pyfunction!(buffer::address_of, module)?)?;
     module.add_class::<deposit::Deposit>()?;
+    module.add_class::<segment::Segment>()?;
+    module.add_function(wrap_pyfunction!(segment::open_segment, module)?)?;
     pool::add_to(module)?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Coming>()?;

@@ -5,9 +5,10 @@
 use std::ffi::c_int;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use forkless_ipc::{Memory, Parcel};
+use forkless_sys::memory::Mapping;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -19,15 +20,30 @@ use crate::shared::{Shared, home};
 /// Bytes in the arena that every process reads and writes in place, zero at first.
 ///
 /// Supports the buffer protocol (`memoryview(shared)`, `ctypes.c_int.from_buffer(shared)`) and pickles to a handle. What
-/// several processes do to it at once has no order but that of a lock beside it.
+/// several processes do to it at once has no order but that of a lock beside it. Once it is sealed, in any process, all that
+/// ask for its buffer get one that is mapped without permission to write.
 #[pyclass(extends = Shared, frozen, module = "forkless")]
 pub(crate) struct SharedBytes {
     pub(crate) memory: Memory,
+    /// Once it is sealed: a mapping, and where the bytes begin in it.
+    read_only: OnceLock<(Mapping, usize)>,
 }
 
 impl SharedBytes {
     fn parts(memory: Memory) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(Shared).add_subclass(Self { memory })
+        PyClassInitializer::from(Shared).add_subclass(Self { memory, read_only: OnceLock::new() })
+    }
+
+    /// Where the bytes are for those who only read.
+    fn read_only(&self) -> Result<NonNull<u8>, forkless_shm::Error> {
+        let (mapping, start) = match self.read_only.get() {
+            Some(known) => known,
+            None => {
+                let fresh = self.memory.map_read_only()?;
+                self.read_only.get_or_init(|| fresh)
+            }
+        };
+        mapping.address(*start).ok_or(forkless_shm::Error::Corrupt("shared memory"))
     }
 
     pub(crate) fn wrap(py: Python<'_>, memory: Memory) -> PyResult<Py<PyAny>> {
@@ -41,9 +57,38 @@ impl SharedBytes {
 
 #[pymethods]
 impl SharedBytes {
+    /// Without `zero`, the bytes are whatever they are.
     #[new]
-    fn new(py: Python<'_>, size: usize) -> PyResult<PyClassInitializer<Self>> {
-        Ok(Self::parts(Memory::create(home(py)?, size).or_raise(py)?))
+    #[pyo3(signature = (size, *, zero = true))]
+    fn new(py: Python<'_>, size: usize, zero: bool) -> PyResult<PyClassInitializer<Self>> {
+        let arena = home(py)?;
+        let create = if zero { Memory::create } else { Memory::create_unset };
+        Ok(Self::parts(py.detach(|| create(arena, size)).or_raise(py)?))
+    }
+
+    /// Has all buffers that anybody asks for from now on be read-only, in every process.
+    fn seal(&self, py: Python<'_>) -> PyResult<()> {
+        self.memory.seal().or_raise(py)
+    }
+
+    /// How far from its beginning an address is that this process has for it, from before it was sealed or after.
+    fn place_of(&self, py: Python<'_>, address: usize) -> PyResult<usize> {
+        let is_within = |start: usize| (start..=start + self.memory.length()).contains(&address);
+        let mut start = self.memory.address().addr().get();
+        if !is_within(start) && self.memory.is_sealed() {
+            start = self.read_only().or_raise(py)?.addr().get();
+        }
+        if is_within(start) {
+            Ok(address - start)
+        } else {
+            Err(PyBufferError::new_err("not an address of this memory"))
+        }
+    }
+
+    /// Whether somebody has sealed it.
+    #[getter]
+    fn sealed(&self) -> bool {
+        self.memory.is_sealed()
     }
 
     fn __len__(&self) -> usize {
@@ -53,10 +98,13 @@ impl SharedBytes {
     /// # Safety
     /// Called by the interpreter with a view to fill in.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let memory = &slf.get().memory;
-        // SAFETY: the address is the start of as many bytes of the arena's mapping, which is writable and never unmapped;
-        // the block is this object's for as long as it lives.
-        unsafe { fill(slf.as_any(), view, (memory.address(), memory.length()), true, flags) }
+        let this = slf.get();
+        let (memory, sealed) = (&this.memory, this.memory.is_sealed());
+        let address = if sealed { this.read_only().or_raise(slf.py())? } else { memory.address() };
+        // SAFETY: the address is the start of as many bytes of the arena's mapping, which is writable and never unmapped,
+        // or of one without permission to write, which this object has until it dies; the block is this object's for as
+        // long as it lives.
+        unsafe { fill(slf.as_any(), view, (address, memory.length()), !sealed, flags) }
     }
 
     fn __repr__(&self) -> String {
@@ -115,7 +163,7 @@ fn view<'py>(
 /// # Safety
 /// From the address on there are that many bytes, which stay in place for as long as `object` lives, and may be written if
 /// `writable`.
-unsafe fn fill(
+pub(crate) unsafe fn fill(
     object: &Bound<'_, PyAny>,
     view: *mut ffi::Py_buffer,
     (address, length): (NonNull<u8>, usize),

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod call;
+mod client;
 mod dispatcher;
 mod future;
 mod gather;
@@ -17,6 +18,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<arrivals::Arrivals>()?;
     module.add_class::<call::Function>()?;
     module.add_class::<dispatcher::Dispatcher>()?;
+    module.add_class::<client::Client>()?;
     module.add_class::<worker::Worker>()?;
     Ok(())
 }

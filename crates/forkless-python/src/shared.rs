@@ -1,6 +1,6 @@
 //! What all objects in the arena have in common.
 
-use forkless_ipc::{Buffer, Channel, Deposit, KINDS, Memory};
+use forkless_ipc::{Buffer, Channel, Deposit, KINDS, Memory, Segment};
 use forkless_process::Inheritance;
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore, ValueMutex};
@@ -18,6 +18,7 @@ use crate::event::Event as PyEvent;
 use crate::lock::Lock;
 use crate::memory::SharedBytes;
 use crate::rlock::RLock;
+use crate::segment::Segment as PySegment;
 use crate::semaphore::Semaphore as PySemaphore;
 
 /// What is behind a `Shared`.
@@ -62,6 +63,7 @@ objects! {
     Condition, condvar: Condvar;
     PyBarrier, barrier: Barrier;
     PyDeposit, deposit: Deposit;
+    PySegment, segment: Segment;
 }
 
 /// An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
@@ -163,15 +165,19 @@ pub(crate) fn inherited(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
     Ok(object)
 }
 
+/// The arena of the tree that the environment names, if there is one.
+pub(crate) fn joined(py: Python<'_>) -> PyResult<Option<&'static Arena>> {
+    expect_forks(py)?;
+    Ok(py.detach(forkless_process::attach_by_environment).ok().flatten())
+}
+
 /// The arena with this id, if need be by joining the tree that the environment names.
 fn arena_of(py: Python<'_>, id: u64) -> PyResult<&'static Arena> {
     if let Some(arena) = Arena::find(id) {
         return Ok(arena);
     }
-    expect_forks(py)?;
-    let joined = py.detach(forkless_process::attach_by_environment);
-    match joined {
-        Ok(Some(arena)) if arena.id() == id => Ok(arena),
+    match joined(py)? {
+        Some(arena) if arena.id() == id => Ok(arena),
         _ => Err(Error::Stale(
             "the object belongs to a process tree that this process is not part of and cannot reach: it has ended, or \
              FORKLESS_TREE does not name it",
@@ -203,6 +209,7 @@ pub(crate) fn open_shared(
         Condvar::KIND => Condition::wrap(py, Condvar::open(arena, handle).or_raise(py)?, extra),
         Barrier::KIND => PyBarrier::wrap(py, Barrier::open(arena, handle).or_raise(py)?, extra),
         Deposit::KIND => PyDeposit::wrap(py, Deposit::open(arena, handle).or_raise(py)?),
+        Segment::KIND => PySegment::wrap(py, Segment::open(arena, handle).or_raise(py)?),
         Memory::KIND => SharedBytes::wrap(py, Memory::open(arena, handle).or_raise(py)?),
         ValueMutex::KIND => {
             Err(Error::Stale("a Mutex with a value opens in Rust only: share a Lock and a Memory beside it"))

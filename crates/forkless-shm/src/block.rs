@@ -411,6 +411,14 @@ impl Arena {
     /// [`Error::Full`] when the arena has no room, [`Error::NoMemory`] when the machine or the control group has none;
     /// [`Error::Setting`] if the environment sets a limit that cannot be read, see [`Self::warm_limit`].
     pub fn allocate(&'static self, payload: usize, kind: u8) -> Result<Lease, Error> {
+        self.allocate_used(payload, kind).map(|(lease, _)| lease)
+    }
+
+    /// As [`Self::allocate`]; also says how many bytes of the payload may not be zero, from its beginning.
+    ///
+    /// # Errors
+    /// See [`Self::allocate`].
+    pub fn allocate_used(&'static self, payload: usize, kind: u8) -> Result<(Lease, usize), Error> {
         let me = self.me()?;
         let mut transaction = Transaction::begin(self)?;
         let block = transaction.allocate(payload, kind)?;
@@ -420,7 +428,9 @@ impl Arena {
         if block.has_pages() {
             self.warm_up(block, touched, (payload + payload_at(block.class())) as u64)?;
         }
-        Ok(lease)
+        // Pages that it did not have are zero now; the one with the header it always has.
+        let used = if block.has_pages() { touched.max(forkless_sys::memory::PAGE as u64) } else { u64::MAX };
+        Ok((lease, payload.min(used as usize)))
     }
 
     /// Opens the block that a handle names.

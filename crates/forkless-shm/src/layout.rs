@@ -5,7 +5,7 @@ use forkless_sys::memory::PAGE;
 /// `forkless` in ASCII, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"forkless");
 /// Changes with any change to this file or to a kind of block.
-pub(crate) const VERSION: u64 = 4;
+pub(crate) const VERSION: u64 = 5;
 
 /// The header: words of the first page.
 pub(crate) mod header {
@@ -29,6 +29,8 @@ pub(crate) mod header {
     pub(crate) const WARM_LIMIT: usize = 576;
     /// Owner words of the processes that wait for a job, 0 for none.
     pub(crate) const STANDBYS: usize = 1024;
+    /// One list head per bucket of the directory of names: the first block there, 0 for none.
+    pub(crate) const NAMES: usize = STANDBYS + 8 * super::STANDBYS;
     /// The transaction log: a count, then pairs (offset, value).
     pub(crate) const LOG: usize = 2048;
 }
@@ -38,6 +40,9 @@ pub(crate) const LOG_PAIRS: usize = (PAGE - header::LOG - 8) / 16;
 
 /// The most standbys there may be, those of all templates together.
 pub(crate) const STANDBYS: usize = 32;
+
+/// Buckets of the directory of names.
+pub(crate) const NAME_BUCKETS: usize = 64;
 
 /// Process slots per tree. The owner word has room for 65,535.
 pub(crate) const SLOTS: usize = 4096;
@@ -89,5 +94,5 @@ pub(crate) mod slot {
 }
 
 const _: () = assert!(slot::NAME + slot::NAME_SIZE <= slot::JOB_ARENA && slot::PEAK_MEMORY + 8 <= slot::SIZE);
-const _: () = assert!(header::STANDBYS + 8 * STANDBYS <= header::LOG);
+const _: () = assert!(header::NAMES + 8 * NAME_BUCKETS <= header::LOG);
 const _: () = assert!(header::FREE + 8 * 64 <= header::WARM_LIMIT && header::WARM_LIMIT < header::STANDBYS);

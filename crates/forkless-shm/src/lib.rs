@@ -6,6 +6,7 @@
 //! - [blocks](block): allocated pieces, each with a kind and a generation; a [`Handle`] names one and travels;
 //! - [leases](lease): what keeps a block alive. Each is written into its holder's slot list *before* it is held,
 //!   so that the [cleaner](clean) can undo exactly what a dead process had;
+//! - a [directory](names) of blocks that have a name;
 //! - a [log](txn) of one transaction, so that death inside the allocator leaves everything or nothing.
 //!
 //! Offsets only, never pointers; every value read back is checked as input from outside.
@@ -17,6 +18,7 @@ pub mod clean;
 mod last_words;
 mod layout;
 pub mod lease;
+pub mod names;
 pub mod robust;
 pub mod slot;
 mod standby;

@@ -13,6 +13,7 @@
 //! | [`futex`] | sleeping on one or two shared words |
 //! | [`memory`] | sealed memory files, mappings, shared words |
 //! | [`liveness`] | a word that the kernel marks when its process dies |
+//! | [`named`] | memory under a name that strangers know |
 //! | [`process`] | process descriptors, fork, exec, wait, signals |
 //! | [`socket`] | abstract sockets with descriptor passing |
 //! | [`orphan`] | dying with the last holder of a pipe |
@@ -33,6 +34,7 @@ mod mapping;
 pub mod memory;
 #[cfg(loom)]
 pub mod model;
+pub mod named;
 pub mod orphan;
 pub mod proc;
 pub mod process;

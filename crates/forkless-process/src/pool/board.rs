@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! +0    how many of the tags behind it are revoked       +8   revoked tags, 0 for none
-//! +512  an entry for each worker, see [`field`]
+//! +512  the pool's owner, as a word       +520  what it accepts, see [`Accepts`]
+//! +640  an entry for each worker, see [`field`]
 //! ```
 //!
 //! All words are atomic and none is waited for; an entry read while it is written may be of two moments, which is good
@@ -15,7 +16,9 @@ use forkless_sys::atomic::{AtomicU64, Ordering, fence};
 const REVOKED: usize = 0;
 const TAGS: usize = 8;
 const PLACES: usize = 63;
-const ENTRIES: usize = 512;
+const OWNER: usize = 512;
+const ACCEPTS: usize = 520;
+const ENTRIES: usize = 640;
 /// Two cache lines, which processors fetch together.
 const ENTRY: usize = 128;
 
@@ -33,6 +36,17 @@ mod field {
     pub(super) const BLOCKED: usize = 72;
     /// Written by the owner.
     pub(super) const DOOM: usize = 80;
+}
+
+/// Which tasks the owner of a pool still accepts from other processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// All.
+    All = 0,
+    /// Those that its own running tasks submit.
+    Inner = 1,
+    /// None: nobody reads what is sent to it.
+    Nothing = 2,
 }
 
 /// What a worker has written down.
@@ -119,6 +133,7 @@ impl<'a> Board<'a> {
     /// As [`Self::open`].
     pub fn begin(self, worker: usize, task: u64, bytes: u64, now: u64) -> Result<(), Error> {
         add(self.field(worker, field::RECEIVED)?, bytes);
+        self.field(worker, field::BLOCKED)?.store(0, Ordering::Relaxed);
         self.field(worker, field::SINCE)?.store(now, Ordering::Relaxed);
         // Release: whoever sees the task sees since when.
         self.field(worker, field::TASK)?.store(task, Ordering::Release);
@@ -196,18 +211,79 @@ impl<'a> Board<'a> {
         Ok(self.field(worker, field::DOOM)?.load(Ordering::Relaxed) == task)
     }
 
-    /// The worker's task waits for another of the same pool, or does so no more.
+    /// The worker's task waits for another one, or does so no more.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn block(self, worker: usize, blocked: bool) -> Result<(), Error> {
         let word = self.field(worker, field::BLOCKED)?;
         if blocked {
-            word.fetch_add(1, Ordering::AcqRel)
+            word.fetch_add(1, Ordering::AcqRel);
         } else {
-            word.fetch_sub(1, Ordering::AcqRel)
-        };
+            // It may have been cleared: a wait that is broken off may leave one behind, see `begin`.
+            let less = |count: u64| count.checked_sub(1);
+            let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
+        }
         Ok(())
+    }
+
+    /// The worker of this entry has ended.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn vacate(self, worker: usize) -> Result<(), Error> {
+        self.field(worker, field::BLOCKED)?.store(0, Ordering::Release);
+        Ok(())
+    }
+
+    /// How many workers wait, within a task, for another one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn blocked(self) -> Result<usize, Error> {
+        let mut blocked = 0;
+        for worker in 0..self.workers() {
+            blocked += usize::from(self.field(worker, field::BLOCKED)?.load(Ordering::Acquire) != 0);
+        }
+        Ok(blocked)
+    }
+
+    /// Writes down whose pool it is: the word of an `Owner`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn set_owner(self, owner: u32) -> Result<(), Error> {
+        self.word(OWNER)?.store(u64::from(owner), Ordering::Release);
+        Ok(())
+    }
+
+    /// Whose pool it is.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn owner(self) -> Result<u32, Error> {
+        Ok(self.word(OWNER)?.load(Ordering::Acquire) as u32)
+    }
+
+    /// Says what the owner accepts from now on.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn accept(self, accepts: Accepts) -> Result<(), Error> {
+        self.word(ACCEPTS)?.fetch_max(accepts as u64, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// What the owner accepts.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn accepts(self) -> Result<Accepts, Error> {
+        Ok(match self.word(ACCEPTS)?.load(Ordering::Acquire) {
+            0 => Accepts::All,
+            1 => Accepts::Inner,
+            _ => Accepts::Nothing,
+        })
     }
 
     /// Nobody is to run a task that is on its way; `false`: too many are revoked already, and this one will run.
@@ -277,6 +353,35 @@ mod tests {
         );
         assert_eq!(board.entry(0).unwrap(), Entry::default());
         assert!(board.entry(2).is_err());
+    }
+
+    #[test]
+    fn who_waits_is_counted_once_and_until_the_next_task() {
+        let memory = memory(3);
+        let board = Board::of(&memory);
+        for worker in [0, 0, 2] {
+            board.block(worker, true).unwrap();
+        }
+        assert_eq!(board.blocked().unwrap(), 2);
+        board.block(0, false).unwrap();
+        assert_eq!(board.blocked().unwrap(), 2);
+        board.begin(0, 7, 1, 1).unwrap();
+        board.block(0, false).unwrap();
+        assert_eq!((board.blocked().unwrap(), board.entry(0).unwrap().blocked), (1, 0));
+        board.vacate(2).unwrap();
+        assert_eq!(board.blocked().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_not_accepted_any_more_is_not_accepted_again() {
+        let memory = memory(1);
+        let board = Board::of(&memory);
+        assert_eq!(board.accepts().unwrap(), Accepts::All);
+        board.accept(Accepts::Nothing).unwrap();
+        board.accept(Accepts::Inner).unwrap();
+        assert_eq!(board.accepts().unwrap(), Accepts::Nothing);
+        board.set_owner(0x1_0001).unwrap();
+        assert_eq!(board.owner().unwrap(), 0x1_0001);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use forkless_shm::{Arena, Error, Lease};
 use forkless_sys::atomic::AtomicU32;
 use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
 
-use super::schedule::{Schedule, Stage};
+use super::schedule::{Rank, Schedule, Stage};
 
 /// For how long the tasks in the channel last. A thread that waits for Python's interpreter gets it after 5 ms
 /// (`sys.getswitchinterval()`).
@@ -63,6 +63,8 @@ pub enum Payload {
     Parcel(Box<Parcel>),
     /// What may have to be sent several times: packed each time.
     Kept(Box<Kept>),
+    /// The same, packed by somebody else: nobody writes into it.
+    Whole(Box<Parcel>),
     /// It was sent.
     Gone,
 }
@@ -106,6 +108,8 @@ pub struct Dispatch<T> {
 struct State<T> {
     schedule: Schedule<Order<T>>,
     workers: usize,
+    /// No more tasks are on their way, or run, than there are workers.
+    stepwise: bool,
     pace: Pace,
 }
 
@@ -147,7 +151,7 @@ impl<T> Dispatch<T> {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, workers: usize) -> Result<Self, Error> {
-        let state = State { schedule: Schedule::default(), workers, pace: Pace::default() };
+        let state = State { schedule: Schedule::default(), workers, stepwise: false, pace: Pace::default() };
         Ok(Self { tasks: Channel::create(arena, 0)?, results: Channel::create(arena, 0)?, state: Mutex::new(state) })
     }
 
@@ -173,19 +177,31 @@ impl<T> Dispatch<T> {
         self.state().workers = workers;
     }
 
+    /// From now on a task is sent when there is a worker for it, not before: it may wait for others, which could not overtake
+    /// what lies in the channel.
+    pub fn go_stepwise(&self) {
+        self.state().stepwise = true;
+    }
+
+    /// Whether that is so.
+    pub fn is_stepwise(&self) -> bool {
+        self.state().stepwise
+    }
+
     /// Accepts a task; its id. It is sent at once if few are on their way.
-    pub fn submit(&self, order: Order<T>, priority: i32) -> (u64, Refused<T>) {
+    pub fn submit(&self, order: Order<T>, rank: impl Into<Rank>) -> (u64, Refused<T>) {
         let mut state = self.state();
-        let id = state.schedule.add(order, priority);
+        let id = state.schedule.add(order, rank);
         (id, self.feed(&mut state))
     }
 
     /// Accepts several tasks; the id of the first, the others' follow.
-    pub fn submit_all(&self, orders: Vec<Order<T>>, priority: i32) -> (u64, Refused<T>) {
+    pub fn submit_all(&self, orders: Vec<Order<T>>, rank: impl Into<Rank>) -> (u64, Refused<T>) {
+        let rank = rank.into();
         let mut state = self.state();
         let mut first = 0;
         for order in orders {
-            let id = state.schedule.add(order, priority);
+            let id = state.schedule.add(order, rank);
             if first == 0 {
                 first = id;
             }
@@ -204,22 +220,30 @@ impl<T> Dispatch<T> {
             return refused;
         }
         let ahead = state.pace.ahead(state.workers);
+        if state.stepwise {
+            let room = state.workers.saturating_sub(state.schedule.sent());
+            self.send_some(state, room, &mut refused);
+            return refused;
+        }
         // If the channel is damaged, sending says so.
         let waiting = self.tasks.len().unwrap_or(0) as usize;
         // Who takes one wakes nobody, so there is no use in looking again after each.
         if waiting * 2 > ahead.max(2 * state.workers) {
             return refused;
         }
-        let mut room = ahead.saturating_sub(waiting);
+        self.send_some(state, ahead.saturating_sub(waiting), &mut refused);
+        refused
+    }
+
+    fn send_some(&self, state: &mut State<T>, mut room: usize, refused: &mut Refused<T>) {
         while room > 0 {
             let ids: Vec<_> = std::iter::from_fn(|| state.schedule.send_next()).take(room.min(BATCH)).collect();
             if ids.is_empty() {
                 break;
             }
             room -= ids.len();
-            self.send(&mut state.schedule, &ids, &mut refused);
+            self.send(&mut state.schedule, &ids, refused);
         }
-        refused
     }
 
     fn send(&self, schedule: &mut Schedule<Order<T>>, ids: &[u64], refused: &mut Refused<T>) {
@@ -266,6 +290,11 @@ impl<T> Dispatch<T> {
             let (parts, handles): ([&[u8]; 1], Vec<_>) = ([&kept.bytes], kept.leases.iter().collect());
             let mut outbox =
                 self.tasks.pack(tag, &Content { parts: &parts, handles: &handles, ..Content::default() })?;
+            return complete(|bound| outbox.send_within(bound));
+        }
+        if let Payload::Whole(parcel) = &order.payload {
+            let lease = parcel.lease();
+            let mut outbox = self.tasks.forward(id, Parcel::open(lease.arena(), lease.handle()?)?)?;
             return complete(|bound| outbox.send_within(bound));
         }
         let Payload::Parcel(parcel) = std::mem::replace(&mut order.payload, Payload::Gone) else { return Ok(()) };

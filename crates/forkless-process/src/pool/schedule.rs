@@ -9,7 +9,7 @@
 //! Tasks are in pages of [`PAGE`] in the order of their ids, which are numbers in a row: a task takes no more room than
 //! itself, and a page goes when its last task does. (A hash table that has just grown takes twice as much.)
 //!
-//! Of the pending ones the highest priority is first, and among equals who came first. A task can be taken out in any
+//! Of the pending ones the highest [`Rank`] is first, and among equals who came first. A task can be taken out in any
 //! stage. Its id is never given again, so an answer that comes too late finds nothing.
 
 use std::cmp::Reverse;
@@ -30,12 +30,28 @@ pub enum Stage {
 /// Tasks of a page.
 const PAGE: u64 = 128;
 
+/// What is first: the highest priority, and within that the task that is deepest in others, which wait for it. So what was
+/// begun is finished before something else is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// As users give it.
+    pub priority: i32,
+    /// How many tasks it is within.
+    pub depth: u32,
+}
+
+impl From<i32> for Rank {
+    fn from(priority: i32) -> Self {
+        Self { priority, depth: 0 }
+    }
+}
+
 /// Tasks from their submission to their outcome.
 #[derive(Debug)]
 pub struct Schedule<T> {
     pages: HashMap<u64, Page<T>, BuildHasherDefault<Spread>>,
     /// May name tasks that have been taken out, or are not pending any more.
-    pending: BTreeMap<Reverse<i32>, VecDeque<u64>>,
+    pending: BTreeMap<Reverse<Rank>, VecDeque<u64>>,
     live: usize,
     waiting: usize,
     sent: usize,
@@ -51,7 +67,7 @@ struct Page<T> {
 #[derive(Debug)]
 struct Entry<T> {
     task: T,
-    priority: i32,
+    rank: Rank,
     stage: Stage,
     /// How often it was sent again.
     attempt: u16,
@@ -93,15 +109,16 @@ impl<T> Default for Schedule<T> {
 
 impl<T> Schedule<T> {
     /// Adds a task; its id.
-    pub fn add(&mut self, task: T, priority: i32) -> u64 {
+    pub fn add(&mut self, task: T, rank: impl Into<Rank>) -> u64 {
+        let rank = rank.into();
         self.last += 1;
         let id = self.last;
         let page = self.pages.entry(id / PAGE).or_default();
         page.live += 1;
         self.live += 1;
         // There was nothing in its place: no id is given twice.
-        page.entries[(id % PAGE) as usize] = Some(Entry { task, priority, stage: Stage::Pending, attempt: 0 });
-        self.line_up(id, priority);
+        page.entries[(id % PAGE) as usize] = Some(Entry { task, rank, stage: Stage::Pending, attempt: 0 });
+        self.line_up(id, rank);
         id
     }
 
@@ -185,8 +202,8 @@ impl<T> Schedule<T> {
         }
         let Some(entry) = entry_mut(&mut self.pages, id) else { return false };
         entry.attempt = entry.attempt.wrapping_add(1);
-        let priority = entry.priority;
-        self.line_up(id, priority);
+        let rank = entry.rank;
+        self.line_up(id, rank);
         true
     }
 
@@ -225,9 +242,9 @@ impl<T> Schedule<T> {
         self.pages.get(&(id / PAGE))?.entries[(id % PAGE) as usize].as_ref()
     }
 
-    fn line_up(&mut self, id: u64, priority: i32) {
+    fn line_up(&mut self, id: u64, rank: Rank) {
         self.waiting += 1;
-        self.pending.entry(Reverse(priority)).or_default().push_back(id);
+        self.pending.entry(Reverse(rank)).or_default().push_back(id);
     }
 
     fn change(&mut self, id: u64, stage: Stage) -> bool {
@@ -261,6 +278,10 @@ fn shrink(line: &mut VecDeque<u64>) {
 mod tests {
     use super::*;
 
+    fn rank(priority: i32, depth: u32) -> Rank {
+        Rank { priority, depth }
+    }
+
     fn order(schedule: &mut Schedule<&'static str>) -> Vec<&'static str> {
         std::iter::from_fn(|| {
             let id = schedule.send_next()?;
@@ -277,6 +298,15 @@ mod tests {
         }
         assert_eq!(order(&mut schedule), ["a", "b", "c", "d", "e"]);
         assert_eq!((schedule.live(), schedule.waiting(), schedule.sent()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_others_wait_for_is_before_them() {
+        let mut schedule = Schedule::default();
+        for (task, priority, depth) in [("d", 0, 0), ("c", 0, 1), ("b", 0, 2), ("a", 1, 0)] {
+            schedule.add(task, rank(priority, depth));
+        }
+        assert_eq!(order(&mut schedule), ["a", "b", "c", "d"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::future;
+use super::worker::Blocked;
 use crate::wait;
 
 /// Results on their way to an iterator.
@@ -51,6 +52,20 @@ impl Arrivals {
     #[new]
     fn new(ordered: bool) -> Self {
         Self { ordered, state: Mutex::default() }
+    }
+
+    /// Another part is submitted; its number.
+    #[pyo3(name = "expect")]
+    fn expect_one(&self) -> u64 {
+        self.expect()
+    }
+
+    /// A part is there. `chunk`: its value is a list of results.
+    #[pyo3(name = "put")]
+    fn put_one(&self, part: u64, chunk: bool, done: bool, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let put = self.put(part, chunk, done, value);
+        future::ring();
+        put
     }
 
     /// Parts that were submitted and not taken out.
@@ -96,6 +111,7 @@ impl Arrivals {
             Popped::Nothing => {}
         }
         let deadline = wait::deadline(true, timeout)?;
+        let _blocked = Blocked::enter(py);
         let found = wait::until(py, deadline, |bound| {
             future::sleep(|| self.is_ready(), bound);
             Ok::<_, forkless_shm::Error>(match self.pop() {

@@ -1,9 +1,13 @@
 //! What a task says: which function to call, and with what.
 //!
 //! ```text
-//! +0 how to call (u8)   +1 format of the rest (u8)   +4 generation of the function's parcel (u32)   +8 its offset (u64)
-//! +16 the rest: an item, see `forkless_ipc::format`
+//! +0 how to call (u8)   +1 format of the rest (u8)   +2 bytes of the terms (u16)
+//! +4 generation of the function's parcel (u32)   +8 its offset (u64)
+//! +16 the terms   then the rest: an item, see `forkless_ipc::format`
 //! ```
+//!
+//! *Terms* are what the pool's owner reads of a task that another process submits; it leaves the rest alone. The answer of such
+//! a task is for that process.
 //!
 //! A function that many tasks call is *published*: pickled once, into a parcel that stays as long as a task may need it. Tasks
 //! name it, and a worker loads it when it first meets it. One that may have state (a closure over a list, a bound method) is
@@ -14,6 +18,7 @@ use std::sync::Arc;
 use forkless_ipc::{Channel, Content, Message, Parcel, format};
 use forkless_process::pool::{Kept, Payload};
 use forkless_shm::{Arena, Error, Handle};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -53,7 +58,7 @@ impl Call {
 #[pyclass(frozen, module = "forkless")]
 pub(crate) struct Function {
     /// Keeps it there.
-    _parcel: Parcel,
+    parcel: Parcel,
     handle: Handle,
     /// The function itself, for messages.
     object: Py<PyAny>,
@@ -79,7 +84,7 @@ impl Function {
         let parcel =
             Parcel::pack(home(py)?, &Content { parts: &parts, extents: &extents, handles: &leases }).or_raise(py)?;
         let handle = parcel.lease().handle().or_raise(py)?;
-        Ok(Self { _parcel: parcel, handle, object })
+        Ok(Self { parcel, handle, object })
     }
 
     /// The function itself.
@@ -89,15 +94,24 @@ impl Function {
     }
 }
 
+/// A published function that its task takes along: who submits to another process may end before the task.
+fn travelling<'a>(function: Option<&'a Function>, terms: &[u8]) -> Option<&'a Parcel> {
+    function.filter(|_| !terms.is_empty()).map(|function| &function.parcel)
+}
+
 /// The beginning of a task.
-fn head(call: Call, format: u64, function: Option<&Function>) -> [u8; HEAD] {
+fn head(call: Call, format: u64, function: Option<&Function>, terms: &[u8]) -> PyResult<[u8; HEAD]> {
     let mut head = [0; HEAD];
     (head[0], head[1]) = (call as u8, format as u8);
+    let length = u16::try_from(terms.len());
+    let length =
+        length.map_err(|_| PyValueError::new_err("the options of the task are too large: more than 64 KiB"))?;
+    head[2..4].copy_from_slice(&length.to_le_bytes());
     if let Some(Function { handle, .. }) = function {
         head[4..8].copy_from_slice(&handle.generation.to_le_bytes());
         head[8..].copy_from_slice(&handle.offset.to_le_bytes());
     }
-    head
+    Ok(head)
 }
 
 /// A task, ready to be sent. A few bytes are kept as they are; what is large, or has handles, is copied into shared memory
@@ -107,20 +121,24 @@ pub(crate) fn encode(
     arena: &'static Arena,
     call: Call,
     function: Option<&Function>,
+    terms: &[u8],
     item: &Item<'_>,
 ) -> PyResult<Payload> {
     let pieces = item.pieces()?;
-    let head = head(call, item.tag(), function);
-    let length = HEAD + pieces.parts.iter().map(|part| part.len()).sum::<usize>();
-    if length <= Channel::INLINE_LIMIT && pieces.extents.is_empty() && pieces.handles.is_empty() {
+    let head = head(call, item.tag(), function, terms)?;
+    let length = HEAD + terms.len() + pieces.parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut handles = pieces.handles;
+    handles.extend(travelling(function, terms).map(Parcel::lease));
+    if length <= Channel::INLINE_LIMIT && pieces.extents.is_empty() && handles.is_empty() {
         let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(terms);
         pieces.parts.iter().for_each(|part| bytes.extend_from_slice(part));
         return Ok(Payload::Bytes(bytes.into_boxed_slice()));
     }
-    let mut parts: Vec<&[u8]> = vec![&head];
+    let mut parts: Vec<&[u8]> = vec![&head, terms];
     parts.extend_from_slice(&pieces.parts);
-    let content = Content { parts: &parts, extents: &pieces.extents, handles: &pieces.handles };
+    let content = Content { parts: &parts, extents: &pieces.extents, handles: &handles };
     let parcel = unless_small(py, &content, || Parcel::pack(arena, &content)).or_raise(py)?;
     Ok(Payload::Parcel(Box::new(parcel)))
 }
@@ -130,17 +148,23 @@ pub(crate) fn encode_to_keep(
     py: Python<'_>,
     call: Call,
     function: Option<&Function>,
+    terms: &[u8],
     pickle: &[u8],
     handles: &[Bound<'_, Shared>],
 ) -> PyResult<Payload> {
-    let mut bytes = Vec::with_capacity(HEAD + pickle.len());
-    bytes.extend_from_slice(&head(call, format::PICKLE, function));
+    let mut bytes = Vec::with_capacity(HEAD + terms.len() + pickle.len());
+    bytes.extend_from_slice(&head(call, format::PICKLE, function, terms)?);
+    bytes.extend_from_slice(terms);
     bytes.extend_from_slice(pickle);
-    if handles.is_empty() && bytes.len() <= Channel::INLINE_LIMIT {
+    let published = travelling(function, terms);
+    if handles.is_empty() && published.is_none() && bytes.len() <= Channel::INLINE_LIMIT {
         return Ok(Payload::Bytes(bytes.into_boxed_slice()));
     }
     // Leases of its own: the objects may be gone when the task is sent.
     let mut kept = Vec::new();
+    if let Some(parcel) = published {
+        kept.push(parcel.lease().duplicate().or_raise(py)?);
+    }
     for shared in handles {
         let object = crate::shared::object(shared)?;
         let lease = object.lease();
@@ -155,6 +179,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) call: Call,
     format: u64,
     function: Option<(u64, u32)>,
+    /// Bytes of terms.
+    terms: usize,
     body: Body<'a>,
 }
 
@@ -189,10 +215,11 @@ impl<'a> Parts<'a> {
     }
 
     fn of_head(head: &[u8; HEAD], body: Body<'a>) -> Result<Self, Error> {
-        let [call, format, _, _, g0, g1, g2, g3, offset @ ..] = *head;
+        let [call, format, t0, t1, g0, g1, g2, g3, offset @ ..] = *head;
         let call = Call::from_byte(call).ok_or(DAMAGED)?;
         let function = (u64::from_le_bytes(offset), u32::from_le_bytes([g0, g1, g2, g3]));
-        Ok(Self { call, format: u64::from(format), function: Some(function).filter(|at| at.0 != 0), body })
+        let (format, terms) = (u64::from(format), usize::from(u16::from_le_bytes([t0, t1])));
+        Ok(Self { call, format, function: Some(function).filter(|at| at.0 != 0), terms, body })
     }
 
     /// Which published function it names: offset and generation.
@@ -200,12 +227,30 @@ impl<'a> Parts<'a> {
         self.function
     }
 
+    /// Whether another process than the pool's owner has submitted it, and gets the answer.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.terms != 0
+    }
+
+    /// What the owner reads of it.
+    pub(crate) fn terms(&self) -> Result<Vec<u8>, Error> {
+        match self.body {
+            Body::Bytes(bytes) => Ok(bytes.get(..self.terms).ok_or(DAMAGED)?.to_vec()),
+            Body::Parcel(parcel) => {
+                let (place, mut terms) = (parcel.place()?, vec![0; self.terms]);
+                let fits = place.len() >= HEAD + self.terms;
+                let read = fits && parcel.lease().arena().map().read_into(place.start + HEAD, &mut terms);
+                if read { Ok(terms) } else { Err(DAMAGED) }
+            }
+        }
+    }
+
     /// The rest of it.
     pub(crate) fn load<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.body {
-            Body::Bytes(bytes) => unpack_bytes(py, self.format, bytes),
+            Body::Bytes(bytes) => unpack_bytes(py, self.format, bytes.get(self.terms..).unwrap_or_default()),
             // Writable: nobody else has that memory.
-            Body::Parcel(parcel) => unpack_parcel(py, self.format, parcel, HEAD, true),
+            Body::Parcel(parcel) => unpack_parcel(py, self.format, parcel, HEAD + self.terms, true),
         }
     }
 

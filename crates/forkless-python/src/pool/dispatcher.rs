@@ -1,12 +1,13 @@
 //! `Dispatcher`: the owner's end of a pool, as Python sees it. What happens for every task happens here; what happens now and
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
-use forkless_ipc::Message as IpcMessage;
-use forkless_process::pool::{Arrived, Board, Dispatch, Order, Payload, Stage, Tag};
-use forkless_shm::{Arena, Error};
+use forkless_ipc::{Message as IpcMessage, Parcel};
+use forkless_process::pool::{Accepts, Arrived, Board, Dispatch, Order, Payload, Rank, Stage, Tag};
+use forkless_shm::{Arena, Error, Owner};
 use forkless_sys::atomic::Ordering;
 use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
 use pyo3::exceptions::PyException;
@@ -40,6 +41,8 @@ enum Sink {
     Future(Py<BaseFuture>),
     Item(Py<Gather>, usize),
     Arrival(Box<Part>),
+    /// See `_submit_request`.
+    Foreign(Py<PyAny>),
     /// Something with a method `settle(done, value)`.
     Object(Py<PyAny>),
 }
@@ -57,10 +60,28 @@ struct Part {
 /// What this side has of a task.
 struct Token {
     sink: Sink,
+    /// Another process has submitted it.
+    foreign: Option<Foreign>,
     /// For messages.
     function: Callee,
     /// See `forkless._options`.
     options: Option<Py<PyAny>>,
+}
+
+/// One of the tasks of other processes, as long as it has no outcome.
+struct Foreign(Arc<AtomicUsize>);
+
+impl Foreign {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a task calls: a `Function`, which keeps it published, or what went along with the task.
@@ -87,30 +108,43 @@ pub(crate) struct Dispatcher {
     board: Py<SharedBytes>,
     /// Published functions, by the function.
     functions: Py<PyDict>,
+    /// How many workers work at once.
+    size: AtomicUsize,
+    /// Tasks of other processes that have no outcome.
+    foreign: Arc<AtomicUsize>,
     turn: Turn,
     /// Nothing more is to come: `_step` returns when all is done.
     draining: AtomicBool,
 }
 
+/// What packs calls.
+pub(crate) struct Packer<'a> {
+    pub(crate) arena: &'static Arena,
+    /// Published functions, by the function.
+    pub(crate) functions: &'a Py<PyDict>,
+    /// What a pool's owner has to know of the call, if that is another process.
+    pub(crate) terms: &'a [u8],
+}
+
 /// How a task is to be treated, as far as this matters here.
 struct Terms {
     options: Option<Py<PyAny>>,
-    priority: i32,
+    rank: Rank,
     /// It may have to be sent several times.
     keep: bool,
 }
 
 impl Terms {
     fn of(options: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
-        let Some(options) = options else { return Ok(Self { options: None, priority: 0, keep: false }) };
+        let Some(options) = options else { return Ok(Self { options: None, rank: Rank::default(), keep: false }) };
         let priority = options.getattr(intern!(options.py(), "priority"))?.extract()?;
         let keep = options.getattr(intern!(options.py(), "retries"))?.is_truthy()?;
-        Ok(Self { options: Some(options.unbind()), priority, keep })
+        Ok(Self { options: Some(options.unbind()), rank: Rank { priority, depth: 0 }, keep })
     }
 
     fn token(&self, py: Python<'_>, sink: Sink, function: &Callee) -> Token {
         let function = function.clone_ref(py);
-        Token { sink, function, options: self.options.as_ref().map(|options| options.clone_ref(py)) }
+        Token { sink, foreign: None, function, options: self.options.as_ref().map(|options| options.clone_ref(py)) }
     }
 }
 
@@ -129,8 +163,10 @@ impl Dispatcher {
         let arena = home(py)?;
         let dispatch = Dispatch::create(arena, workers).or_raise(py)?;
         let board = SharedBytes::create(py, Board::size(places))?;
+        Board::of(&board.get().memory).set_owner(arena.me().or_raise(py)?.word()).or_raise(py)?;
+        let (size, foreign) = (AtomicUsize::new(workers), Arc::default());
         let (functions, draining) = (PyDict::new(py).unbind(), AtomicBool::new(false));
-        Ok(Self { dispatch, arena, board, functions, turn: Turn::new(), draining })
+        Ok(Self { dispatch, arena, board, functions, size, foreign, turn: Turn::new(), draining })
     }
 
     /// What a worker is given: where tasks come from, where answers go, the board.
@@ -158,7 +194,7 @@ impl Dispatcher {
     ) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.get());
         let terms = Terms::of(options)?;
-        let packed = this.pack_call(py, &function, &args, &kwargs, terms.keep);
+        let packed = this.packer().pack_call(py, &function, &args, &kwargs, terms.keep);
         let sink = Sink::of(sink);
         let (payload, published) = match packed {
             Ok(packed) => packed,
@@ -187,17 +223,17 @@ impl Dispatcher {
         let mut orders = Vec::with_capacity(BATCH);
         for (index, item) in items.try_iter()?.enumerate() {
             let sink = Sink::Item(gather.clone().unbind(), index);
-            match this.pack_item(py, &function, &item?, Some(index), terms.keep) {
+            match this.packer().pack_item(py, &function, &item?, Some(index), terms.keep) {
                 Ok(payload) => orders.push(Order { payload, token: terms.token(py, sink, &callee) }),
                 Err(error) => this.fail(py, &sink, error)?,
             }
             if orders.len() == BATCH {
                 let full = std::mem::replace(&mut orders, Vec::with_capacity(BATCH));
-                let (_, refused) = this.dispatch.submit_all(full, terms.priority);
+                let (_, refused) = this.dispatch.submit_all(full, terms.rank);
                 this.refuse(py, refused)?;
             }
         }
-        let (_, refused) = this.dispatch.submit_all(orders, terms.priority);
+        let (_, refused) = this.dispatch.submit_all(orders, terms.rank);
         this.rouse();
         this.refuse(py, refused)
     }
@@ -224,9 +260,9 @@ impl Dispatcher {
             let count = if chunks { Some(part.len()?) } else { None };
             let number = arrivals.get().expect();
             let packed = if chunks {
-                this.pack_rest(py, Call::Chunk, &function, &part, Some(start), terms.keep)
+                this.packer().pack_rest(py, Call::Chunk, &function, &part, Some(start), terms.keep)
             } else {
-                this.pack_item(py, &function, &part, Some(start), terms.keep)
+                this.packer().pack_item(py, &function, &part, Some(start), terms.keep)
             };
             let sink = Sink::Arrival(Box::new(Part { arrivals: arrivals.clone().unbind(), number, start, count }));
             start += count.unwrap_or(1);
@@ -241,7 +277,7 @@ impl Dispatcher {
                 Err(error) => this.fail(py, &sink, error)?,
             }
         }
-        let (_, refused) = this.dispatch.submit_all(orders, terms.priority);
+        let (_, refused) = this.dispatch.submit_all(orders, terms.rank);
         this.rouse();
         this.refuse(py, refused)?;
         interrupted.map_or(Ok(()), Err)
@@ -262,7 +298,7 @@ impl Dispatcher {
         let call = if star { Call::StarChunk } else { Call::Chunk };
         let function = function.unbind();
         let start = sink.getattr_opt(intern!(py, "start"))?.and_then(|start| start.extract().ok());
-        let packed = this.pack_rest(py, call, &function, items.as_any(), start, terms.keep);
+        let packed = this.packer().pack_rest(py, call, &function, items.as_any(), start, terms.keep);
         let sink = Sink::of(sink);
         match packed {
             Ok(payload) => Self::accept(slf, sink, payload, &Callee(function.into_any()), &terms),
@@ -312,6 +348,7 @@ impl Dispatcher {
                 this.turn.note(waiting + sent == 0 && events.is_empty() && future::are_waited_for());
             }
             future::ring();
+            this.refresh(py)?;
             if !events.is_empty() || changed() || deadline.passed() || this.is_drained() {
                 return Ok(events);
             }
@@ -338,7 +375,71 @@ impl Dispatcher {
 
     /// How many workers there are to be.
     fn _set_workers(&self, workers: usize) {
+        self.size.store(workers, Ordering::Relaxed);
         self.dispatch.set_workers(workers);
+    }
+
+    /// From now on tasks may come that wait for others, and a task is sent when there is a worker for it.
+    fn _expect_nested(&self) {
+        self.dispatch.go_stepwise();
+    }
+
+    /// (workers that wait within a task for others, how many more are to be at work in their place). Who waits for something
+    /// else than the tasks of this pool needs no replacement, so that there are no more of these than of such tasks.
+    fn _blocked(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        if !self.dispatch.is_stepwise() {
+            return Ok((0, 0));
+        }
+        let blocked = self.board().blocked().or_raise(py)?;
+        Ok((blocked, blocked.min(self.foreign.load(Ordering::Relaxed))))
+    }
+
+    /// Says on the board what is accepted from now on: 1 for tasks that running tasks submit, 2 for none.
+    fn _accept_only(&self, py: Python<'_>, accepts: u8) -> PyResult<()> {
+        self.board().accept(if accepts == 1 { Accepts::Inner } else { Accepts::Nothing }).or_raise(py)
+    }
+
+    /// Whether a process has ended, by its word.
+    fn _is_gone(&self, process: u32) -> bool {
+        Owner::from_word(process).is_none_or(|process| self.arena.is_dead(process))
+    }
+
+    /// What another process says about a task that it submits, as it has pickled it.
+    #[staticmethod]
+    fn _terms_of(py: Python<'_>, request: PyRef<'_, Message>) -> PyResult<Vec<u8>> {
+        Parts::of_message(request.inner()).and_then(|parts| parts.terms()).or_raise(py)
+    }
+
+    /// Accepts a task that another process submits; nothing but its terms is read here.
+    ///
+    /// Args:
+    ///     reply: has `forward(kind, message)` called with the answer, or `settle(done, value)` with another outcome.
+    ///     request: the message.
+    ///     options: how to treat it.
+    ///     depth: how many tasks it is within.
+    fn _submit_request(
+        &self,
+        py: Python<'_>,
+        reply: Py<PyAny>,
+        request: PyRef<'_, Message>,
+        options: Bound<'_, PyAny>,
+        depth: u32,
+    ) -> PyResult<u64> {
+        let mut terms = Terms::of(Some(options))?;
+        terms.rank.depth = depth;
+        let payload = match request.inner().parcel() {
+            None => Payload::Bytes(request.inner().inline().unwrap_or_default().into()),
+            Some(parcel) => {
+                let handle = parcel.lease().handle().or_raise(py)?;
+                let parcel = Box::new(Parcel::open(self.arena, handle).or_raise(py)?);
+                if terms.keep { Payload::Whole(parcel) } else { Payload::Parcel(parcel) }
+            }
+        };
+        let mut token = terms.token(py, Sink::Foreign(reply), &Callee(py.None()));
+        token.foreign = Some(Foreign::new(&self.foreign));
+        let (id, refused) = self.dispatch.submit(Order { payload, token }, terms.rank);
+        self.refuse(py, refused)?;
+        Ok(id)
     }
 
     /// Gives a task its outcome, unless it has one; False if so.
@@ -391,6 +492,7 @@ impl Dispatcher {
 
     /// Sends what waits, if workers have taken what was sent.
     fn _feed(&self, py: Python<'_>) -> PyResult<()> {
+        self.refresh(py)?;
         let refused = self.dispatch.feed_now();
         self.refuse(py, refused)
     }
@@ -420,7 +522,7 @@ impl Dispatcher {
             Sink::Future(future) => future.clone_ref(py).into_any(),
             Sink::Item(gather, _) => gather.clone_ref(py).into_any(),
             Sink::Arrival(part) => part.arrivals.clone_ref(py).into_any(),
-            Sink::Object(object) => object.clone_ref(py),
+            Sink::Foreign(object) | Sink::Object(object) => object.clone_ref(py),
         })
     }
 
@@ -430,7 +532,7 @@ impl Dispatcher {
         self.dispatch.inspect(id, |_, token| match &token.sink {
             Sink::Item(_, index) => Some((*index, 1, false)),
             Sink::Arrival(part) => Some((part.start, part.count.unwrap_or(1), part.count.is_some())),
-            Sink::Future(_) | Sink::Object(_) => None,
+            Sink::Future(_) | Sink::Foreign(_) | Sink::Object(_) => None,
         })?
     }
 
@@ -438,9 +540,11 @@ impl Dispatcher {
     fn _call_of(&self, py: Python<'_>, id: u64) -> PyResult<Option<Py<PyAny>>> {
         let found = self.dispatch.inspect(id, |payload, token| {
             let bytes = match payload {
+                // The arguments of another process are none of ours.
+                _ if token.foreign.is_some() => None,
                 Payload::Bytes(bytes) => Some(bytes.to_vec()),
                 Payload::Kept(kept) => Some(kept.bytes.clone()),
-                Payload::Parcel(_) | Payload::Gone => None,
+                Payload::Parcel(_) | Payload::Whole(_) | Payload::Gone => None,
             };
             (bytes, token.function.object(py))
         });
@@ -470,10 +574,20 @@ impl Dispatcher {
         Ok((statistics.sent, statistics.received))
     }
 
-    /// How many messages workers have sent in all, and how many of those have been taken in here.
-    fn _answered(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
-        let statistics = self.dispatch.results().statistics().or_raise(py)?;
-        Ok((statistics.sent, statistics.received))
+    /// How many messages workers have sent in all.
+    fn _answered(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.dispatch.results().statistics().or_raise(py)?.sent)
+    }
+
+    /// Whether so many of those have been taken in; if not, `_step` does it.
+    fn _has_taken_in(&self, py: Python<'_>, messages: u64) -> PyResult<bool> {
+        // In this order: what was received is in somebody's hands before.
+        let received = self.dispatch.results().statistics().or_raise(py)?.received;
+        let is_done = received >= messages && self.turn.is_empty_handed();
+        if !is_done {
+            self.turn.rouse(); // so that it does not rest any more, and nobody leads
+        }
+        Ok(is_done)
     }
 
     /// How many tasks may sensibly be on their way just now.
@@ -484,6 +598,11 @@ impl Dispatcher {
     /// A new worker gets this entry of the board.
     fn _open_entry(&self, py: Python<'_>, index: usize) -> PyResult<()> {
         self.board().open(index, monotonic_ns()).or_raise(py)
+    }
+
+    /// The worker that had this entry of the board has ended.
+    fn _vacate_entry(&self, py: Python<'_>, index: usize) -> PyResult<()> {
+        self.board().vacate(index).or_raise(py)
     }
 
     /// What stands on the board: (task, since, tasks, busy, received, sent, born, ready, blocked); times in nanoseconds of
@@ -535,14 +654,13 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         let future = match &sink {
             Sink::Future(future) => Some(future.clone_ref(py)),
-            Sink::Item(..) | Sink::Arrival(_) | Sink::Object(_) => None,
+            Sink::Item(..) | Sink::Arrival(_) | Sink::Foreign(_) | Sink::Object(_) => None,
         };
         // Before it can be done: then it is forgotten who works on it.
         if let Some(future) = &future {
             future.get().assign(Some(slf.clone().unbind()), 0);
         }
-        let (id, refused) =
-            this.dispatch.submit(Order { payload, token: terms.token(py, sink, callee) }, terms.priority);
+        let (id, refused) = this.dispatch.submit(Order { payload, token: terms.token(py, sink, callee) }, terms.rank);
         if let Some(future) = &future {
             future.get().set_id(id);
         }
@@ -554,83 +672,8 @@ impl Dispatcher {
         Board::of(&self.board.get().memory)
     }
 
-    fn pack_call(
-        &self,
-        py: Python<'_>,
-        function: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: &Bound<'_, PyDict>,
-        keep: bool,
-    ) -> PyResult<(Payload, Option<Py<Function>>)> {
-        let Some(published) = self.publish(function)? else {
-            let whole = (function, args, kwargs).into_pyobject(py)?.into_any();
-            let blame = Blame { what: "call", function: None, first: None };
-            if keep {
-                return Ok((keep_whole(py, Call::Whole, None, &whole, &blame)?, None));
-            }
-            let item = blame.of(py, pickled(py, &whole), &whole)?;
-            return Ok((encode(py, self.arena, Call::Whole, None, &item)?, None));
-        };
-        let payload = if !kwargs.is_empty() {
-            self.pack_rest(py, Call::Keywords, &published, (args, kwargs).into_pyobject(py)?.as_any(), None, keep)?
-        } else if args.len() == 1 {
-            self.pack_item(py, &published, &args.get_item(0)?, None, keep)?
-        } else {
-            self.pack_rest(py, Call::Arguments, &published, args.as_any(), None, keep)?
-        };
-        Ok((payload, Some(published)))
-    }
-
-    fn pack_item(
-        &self,
-        py: Python<'_>,
-        function: &Py<Function>,
-        item: &Bound<'_, PyAny>,
-        first: Option<usize>,
-        keep: bool,
-    ) -> PyResult<Payload> {
-        let blame = Blame { what: "argument", function: Some(function), first };
-        if keep {
-            return keep_whole(py, Call::Item, Some(function.get()), item, &blame);
-        }
-        encode(py, self.arena, Call::Item, Some(function.get()), &blame.of(py, Item::pack(item), item)?)
-    }
-
-    fn pack_rest(
-        &self,
-        py: Python<'_>,
-        call: Call,
-        function: &Py<Function>,
-        rest: &Bound<'_, PyAny>,
-        first: Option<usize>,
-        keep: bool,
-    ) -> PyResult<Payload> {
-        let what = if call == Call::Keywords { "keywords" } else { "arguments" };
-        let blame = Blame { what, function: Some(function), first };
-        if keep {
-            return keep_whole(py, call, Some(function.get()), rest, &blame);
-        }
-        encode(py, self.arena, call, Some(function.get()), &blame.of(py, pickled(py, rest), rest)?)
-    }
-
-    /// A function that can be named, rather than sent along: one that is called by many tasks, and has no state.
-    fn publish<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Option<Py<Function>>> {
-        static PUBLISH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = function.py();
-        if !is_plain_function(function) {
-            return Ok(None);
-        }
-        let functions = self.functions.bind(py);
-        if let Some(known) = functions.get_item(function)? {
-            return Ok(Some(known.cast_into::<Function>()?.unbind()));
-        }
-        let published = PUBLISH.import(py, "forkless._pickling", "publish_if_lasting")?.call1((function,))?;
-        let Ok(published) = published.cast_into::<Function>() else { return Ok(None) };
-        if functions.len() >= MOST_FUNCTIONS {
-            functions.clear();
-        }
-        functions.set_item(function, &published)?;
-        Ok(Some(published.unbind()))
+    fn packer(&self) -> Packer<'_> {
+        Packer { arena: self.arena, functions: &self.functions, terms: &[] }
     }
 
     /// What came: an outcome is given to whoever wants it, the rest is for Python to decide.
@@ -641,12 +684,16 @@ impl Dispatcher {
             // Without a token, it is the answer of a task that is gone.
             kind::DONE..=kind::LAST_DONE => {
                 if let Some(token) = this.dispatch.take(tag.id) {
-                    Self::settle(slf, &token, tag.kind, &message)?;
+                    Self::settle(slf, token, tag.kind, message)?;
                 }
             }
             // Before the task's answer, which comes next.
             kind::SLOW => {
                 slf.call_method1(intern!(slf.py(), "_note_slow"), (tag.id, Message::from(message)))?;
+            }
+            // In their order: a task that is done is not there any more.
+            kind::CONNECT..=kind::LAST_REQUEST => {
+                slf.call_method1(intern!(slf.py(), "_requested"), (tag.kind, tag.id, Message::from(message)))?;
             }
             // Before the results that come after it.
             kind::OUTPUT => {
@@ -669,6 +716,7 @@ impl Dispatcher {
         let (py, this) = (slf.py(), slf.get());
         while !future.is_done() && !deadline.passed() {
             let mut refused = Vec::new();
+            let hands = this.turn.hold();
             let received = py.detach(|| {
                 let _turn = this.turn.lead()?;
                 let bound = deadline.remaining(SLICE);
@@ -683,14 +731,20 @@ impl Dispatcher {
             });
             let Some(received) = received else { return Ok(false) };
             let arrived = received.or_raise(py)?;
-            this.refuse(py, refused)?;
+            let mut outcome = None;
             for arrived in arrived {
                 if !this.is_simple(&arrived) {
                     this.turn.leave(arrived);
                 } else if let Some(token) = this.dispatch.take(arrived.tag.id) {
-                    Self::settle(slf, &token, arrived.tag.kind, &arrived.message)?;
+                    outcome = Some((token, arrived));
                 }
             }
+            // Before anything of the user's runs: whoever waits for this would wait for that.
+            drop(hands);
+            if let Some((token, Arrived { tag, message })) = outcome {
+                Self::settle(slf, token, tag.kind, message)?;
+            }
+            this.refuse(py, refused)?;
             let (_, waiting, sent) = this.dispatch.counts();
             if waiting + sent > usize::from(!future.is_done()) {
                 this.turn.rouse();
@@ -705,7 +759,7 @@ impl Dispatcher {
     fn is_simple(&self, arrived: &Arrived) -> bool {
         let simple = |_: &Payload, token: &Token| match &token.sink {
             Sink::Future(future) => !future.get().is_watched(),
-            Sink::Item(..) | Sink::Arrival(_) | Sink::Object(_) => false,
+            Sink::Item(..) | Sink::Arrival(_) | Sink::Foreign(_) | Sink::Object(_) => false,
         };
         is_result(arrived.tag.kind) && self.dispatch.inspect(arrived.tag.id, simple).unwrap_or(false)
     }
@@ -717,10 +771,25 @@ impl Dispatcher {
         }
     }
 
+    /// In a pool whose tasks wait for others: counts anew who waits, and sends what there is a worker for.
+    fn refresh(&self, py: Python<'_>) -> PyResult<()> {
+        if self.dispatch.is_stepwise() {
+            let wanted = self.size.load(Ordering::Relaxed) + self._blocked(py)?.1;
+            self.dispatch.set_workers(wanted.min(self.board().workers()));
+            let refused = self.dispatch.feed_now();
+            self.refuse(py, refused)?;
+        }
+        Ok(())
+    }
+
     /// An outcome that came.
-    fn settle(slf: &Bound<'_, Self>, token: &Token, kind: u16, message: &IpcMessage) -> PyResult<()> {
+    fn settle(slf: &Bound<'_, Self>, token: Token, kind: u16, message: IpcMessage) -> PyResult<()> {
         let py = slf.py();
-        match unpack(py, message, u64::from(kind - kind::DONE), true) {
+        if let Sink::Foreign(reply) = &token.sink {
+            reply.bind(py).call_method1(intern!(py, "forward"), (kind, Message::from(message)))?;
+            return Ok(());
+        }
+        match unpack(py, &message, u64::from(kind - kind::DONE), true) {
             Ok(value) => deliver(py, &token.sink, true, value),
             Err(error) => {
                 let function = token.function.object(py);
@@ -749,13 +818,118 @@ impl Dispatcher {
     }
 }
 
+impl Packer<'_> {
+    pub(crate) fn pack_call(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+        keep: bool,
+    ) -> PyResult<(Payload, Option<Py<Function>>)> {
+        let Some(published) = self.publish(function)? else {
+            let whole = (function, args, kwargs).into_pyobject(py)?.into_any();
+            let blame = Blame { what: "call", function: None, first: None };
+            if keep {
+                return Ok((self.keep_whole(py, Call::Whole, None, &whole, &blame)?, None));
+            }
+            let item = blame.of(py, pickled(py, &whole), &whole)?;
+            return Ok((encode(py, self.arena, Call::Whole, None, self.terms, &item)?, None));
+        };
+        let payload = if !kwargs.is_empty() {
+            self.pack_rest(py, Call::Keywords, &published, (args, kwargs).into_pyobject(py)?.as_any(), None, keep)?
+        } else if args.len() == 1 {
+            self.pack_item(py, &published, &args.get_item(0)?, None, keep)?
+        } else {
+            self.pack_rest(py, Call::Arguments, &published, args.as_any(), None, keep)?
+        };
+        Ok((payload, Some(published)))
+    }
+
+    pub(crate) fn pack_item(
+        &self,
+        py: Python<'_>,
+        function: &Py<Function>,
+        item: &Bound<'_, PyAny>,
+        first: Option<usize>,
+        keep: bool,
+    ) -> PyResult<Payload> {
+        let blame = Blame { what: "argument", function: Some(function), first };
+        if keep {
+            return self.keep_whole(py, Call::Item, Some(function.get()), item, &blame);
+        }
+        let packed = blame.of(py, Item::pack(item), item)?;
+        encode(py, self.arena, Call::Item, Some(function.get()), self.terms, &packed)
+    }
+
+    pub(crate) fn pack_rest(
+        &self,
+        py: Python<'_>,
+        call: Call,
+        function: &Py<Function>,
+        rest: &Bound<'_, PyAny>,
+        first: Option<usize>,
+        keep: bool,
+    ) -> PyResult<Payload> {
+        let what = if call == Call::Keywords { "keywords" } else { "arguments" };
+        let blame = Blame { what, function: Some(function), first };
+        if keep {
+            return self.keep_whole(py, call, Some(function.get()), rest, &blame);
+        }
+        let packed = blame.of(py, pickled(py, rest), rest)?;
+        encode(py, self.arena, call, Some(function.get()), self.terms, &packed)
+    }
+
+    /// One piece, for a task that may be sent several times.
+    fn keep_whole(
+        &self,
+        py: Python<'_>,
+        call: Call,
+        function: Option<&Function>,
+        object: &Bound<'_, PyAny>,
+        blame: &Blame<'_>,
+    ) -> PyResult<Payload> {
+        let dumped = py.import("forkless._pickling")?.call_method1("dumps", (object,));
+        let dumped = match dumped {
+            // Fails again, and says more.
+            Err(error) if error.is_instance_of::<PyException>(py) => blame.pack(py, object).and(Err(error)),
+            other => other,
+        };
+        let (pickle, handles): (Vec<u8>, Vec<Bound<'_, Shared>>) = dumped?.extract()?;
+        encode_to_keep(py, call, function, self.terms, &pickle, &handles)
+    }
+
+    /// A function that can be named, rather than sent along: one that is called by many tasks, and has no state.
+    fn publish<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Option<Py<Function>>> {
+        static PUBLISH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = function.py();
+        // To another process a function goes along with its task.
+        if !self.terms.is_empty() || !is_plain_function(function) {
+            return Ok(None);
+        }
+        let functions = self.functions.bind(py);
+        if let Some(known) = functions.get_item(function)? {
+            return Ok(Some(known.cast_into::<Function>()?.unbind()));
+        }
+        let published = PUBLISH.import(py, "forkless._pickling", "publish_if_lasting")?.call1((function,))?;
+        let Ok(published) = published.cast_into::<Function>() else { return Ok(None) };
+        if functions.len() >= MOST_FUNCTIONS {
+            functions.clear();
+        }
+        functions.set_item(function, &published)?;
+        Ok(Some(published.unbind()))
+    }
+}
+
 /// Tells whoever wants to know; that may run callbacks of the user, whose errors are not the pool's.
 fn deliver(py: Python<'_>, sink: &Sink, done: bool, value: Bound<'_, PyAny>) {
     let told = match sink {
         Sink::Future(future) => BaseFuture::complete(future.bind(py), done, value),
         Sink::Item(gather, index) => Gather::put(gather.bind(py), *index, done, value),
         Sink::Arrival(part) => part.arrivals.get().put(part.number, part.count.is_some(), done, value),
-        Sink::Object(object) => object.bind(py).call_method1(intern!(py, "settle"), (done, value)).map(|_| ()),
+        Sink::Foreign(object) | Sink::Object(object) => {
+            object.bind(py).call_method1(intern!(py, "settle"), (done, value)).map(|_| ())
+        }
     };
     if let Err(error) = told {
         static REPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -817,22 +991,4 @@ impl Blame<'_> {
         let function = self.function.map(|function| function.get().object(py));
         py.import("forkless._pickling")?.call_method1("pack_named", (self.what, object, function, self.first))
     }
-}
-
-/// One piece, for a task that may be sent several times.
-fn keep_whole(
-    py: Python<'_>,
-    call: Call,
-    function: Option<&Function>,
-    object: &Bound<'_, PyAny>,
-    blame: &Blame<'_>,
-) -> PyResult<Payload> {
-    let dumped = py.import("forkless._pickling")?.call_method1("dumps", (object,));
-    let dumped = match dumped {
-        // Fails again, and says more.
-        Err(error) if error.is_instance_of::<PyException>(py) => blame.pack(py, object).and(Err(error)),
-        other => other,
-    };
-    let (pickle, handles): (Vec<u8>, Vec<Bound<'_, Shared>>) = dumped?.extract()?;
-    encode_to_keep(py, call, function, &pickle, &handles)
 }

@@ -20,6 +20,7 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyList, PyString};
 
 use super::dispatcher::Dispatcher;
+use super::worker::Blocked;
 use crate::errors::raise;
 use crate::wait;
 
@@ -49,8 +50,9 @@ pub(crate) struct BaseFuture {
 /// There may be millions of futures, so this is small.
 #[derive(Default)]
 struct Parts {
-    /// Who works on it, until it is done.
-    owner: Option<Py<Dispatcher>>,
+    /// Who works on it, until it is done: a `Dispatcher`; or a `forkless._nested.Remote`, for a pool of another process,
+    /// by which the outcome comes when somebody looks for it.
+    owner: Option<Py<PyAny>>,
     /// Until it is done, what is to live until then.
     value: Option<Py<PyAny>>,
     content: Content,
@@ -138,7 +140,7 @@ impl BaseFuture {
     /// It is this task of that pool now.
     pub(crate) fn assign(&self, owner: Option<Py<Dispatcher>>, id: u64) {
         self.id.store(id, Ordering::Relaxed);
-        let before = std::mem::replace(&mut self.parts().owner, owner);
+        let before = std::mem::replace(&mut self.parts().owner, owner.map(Py::into_any));
         drop(before);
     }
 
@@ -184,11 +186,31 @@ impl BaseFuture {
         let _ = self.watch.set(Box::new(Watch { condition, waiters, callbacks }));
         self.watched.store(true, Ordering::Release);
         // Whoever watches does not wait here, so somebody else has to bring the outcome.
-        if let Some(owner) = self._owner(py) {
-            owner.get().rouse();
+        if let Some(dispatcher) = self.dispatcher(py) {
+            dispatcher.get().rouse();
+        } else if let Some(remote) = self.remote(py) {
+            remote.call_method1(py, intern!(py, "attend"), (self.id.load(Ordering::Relaxed),))?;
         }
         let watch = self.watch.get().map(AsRef::as_ref);
         watch.ok_or_else(|| PyValueError::new_err("a future without a condition"))
+    }
+
+    /// What has to look for its outcome, if that comes from another process.
+    fn remote(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self._owner(py).filter(|owner| owner.bind(py).cast::<Dispatcher>().is_err())
+    }
+
+    /// The pool that works on it, if it is one of this process.
+    fn dispatcher(&self, py: Python<'_>) -> Option<Py<Dispatcher>> {
+        Some(self._owner(py)?.into_bound(py).cast_into::<Dispatcher>().ok()?.unbind())
+    }
+
+    fn is_sent(&self, py: Python<'_>) -> bool {
+        match self.dispatcher(py) {
+            Some(dispatcher) => dispatcher.get().has_sent(self.id.load(Ordering::Relaxed)),
+            // For its owner alone to know; on its way there it is.
+            None => self.remote(py).is_some(),
+        }
     }
 
     fn check_process(&self, py: Python<'_>) -> PyResult<()> {
@@ -221,30 +243,65 @@ impl BaseFuture {
 
     /// Waits until it is done; False if it is not after `timeout` seconds. None waits for ever.
     #[pyo3(signature = (timeout = None))]
-    fn _wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        if self.is_done() {
+    fn _wait(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.is_done() {
             return Ok(true);
+        }
+        this.check_process(py)?;
+        if let Some(remote) = this.remote(py) {
+            return remote.call_method1(py, intern!(py, "wait_for"), (slf, timeout))?.extract(py);
         }
         let deadline = wait::deadline(true, timeout)?;
         if deadline.passed() {
             return Ok(false);
         }
-        self.check_process(py)?;
-        if let Some(owner) = self._owner(py)
-            && Dispatcher::lead(owner.bind(py), self, deadline)?
+        let _blocked = Blocked::enter(py);
+        if let Some(owner) = this.dispatcher(py)
+            && Dispatcher::lead(owner.bind(py), this, deadline)?
         {
             return Ok(true);
         }
         let done = wait::until(py, deadline, |bound| {
-            BELL.sleep(|| self.is_done(), bound);
-            Ok::<_, forkless_shm::Error>(self.is_done().then_some(()))
+            BELL.sleep(|| this.is_done(), bound);
+            Ok::<_, forkless_shm::Error>(this.is_done().then_some(()))
         })?;
         Ok(done.is_some())
     }
 
     /// Whether it is done, with or without success, or cancelled.
-    fn done(&self) -> bool {
+    fn done(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
+        if !this.is_done()
+            && let Some(remote) = this.remote(py)
+        {
+            remote.call_method1(py, intern!(py, "look"), (slf,))?;
+        }
+        Ok(this.is_done())
+    }
+
+    /// As `done`, without a look for outcomes that come from another process.
+    fn _is_done(&self) -> bool {
         self.is_done()
+    }
+
+    /// Whether somebody may have to be told, rather than waits.
+    fn _is_watched(&self) -> bool {
+        self.is_watched()
+    }
+
+    /// It is this call of a pool of another process now.
+    fn _assign(&self, remote: Py<PyAny>, id: u64) {
+        self.id.store(id, Ordering::Relaxed);
+        let before = self.parts().owner.replace(remote);
+        drop(before);
+    }
+
+    /// Gives it its outcome.
+    fn _complete(slf: &Bound<'_, Self>, done: bool, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let completed = Self::complete(slf, done, value);
+        ring();
+        completed
     }
 
     /// Whether it was cancelled.
@@ -260,7 +317,7 @@ impl BaseFuture {
 
     /// The pool that works on it; None when it is done.
     #[getter]
-    fn _owner(&self, py: Python<'_>) -> Option<Py<Dispatcher>> {
+    fn _owner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.parts().owner.as_ref().map(|owner| owner.clone_ref(py))
     }
 
@@ -268,7 +325,7 @@ impl BaseFuture {
     fn _state<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let mut state = self.state.load(Ordering::Acquire);
         // Nobody tells the future that its task was sent.
-        if state == PENDING && self._owner(py).is_some_and(|owner| owner.get().has_sent(self._task())) {
+        if state == PENDING && self.is_sent(py) {
             state = RUNNING;
         }
         PyString::intern(py, NAMES[usize::from(state).min(4)])

@@ -33,6 +33,8 @@ pub(crate) struct Turn {
     condvar: Condvar,
     /// What leaders have received and leave to the collector.
     left: Mutex<Vec<Arrived>>,
+    /// Leaders that may have received something that they have not taken in or left.
+    hands: AtomicU32,
 }
 
 /// The turn, taken.
@@ -41,6 +43,15 @@ pub(crate) struct Taken<'a>(&'a Turn);
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.0.taken.store(false, Ordering::Release);
+    }
+}
+
+/// What a leader has received is in its hands.
+pub(crate) struct Hands<'a>(&'a Turn);
+
+impl Drop for Hands<'_> {
+    fn drop(&mut self) {
+        self.0.hands.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -54,6 +65,7 @@ impl Turn {
             roused: Mutex::new(false),
             condvar: Condvar::new(),
             left: Mutex::default(),
+            hands: AtomicU32::new(0),
         }
     }
 
@@ -90,6 +102,17 @@ impl Turn {
     pub(crate) fn leave(&self, arrived: Arrived) {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).push(arrived);
         self.rouse();
+    }
+
+    /// Said before something is received, until it is taken in or left.
+    pub(crate) fn hold(&self) -> Hands<'_> {
+        self.hands.fetch_add(1, Ordering::AcqRel);
+        Hands(self)
+    }
+
+    /// Whether nothing that was received before is in anybody's hands, or left.
+    pub(crate) fn is_empty_handed(&self) -> bool {
+        self.hands.load(Ordering::Acquire) == 0 && self.left.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// What was left to the collector.

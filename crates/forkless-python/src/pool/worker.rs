@@ -15,6 +15,7 @@ use forkless_sys::crash::point;
 use forkless_sys::process;
 use forkless_sys::time::{Deadline, monotonic_ns};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::call::{Call, Loaded, Parts, perform};
 use crate::channel::Channel;
@@ -37,6 +38,9 @@ pub(crate) mod kind {
     pub(crate) const OUTPUT: u16 = 19;
     /// The task, whose answer comes next, is one of the slowest of its worker; nanoseconds.
     pub(crate) const SLOW: u16 = 20;
+    /// What processes say that submit tasks of their own, see `forkless._requests`.
+    pub(crate) const CONNECT: u16 = 22;
+    pub(crate) const LAST_REQUEST: u16 = 26;
 }
 
 /// The slowest tasks that a worker tells of, and from when on a task is slow.
@@ -60,6 +64,28 @@ pub(crate) struct Worker {
     /// How long the slowest tasks took, in nanoseconds.
     slowest: Mutex<Vec<u64>>,
     process: u32,
+}
+
+/// The worker that this process is.
+static CURRENT: PyOnceLock<Py<Worker>> = PyOnceLock::new();
+
+/// While it lives, this process's task waits for others. Without anybody being told: whoever cares looks when there are
+/// tasks that nobody can do.
+pub(crate) struct Blocked(Option<(Py<Worker>, u64)>);
+
+impl Blocked {
+    pub(crate) fn enter(py: Python<'_>) -> Self {
+        let worker = CURRENT.get(py).filter(|worker| worker.get().process == process::id());
+        Self(worker.and_then(|worker| Some((worker.clone_ref(py), worker.get().enter_wait()?))))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        if let Some((worker, task)) = &self.0 {
+            worker.get().leave_wait(*task);
+        }
+    }
 }
 
 /// What the loop asks of Python.
@@ -93,40 +119,41 @@ impl Worker {
     ///
     /// Args:
     ///     limit: how many tasks at most.
-    ///     failure: called with an exception; returns what is sent of it.
+    ///     failure: called with an exception, and whether it is for the process that started this one; returns what is sent of it.
     ///     flush: called before an answer is sent.
     ///     retire: called after each task, or None.
     #[pyo3(signature = (limit, failure, flush, retire))]
     fn run(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         limit: Option<u64>,
         failure: &Bound<'_, PyAny>,
         flush: &Bound<'_, PyAny>,
         retire: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let _ = CURRENT.set(py, slf.clone().unbind());
         let hooks = Hooks { failure, flush };
-        let arena = self.tasks.get().channel.lease().arena();
+        let arena = this.tasks.get().channel.lease().arena();
         let mut done = 0;
         while limit.is_none_or(|limit| done < limit) {
-            let message = self.receive(py)?;
+            let message = this.receive(py)?;
             let tag = message.tag;
             if tag == 0 {
                 break;
             }
             point("worker.received");
             let id = Tag::unpack(tag).id;
-            if self.board().take_revoked(id).or_raise(py)? {
+            if this.board().take_revoked(id).or_raise(py)? {
                 point("worker.revoked");
-                self.send(py, kind::REVOKED, id, &Content { parts: &[&[]], ..Content::default() })?;
+                this.send(py, kind::REVOKED, id, &Content { parts: &[&[]], ..Content::default() })?;
             } else {
-                self.perform(py, arena, message, &hooks)?;
+                this.perform(py, arena, message, &hooks)?;
                 done += 1;
             }
             point("worker.done");
             arena.unclaim().or_raise(py)?;
             point("worker.unclaimed");
-            if self.board().is_doomed(self.index, tag).or_raise(py)? {
+            if this.board().is_doomed(this.index, tag).or_raise(py)? {
                 break;
             }
             if let Some(retire) = retire
@@ -155,15 +182,48 @@ impl Worker {
         Ok(current != 0 && self.board().interrupted(self.index).or_raise(py)? == current)
     }
 
-    /// Says on the board that the task waits for another of its own pool, or does so no more.
-    fn block(&self, py: Python<'_>, blocked: bool) -> PyResult<()> {
-        self.board().block(self.index, blocked).or_raise(py)
+    /// Says on the board that the task waits for another, and to the owner that it is to look there.
+    ///
+    /// Returns:
+    ///     What `unblock` is to be given; 0 if no task runs here.
+    fn block(&self, py: Python<'_>) -> PyResult<u64> {
+        let task = if self.process == process::id() { self.enter_wait().unwrap_or(0) } else { 0 };
+        if task != 0 {
+            self.send(py, kind::WAKE, self.index as u64, &Content { parts: &[&[]], ..Content::default() })?;
+        }
+        Ok(task)
+    }
+
+    /// The task waits no more.
+    fn unblock(&self, task: u64) {
+        if self.process == process::id() {
+            self.leave_wait(task);
+        }
+    }
+
+    /// Where answers go.
+    #[getter]
+    fn results(&self, py: Python<'_>) -> Py<Channel> {
+        self.results.clone_ref(py)
     }
 }
 
 impl Worker {
     fn board(&self) -> Board<'_> {
         Board::of(&self.board.get().memory)
+    }
+
+    /// The task that waits now.
+    fn enter_wait(&self) -> Option<u64> {
+        let task = self.current();
+        (task != 0 && self.board().block(self.index, true).is_ok()).then_some(task)
+    }
+
+    /// One wait of a task is over. If the task is, nothing of it stands on the board any more.
+    fn leave_wait(&self, task: u64) {
+        if task != 0 && self.current() == task {
+            let _ = self.board().block(self.index, false);
+        }
     }
 
     fn receive(&self, py: Python<'_>) -> PyResult<Message> {
@@ -188,14 +248,16 @@ impl Worker {
         self.board().begin(self.index, tag, size.or_raise(py)?, begun).or_raise(py)?;
         point("worker.begun");
         self.current.store(tag, Ordering::Relaxed);
-        let outcome = self
-            .call(py, arena, &message)
-            .and_then(|value| Item::pack_home(&value).or_else(|error| Err(self.blame(py, arena, &message, error)?)));
+        let (home, value) = self.call(py, arena, &message);
+        let outcome = value.and_then(|value| {
+            let packed = if home { Item::pack_home(&value) } else { Item::pack(&value) };
+            packed.or_else(|error| Err(self.blame(py, arena, &message, error)?))
+        });
         drop(message);
         // What breaks a task off may come at the last moment, while its failure is being described.
         let (kind, item) = match outcome {
             Ok(item) => (kind::DONE + item.tag() as u16, item),
-            Err(error) => (kind::FAILED, describe(py, hooks, error)?),
+            Err(error) => (kind::FAILED, describe(py, hooks, error, home)?),
         };
         self.current.store(0, Ordering::Relaxed);
         point("worker.called");
@@ -214,7 +276,7 @@ impl Worker {
             Ok(size) => size,
             // No room for the answer in shared memory: there may still be some for the reason.
             Err(error) => {
-                let item = describe(py, hooks, error)?;
+                let item = describe(py, hooks, error, home)?;
                 self.send(py, kind::FAILED, id, &item.pieces()?.content())?;
                 0
             }
@@ -223,8 +285,25 @@ impl Worker {
         self.board().end(self.index, size, monotonic_ns()).or_raise(py)
     }
 
-    fn call<'py>(&self, py: Python<'py>, arena: &'static Arena, message: &Message) -> PyResult<Bound<'py, PyAny>> {
-        let parts = Parts::of_message(message).or_raise(py)?;
+    /// What becomes of a task; and whether that is for the process which started this one.
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        arena: &'static Arena,
+        message: &Message,
+    ) -> (bool, PyResult<Bound<'py, PyAny>>) {
+        match Parts::of_message(message).or_raise(py) {
+            Ok(parts) => (!parts.is_foreign(), self.call_parts(py, arena, &parts)),
+            Err(error) => (true, Err(error)),
+        }
+    }
+
+    fn call_parts<'py>(
+        &self,
+        py: Python<'py>,
+        arena: &'static Arena,
+        parts: &Parts<'_>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let Some(place) = parts.function() else {
             let (function, args, kwargs): (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>) =
                 parts.load(py)?.extract()?;
@@ -315,11 +394,11 @@ impl Worker {
 }
 
 /// What is sent of an error.
-fn describe<'py>(py: Python<'py>, hooks: &Hooks<'_, 'py>, error: PyErr) -> PyResult<Item<'py>> {
-    let packed = match hooks.failure.call1((error.into_value(py),)) {
+fn describe<'py>(py: Python<'py>, hooks: &Hooks<'_, 'py>, error: PyErr, home: bool) -> PyResult<Item<'py>> {
+    let packed = match hooks.failure.call1((error.into_value(py), home)) {
         Ok(packed) => packed,
         // Broken off once more.
-        Err(second) => hooks.failure.call1((second.into_value(py),))?,
+        Err(second) => hooks.failure.call1((second.into_value(py), home))?,
     };
     Item::pickle(packed)
 }
