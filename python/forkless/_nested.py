@@ -128,6 +128,7 @@ class Remote(Client):
         self._link = link
         self.size = link.size
         self.feeders: set[Any] = set()  # They are fed by those who take their results.
+        self.streams: set[Any] = set()  # The owner waits for its own only.
         self._numbers = itertools.count(1)
         self._connect()
 
