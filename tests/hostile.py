@@ -85,7 +85,7 @@ def delete_directory(path: str) -> str:
 
 
 def without_streams() -> str:
-    sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    sys.stdout = sys.stderr = None
     return "none"
 
 
@@ -103,7 +103,7 @@ class Broken:
 
 
 def replace_streams() -> str:
-    sys.stdout = sys.stderr = Broken()  # type: ignore[assignment]
+    sys.stdout = sys.stderr = Broken()
     return "replaced"
 
 

@@ -1,10 +1,11 @@
-"""What cannot be sent, counts that are none, calls at the wrong time, results that nobody wants, and very many.
+"""What cannot be sent, counts that are none, calls at the wrong time, results that nobody wants, masses.
 
 A clear error or correct work: never a hang, and nothing that stays.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import os
@@ -14,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import forkless
@@ -34,14 +36,14 @@ def lock_in_global() -> Any:
 
 a_lock = threading.Lock()
 # As if it were of `__main__`: it travels by value, and takes its globals along.
-unsendable = type(lock_in_global)(lock_in_global.__code__, {"__name__": "__main__", "a_lock": a_lock})
+unsendable = FunctionType(lock_in_global.__code__, {"__name__": "__main__", "a_lock": a_lock})
 unsendable.__module__, unsendable.__qualname__ = "__main__", "unsendable"
 
 Calls = dict[str, Callable[[Any, Any], Any]]
 
 
 def calls(pool: forkless.Pool, executor: forkless.Executor) -> Calls:
-    """Every way to have a function called with an argument, and with a good one before where there are several."""
+    """Every way to have a function called with an argument, behind good ones where there are several."""
     options = executor.options(retries=1)
     return {
         "apply": lambda function, value: pool.apply(function, (value,)),
@@ -106,9 +108,9 @@ def test_an_argument_that_cannot_be_sent(both: Calls, name: str) -> None:
 
 
 def test_a_keyword_argument_that_cannot_be_sent() -> None:
-    with forkless.Executor(1) as executor:
-        with pytest.raises(TypeError, match=rf"^kwargs\['right'\]: {LOCK} \(in a call of jobs\.add\)"):
-            executor.submit(jobs.add, 1, right=threading.Lock()).result(30)  # type: ignore[arg-type]
+    message = rf"^kwargs\['right'\]: {LOCK} \(in a call of jobs\.add\)"
+    with forkless.Executor(1) as executor, pytest.raises(TypeError, match=message):
+        executor.submit(jobs.add, 1, right=threading.Lock()).result(30)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "stream" not in name])
@@ -307,7 +309,7 @@ pool.terminate() if kind == "Pool" else pool.shutdown()
 
 @pytest.mark.parametrize("kind", ["Pool", "Executor"])
 def test_submitting_from_everywhere(kind: str) -> None:
-    """In the middle of `submit`, `map`, `imap` and of waiting, by whatever can interrupt them in the thread."""
+    """In the middle of `submit`, `map`, `imap` and of waits, by what can interrupt them in their thread."""
     rounds = int(float(os.environ.get("FORKLESS_TEST_SECONDS") or 1) * 2000)
     outcome = run_program(FROM_EVERYWHERE, kind, str(rounds), timeout=60 + rounds / 100)
     text = outcome.check()
@@ -345,8 +347,14 @@ with getattr(forkless, kind)(2) as pool:
 # --- results that nobody reads ---
 
 
+def submit_to(pool: Any, function: Any, *args: Any) -> Any:
+    if isinstance(pool, forkless.Executor):
+        return pool.submit(function, *args)
+    return pool.apply_async(function, args)
+
+
 def settled(before: tuple[int, int]) -> bool:
-    """Whether there are not many more blocks in shared memory than before: some are kept for the next time."""
+    """Whether there are hardly more blocks in shared memory than before; some are kept for the next time."""
     gc.collect()
     blocks, leases = _forkless.census()
     return blocks <= before[0] + 20 and leases <= before[1] + 30
@@ -412,7 +420,7 @@ def test_a_callback_may_drop_the_pool(kind: str) -> None:
 def test_a_pool_that_is_dropped_does_what_was_submitted_and_ends(kind: str) -> None:
     go, queue, others = forkless.Event(), forkless.Queue[int](), forkless.active_children()
     pool: Any = getattr(forkless, kind)(1)
-    submit = (lambda *call: pool.apply_async(call[0], call[1:])) if kind == "Pool" else pool.submit
+    submit = functools.partial(submit_to, pool)
     submit(jobs.wait_for, go)
     for number in range(5):
         submit(jobs.put, queue, number)

@@ -1,4 +1,4 @@
-"""Tasks that mistreat their worker: whatever one does, its outcome is right or clear, and the pool goes on."""
+"""Tasks that mistreat their worker: whatever one does, its outcome is clear, and the pool goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from support import Program, eventually, status_of
 
 pytestmark = pytest.mark.timeout(60)
 
-# Whoever has the pool of the standard library has the other one too: it is the same underneath. Both are here.
 Run = Callable[..., Any]
 
 
@@ -38,7 +37,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 
 def goes_on(run: Run) -> bool:
-    """Whether tasks are still done: of a module in C, of a module that the worker has, with a large result."""
+    """Whether tasks are still done: in C, in a module of the user, and one with a large result."""
     return (run(abs, -1), run(jobs.double, "a"), len(run(bytes, 100_000))) == (1, "aa", 100_000)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import operator
 import os
 import pickle
 import queue
+import random
 import signal
 import sys
 import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
@@ -420,8 +423,7 @@ def test_what_was_taken_for_a_client_that_is_gone_is_given_back(manager: Any) ->
     items.put(1)
     calls = [(lock, "acquire"), (semaphore, "acquire"), (items, "get")]
     wires = [manager._client._open(lease=False) for _ in calls]
-    # None of them waits, so nobody looks whether the client is there, and it is gone before there is an
-    # answer.
+    # None of them waits, so nobody looks whether the client is there; it is gone before there is an answer.
     os.kill(manager._process.pid, signal.SIGSTOP)
     for ends, (obj, method) in zip(wires, calls, strict=True):
         ends.write(ends.pack((obj._id, method, (), {})))
@@ -539,6 +541,47 @@ def test_the_state_of_a_lock_without_clients() -> None:
     with condition:
         assert not condition.wait(0.01)
         assert not condition.wait_for(lambda: False, 0.01)
+
+
+def use(names: Any, numbers: Any, items: Any, lock: Any) -> None:
+    """Uses everything until it is killed."""
+    for turn in range(10**9):
+        names[turn % 5] = turn
+        names["mine"] = copy.copy(numbers)
+        items.put(turn)
+        with contextlib.suppress(queue.Empty):
+            items.get(timeout=0.01)
+        with contextlib.suppress(OwnerDied), lock:
+            numbers.append(turn)
+            assert numbers.pop() == turn or len(numbers)
+        names.keys()
+
+
+def test_clients_killed_at_any_time_leave_nothing(manager: Any) -> None:
+    seed = int.from_bytes(os.urandom(4), "little")
+    print(f"seed {seed}")
+    source = random.Random(seed)
+    names, numbers, items, lock = manager.dict(), manager.list(), manager.Queue(), manager.Lock()
+    probe = manager.Probe()
+    for _ in range(10):
+        children = [forkless.Process(target=use, args=(names, numbers, items, lock)) for _ in range(3)]
+        for child in children:
+            child.start()
+        assert eventually(lambda: len(names) == 6, 20)
+        time.sleep(source.random() / 10)
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join()
+            assert child.exitcode == -signal.SIGKILL
+            child.close()
+        names.clear()
+    assert eventually(lambda: manager._number_of_objects() == 5, 20)
+    # Its main thread, the one that accepts, and those of our two connections.
+    assert eventually(lambda: probe.apply(threading.active_count) == 4, 20)
+    with contextlib.suppress(OwnerDied), lock:
+        pass
+    assert lock.acquire(timeout=20)
 
 
 # Clients.
@@ -819,6 +862,34 @@ def test_no_guard_is_needed(how: str, run_program: RunProgram) -> None:
     assert run_program(PROGRAM, how=how).check() == "2 3\n"
 
 
+def test_exceptions_of_main_arrive_in_children_that_never_saw_them(run_program: RunProgram) -> None:
+    source = """
+import forkless
+class Oops(Exception):
+    def __init__(self, number, more):
+        super().__init__(number)
+        self.more = more
+class Thing:
+    def go(self): raise Oops(1, [2])
+class Mine(forkless.managers.BaseManager): ...
+Mine.register("Thing", Thing)
+def work(thing):
+    try:
+        thing.go()
+    except Exception as error:
+        print(repr(error), error.more, flush=True)
+with Mine() as manager:
+    process = forkless.Process(target=work, args=(manager.Thing(),))
+    process.start()
+    process.join()
+    try:
+        manager.Thing().go()
+    except Oops as error:
+        print(error)
+"""
+    assert run_program(source).check() == "Oops(1) [2]\n1\n"
+
+
 def test_children_outlive_the_main_program_but_not_its_manager(run_program: RunProgram) -> None:
     source = """
 import forkless, time
@@ -875,3 +946,18 @@ signal.pause()
         program.wait_for("ready")
         program.signal(signal.SIGKILL)
         assert program.finish().survivors == ()
+
+
+def test_segments_of_a_manager_end_with_it() -> None:
+    pytest.importorskip("forkless.shared_memory")
+    with managers.SharedMemoryManager() as manager:
+        memory, numbers = manager.SharedMemory(8), manager.ShareableList([1, 2])
+        memory.buf[0] = 7
+        assert run(operator.setitem, numbers, 0, 5) == 0
+        assert list(numbers) == [5, 2]
+        name = memory.name
+        kind = type(memory)
+        numbers.shm.close()
+        memory.close()
+    with pytest.raises(FileNotFoundError):
+        kind(name)

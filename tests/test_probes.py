@@ -1,8 +1,9 @@
-"""The twelve probes: what breaks the pools of others, as whole programs, with both pools and both start methods.
+"""The twelve probes: what breaks the pools of others, as whole programs, for both pools and start methods.
 
 Each has one sensible outcome: the right answer, or only the guilty task fails, with an error that says why.
 The comparison with other libraries was made with the same hazards. More of each is elsewhere: busy trees that
-lose their parent in `test_faults`, Ctrl-C in `test_interrupt`, deaths in `test_pool`, errors in `test_errors`.
+lose their parent in `test_faults`, Ctrl-C in `test_interrupt`, deaths in `test_pool`, errors in
+`test_errors`.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ def pack(error: BaseException, home: bool = True) -> "Packed":
 # In the worker.
 
 
-def describe(error: BaseException) -> Report:
-    """The report of an exception that this process has caught. It is to be pickled by `pack`.
+def describe(error: BaseException, home: bool = True) -> Report:
+    """The report of an exception that this process has caught. It is to be pickled with the same `home`.
 
     The exception is done with then: the variables of its frames are cleared, so that the arguments of the
     task are free even if a frame and the exception refer to each other.
@@ -69,7 +69,7 @@ def describe(error: BaseException) -> Report:
     BaseException.with_traceback(error, _without_ours(traceback))
     found = _Found()
     found.number(error)
-    descriptions = [tuple(_describe(each, found)) for each in found.exceptions]
+    descriptions = [tuple(_describe(each, found, home)) for each in found.exceptions]
     for entries in [traceback, *(each.__traceback__ for each in found.exceptions)]:
         _clear(entries)
     return Report(current_process().name, os.getpid(), descriptions)
@@ -92,11 +92,11 @@ class _Found:
         return None if error is None or len(self.exceptions) >= _MOST else self.number(error)
 
 
-def _describe(error: BaseException, found: _Found) -> Description:
+def _describe(error: BaseException, found: _Found, home: bool) -> Description:
     from . import _frames, _recipes
 
     try:
-        recipe = _recipes.find(error)
+        recipe = _recipes.find(error, home)
         return Description(
             recipe,
             _recipes.name_of(type(error)),

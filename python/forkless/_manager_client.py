@@ -6,12 +6,13 @@ without waiting. Nothing here is locked: finalizers and signal handlers may call
 """
 
 import contextlib
+import errno
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _forks, connection, process
 from ._manager_host import MOMENT, Host, hello
@@ -19,6 +20,9 @@ from ._manager_wire import ERROR, PROXY, REPORT, Wire, convert_to_error, not_mad
 from .exceptions import ManagerDied, TimeoutError
 
 _AT_ONCE = 50  # ids in one message: less than what is written without waiting
+
+# What goes wrong on this side.
+_OURS = errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM
 
 # All clients of this process, and by address the one that new proxies belong to.
 _all: "weakref.WeakSet[Client]" = weakref.WeakSet()
@@ -85,7 +89,7 @@ class Client:
             reply = ends.read()
         except (EOFError, OSError) as error:
             ends.close()
-            raise self.lost(error) from error
+            self._fail(error)
         except BaseException:
             # Ctrl-C, say: the answer that is still to come would be taken for that to the next request.
             ends.close()
@@ -108,17 +112,15 @@ class Client:
             self._has_lease = True
         try:
             conn = connection.Client(self.address, authkey=self.authkey, timeout=timeout)
-        except TimeoutError:
-            raise
         except (EOFError, OSError) as error:
-            raise self.lost(error) from error
+            self._fail(error)
         ends = wire(self.serializer, conn, self.address)
         try:
             ends.send((None, "accept_connection", (tuple(hello(self._key, lease)),), {}))
-            name, pid, id = unwrap(*ends.recv())
+            name, pid, id = unwrap(*ends.load(ends.read(timeout)))
         except (EOFError, OSError) as error:
             ends.close()
-            raise self.lost(error) from error
+            self._fail(error)
         except BaseException:
             ends.close()
             raise
@@ -180,10 +182,13 @@ class Client:
 
     # The end.
 
-    def lost(self, error: BaseException) -> Exception:
-        """The error that says why a connection has failed."""
-        if isinstance(error, ManagerDied):
-            return error
+    def _fail(self, error: EOFError | OSError) -> NoReturn:
+        """Raises what is to be raised when a connection has failed."""
+        if isinstance(error, (ManagerDied, TimeoutError)) or getattr(error, "errno", None) in _OURS:
+            raise error
+        raise self._lost(error) from error
+
+    def _lost(self, error: BaseException) -> Exception:
         if self.closed or (self.host is not None and self.host.was_shut_down):
             return self._died("was shut down")
         end = self.host.end() if self.host is not None else self._end_of_stranger()

@@ -119,7 +119,10 @@ class Server:
                 # Closed, or there are no descriptors left: then some may be free soon.
                 self.stop_event.wait(0.05)
                 continue
-            threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
+            try:
+                threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
+            except RuntimeError:  # The system gives no more threads. The client is told, and others later.
+                connection.close()
 
     def _welcome(self, connection: Connection) -> None:
         """The life of a connection."""
@@ -172,7 +175,9 @@ class Server:
             reply = self._reply(entry, method, result)
             _answering.packing = True
             packed = ends.pack(reply)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except _manager_locks.ClientGone:
+            raise
+        except BaseException as error:
             packed = self._pack_error(ends, error, entry, method, result)
         finally:
             _answering.entries, _answering.packing = None, False
@@ -244,7 +249,7 @@ class Server:
             tenant.ended = True
             entries, tenant.entries = tenant.entries, {}
             tenant.references.clear()
-            for ident in tenant.transits:
+            for ident in +tenant.transits:
                 tenant.entries[ident] = entries[ident]
             if tenant.entries:
                 self._departed.append((time.monotonic() + _TRANSIT, tenant))

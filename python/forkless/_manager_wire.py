@@ -58,9 +58,9 @@ class Wire:
         self._held = handles
         self.connection.send_bytes(payload, timeout=timeout)
 
-    def read(self) -> bytes:
+    def read(self, timeout: float | None = None) -> bytes:
         """Receives a message; the last one that was sent has arrived, then."""
-        return self.connection.recv_bytes()
+        return self.connection.recv_bytes(timeout=timeout)
 
     def load(self, payload: bytes) -> Any:
         """What a message says."""
@@ -69,7 +69,7 @@ class Wire:
 
     def describe(self, error: BaseException) -> tuple[str, Any]:
         """The reply that has an exception."""
-        return REPORT, tuple(_errors.describe(error))
+        return REPORT, tuple(_errors.describe(error, home=False))
 
     def send(self, message: Any) -> None:
         """Sends a message, as `Connection.send` would."""
@@ -133,10 +133,13 @@ def unwrap(kind: str, value: Any) -> Any:
     """What a reply returns, or raises."""
     if kind == RETURN:
         return value
-    return _raise(convert_to_error(kind, value))
+    errors = [convert_to_error(kind, value)]
+    del value  # or else the error and this frame would keep each other
+    return _raise(errors)
 
 
-def _raise(error: BaseException) -> NoReturn:
+def _raise(errors: list[BaseException]) -> NoReturn:
+    error = errors.pop()
     try:
         if isinstance(error, Exception):
             raise error
@@ -147,7 +150,7 @@ def _raise(error: BaseException) -> NoReturn:
             type(error).__name__,
         ) from error
     finally:
-        del error  # or else the error and this frame would keep each other
+        del error
 
 
 def convert_to_error(kind: str, result: Any) -> BaseException:

@@ -127,9 +127,8 @@ class Remote(Client):
     def __init__(self, link: Link) -> None:
         self._link = link
         self.size = link.size
-        # Of interest to the owner's own collector.
-        self.feeders: set[Any] = set()
-        self.streams: set[Any] = set()
+        self.feeders: set[Any] = set()  # They are fed by those who take their results.
+        self.streams: set[Any] = set()  # The owner waits for its own only.
         self._numbers = itertools.count(1)
         self._connect()
 

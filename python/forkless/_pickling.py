@@ -351,13 +351,7 @@ def pack_result(obj: object) -> Packed:
     raise error_of(error, obj) from error.__cause__
 
 
-def get_ready() -> None:
-    """Loads what `pack` otherwise loads when it first needs it.
-
-    For those who pack in signal handlers, `__del__` and the like: one that runs while the code that it has
-    interrupted loads a module would find half of that module, and nobody can wait for the rest.
-    """
-    from . import _blame, _byvalue  # noqa: F401
+# What is packed once more when it has failed to: with a name for each part, for the message.
 
 
 def pack_named(what: str, obj: Any, function: Any = None, first: int | None = None) -> Packed:

@@ -61,7 +61,10 @@ _pickling.handlers[_Key] = lambda pickler, key: (bytes, (key.key,)) if pickler.l
 
 
 class _Here:
-    """In the server's own process: an object, in place of a client's reference to it."""
+    """In the server's own process: an object, in place of a client's reference to it.
+
+    Its methods are called directly, so arguments and results are not copied.
+    """
 
     def __init__(self, server: "Server", entry: "Entry") -> None:
         self.server, self.entry = server, entry

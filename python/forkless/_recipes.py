@@ -31,8 +31,13 @@ class Lost(Exception):
     """The exception cannot be rebuilt; says why."""
 
 
-def find(error: BaseException) -> Recipe:
-    """How the other process can rebuild this exception. Members of a group have recipes of their own."""
+def find(error: BaseException, home: bool = True) -> Recipe:
+    """How the other process can rebuild this exception. Members of a group have recipes of their own.
+
+    Args:
+        error: the exception.
+        home: whether the other process is the one that has started this one.
+    """
     kind: type = type(error)
     if kind.__module__ == "builtins" and getattr(builtins, kind.__name__, None) is kind:
         state = _state(error)
@@ -42,7 +47,7 @@ def find(error: BaseException) -> Recipe:
     attempts = (_by_pickle, _by_state) if _says_how(kind) else (_by_state, _by_pickle)
     for attempt in attempts:
         try:
-            return attempt(error)
+            return attempt(error, home)
         except BaseException as problem:
             if attempt is _by_pickle:
                 reason = describe(problem)
@@ -116,17 +121,17 @@ def _says_how(kind: type) -> bool:
     )
 
 
-def _by_state(error: BaseException) -> Recipe:
+def _by_state(error: BaseException, home: bool) -> Recipe:
     kind, state = type(error), _state(error)
     _check(_restore((kind, state), members_of(error)), kind)
-    packed = _pickle((kind, state), ("the class", "the exception"))
+    packed = _pickle((kind, state), home, ("the class", "the exception"))
     if not _is_plain(state):
         _check(_restore(_load(*packed), members_of(error)), kind)
     return "state", *packed
 
 
-def _by_pickle(error: BaseException) -> Recipe:
-    packed = _pickle(error)
+def _by_pickle(error: BaseException, home: bool) -> Recipe:
+    packed = _pickle(error, home)
     _check(_load(*packed), type(error))
     return "pickle", *packed
 
@@ -136,9 +141,9 @@ def _check(again: object, kind: type) -> None:
         raise TypeError(f"what its pickle makes is a {name_of(type(again))}")
 
 
-def _pickle(obj: object, names: Sequence[str] = ()) -> tuple[bytes, list[Any], list[Any]]:
+def _pickle(obj: object, home: bool, names: Sequence[str] = ()) -> tuple[bytes, list[Any], list[Any]]:
     """A pickle in a message, and the shared objects and large buffers that the message carries for it."""
-    payload, handles, buffers = _pickling.pack(obj, home=True, names=names)
+    payload, handles, buffers = _pickling.pack(obj, home=home, names=names)
     return payload if isinstance(payload, bytes) else b"".join(payload), handles, buffers
 
 

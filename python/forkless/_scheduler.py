@@ -68,7 +68,7 @@ class Scheduler(Dispatcher):
         return super().__new__(cls, hiring.size, Staff.places(hiring.size))
 
     def __init__(self, hiring: "Hiring", *, closed_error: Exception, waits_at_exit: bool) -> None:
-        _pickling.get_ready()
+        _get_ready()
         # These two only ever become true, so that no two threads can undo each other's change.
         self.closed = self.terminated = False
         self.feeders: set[Feeder] = set()
@@ -565,6 +565,18 @@ class Scheduler(Dispatcher):
                 error = self._broken(text)
                 error.__cause__ = cause
                 self._settle(id, False, error)
+
+
+def _get_ready() -> None:
+    """Loads what `submit` and the collector otherwise load when they first need it.
+
+    A signal handler that submits, in the middle of the loading of a module, would find half of it, and cannot
+    wait for the rest. And a copy that user code forks while the collector loads something could never load
+    that, nor anything that needs it.
+    """
+    import subprocess  # noqa: F401
+
+    from . import _blame, _byvalue, _output, _programs, _surroundings  # noqa: F401
 
 
 def name_of(func: object) -> str:

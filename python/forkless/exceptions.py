@@ -88,9 +88,8 @@ class ManagerDied(
     Attributes:
         name: the name of the server's process, "" if it is not known.
         pid: its process id, None if it is not known.
-        exitcode: its exit code, negative for the signal that killed it; None if it runs, or if this
-            process did
-            not start it.
+        exitcode: its exit code, negative for the signal that killed it; None if it runs, or if this process
+            did not start it.
     """
 
     def __init__(

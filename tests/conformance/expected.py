@@ -127,10 +127,9 @@ LEFT_OUT: dict[str, str] = {
     "TestNamedResource": _PROGRAM,
     "TestNoForkBomb": _PROGRAM,
 }
-# Threads are those of multiprocessing.dummy, and so of the standard library; managers are to come.
+# Threads are those of multiprocessing.dummy, and so of the standard library.
 LEFT_OUT_BY_PREFIX: dict[str, str] = {
     "WithThreads": "not there yet (issue 9): multiprocessing.dummy",
-    "WithManager": "not there yet (issue 9): managers",
 }
 
 # --- tests ---------------------------------------------------------------------------------------------
@@ -168,6 +167,9 @@ NOT_RUN: dict[str, str] = {
 }
 
 _PUT_RAISES = "differs on purpose: put raises pickling errors itself, there is no feeder thread"
+_CLOSED_QUEUE = (
+    "differs on purpose: a closed queue still says whether it is empty; it has no reading end to close"
+)
 _NO_FORK = "differs on purpose: there is no start method 'fork'"
 _BY_VALUE = "differs on purpose: a lambda travels by value, as a result too"
 _NOT_BROKEN = "differs on purpose: only the task fails, the others go on"
@@ -175,8 +177,8 @@ _NOT_BROKEN = "differs on purpose: only the task fails, the others go on"
 # Tests that fail.
 DIFFERENT: dict[str, str] = {
     "TestSimpleQueue.test_closed": f"{_INTERNALS}: SimpleQueue._reader",
-    "WithProcessesTestQueue.test_closed_queue_empty_exceptions": "differs on purpose: a closed queue still "
-    "says whether it is empty; it has no reading end to close",
+    "WithProcessesTestQueue.test_closed_queue_empty_exceptions": _CLOSED_QUEUE,
+    "WithManagerTestQueue.test_closed_queue_empty_exceptions": _CLOSED_QUEUE,
     "WithProcessesTestSharedMemory.test_shared_memory_basics": _NAMES_OF_FILES,
     "WithProcessesTestSharedMemory.test_shared_memory_name_with_embedded_null": _NAMES_OF_FILES,
     "WithProcessesTestSharedMemory.test_shared_memory_recreate": _NAMES_OF_FILES,
@@ -222,6 +224,10 @@ SLOW: dict[str, tuple[str, ...]] = {
             "WithProcessesTestBarrier",
             "WithProcessesTestPool",
             "WithProcessesTestPoolWorkerLifetime",
+            "WithManagerTestSemaphore",
+            "WithManagerTestCondition",
+            "WithManagerTestBarrier",
+            "WithManagerTestPool",
             *(case for case, module in RUN.items() if module == "futures"),
         ),
         ("spawn",),
