@@ -128,6 +128,7 @@ class Remote(Client):
         self._link = link
         self.size = link.size
         self.feeders: set[Any] = set()  # They are fed by those who take their results.
+        self.streams: set[Any] = set()  # The owner waits for its own only.
         self._numbers = itertools.count(1)
         self._connect()
 
@@ -233,7 +234,7 @@ class Remote(Client):
     def adopt(self, result: "MapResult[Any]") -> None:
         """Has somebody who waits for the result of several tasks receive their outcomes."""
         result._assign(self, 0)
-        if result.has_callbacks:
+        if result._has_callbacks:
             self._watch(result)
 
     def take(self, arrivals: "Arrivals", timeout: float | None) -> "tuple[bool, Any] | None":

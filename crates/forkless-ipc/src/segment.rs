@@ -74,7 +74,7 @@ impl Segment {
             Errno::NOSPC | Errno::NOMEM => Error::NoMemory { bytes: length as u64, available: 0 },
             errno => Error::System { action: "make a public segment in /dev/shm", errno },
         };
-        let file = Unnamed::create(length as u64).map_err(refused)?;
+        let file = Unnamed::create(length).map_err(refused)?;
         let identity = file.identity().map_err(refused)?;
         let lease = arena.allocate(HEAD, PLAIN)?;
         describe(&lease, name, length, identity)?;

@@ -145,7 +145,7 @@ impl AsFd for MemoryFile {
 
 /// `ftruncate`, with SIGXFSZ out of the way: under RLIMIT_FSIZE the kernel sends it besides failing with EFBIG,
 /// and its default action ends the process. Asking for the limit first avoids the signal.
-fn set_length(fd: &OwnedFd, size: usize) -> Result<(), Errno> {
+pub(crate) fn set_length(fd: &OwnedFd, size: usize) -> Result<(), Errno> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
     if limit.is_some_and(|limit| (size as u64) > limit) {
         return Err(Errno::FBIG);

@@ -26,13 +26,13 @@ impl Unnamed {
     /// A file of so many bytes, all zero, with pages for them. Nobody but this user may open it.
     ///
     /// # Errors
-    /// `ENOSPC` or `ENOMEM` without memory; `EOPNOTSUPP` or `EISDIR` where there is no `/dev/shm` of the usual kind.
-    pub fn create(size: u64) -> Result<Self, Errno> {
+    /// `ENOSPC` or `ENOMEM` without memory, `EFBIG` under RLIMIT_FSIZE; `EOPNOTSUPP` or `EISDIR` where there is no `/dev/shm` of the usual kind.
+    pub fn create(size: usize) -> Result<Self, Errno> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let fd = rustix::fs::open(FOLDER, flags, Mode::RUSR | Mode::WUSR).and_then(crate::above_standard)?;
-        rustix::fs::ftruncate(&fd, size)?;
+        crate::memory::set_length(&fd, size)?;
         loop {
-            match rustix::fs::fallocate(&fd, FallocateFlags::KEEP_SIZE, 0, size) {
+            match rustix::fs::fallocate(&fd, FallocateFlags::KEEP_SIZE, 0, size as u64) {
                 Err(Errno::INTR) => {}
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => return Ok(Self { fd }),
                 Err(errno) => return Err(errno),
