@@ -14,7 +14,7 @@ use forkless_sys::time::Deadline;
 use forkless_testing::{Board, Child, PATIENCE, Scene, at_every_pass, handle, roles};
 use script::{SCRIPT, census, check, litter, receive, send, try_receive};
 
-roles!(KINDS => create, send_script, receive_script, let_go);
+roles!(KINDS => create, send_script, receive_script, receive_all, let_go);
 
 /// The steps of a transaction in the arena.
 const STEPS: [&str; 3] = ["arena.written", "arena.logged", "arena.applied"];
@@ -294,7 +294,7 @@ fn a_sender_that_halts_keeps_nobody_longer_than_asked() {
     let halted = Child::start_halting(arena, "send_script", "channel.send.written", 3, &arguments);
     halted.wait_until_halted();
     // It holds the senders' lock, in the middle of its third message.
-    for timeout in [Duration::ZERO, Duration::from_millis(120)] {
+    for timeout in [Duration::ZERO, Duration::from_millis(20)] {
         assert!(!channel.send(EPILOGUE, b"", &[], Deadline::after(timeout)).unwrap());
     }
     assert_eq!((receive(&channel).tag, receive(&channel).tag), (0, 1));
@@ -304,6 +304,21 @@ fn a_sender_that_halts_keeps_nobody_longer_than_asked() {
         assert_eq!(receive(&channel).tag, number);
     }
     assert_eq!(halted.finish(), ExitStatus::Exited(0));
+}
+
+#[test]
+fn a_sender_that_halts_is_told_to_go_on_by_who_waits() {
+    let arena = Arena::create(KINDS).unwrap();
+    let board = Board::create(arena, 1);
+    let channel = Channel::create(arena, 0).unwrap();
+    let arguments = [&board as &dyn Display, &handle(channel.lease())];
+    let halted = Child::start_halting(arena, "send_script", "channel.send.written", 3, &arguments);
+    halted.wait_until_halted();
+    assert!(channel.send(EPILOGUE, b"", &[], Deadline::after(PATIENCE)).unwrap());
+    assert_eq!(halted.finish(), ExitStatus::Exited(0));
+    let tags: Vec<_> = std::iter::from_fn(|| try_receive(&channel)).map(|message| message.tag).collect();
+    assert!(tags.contains(&EPILOGUE));
+    assert!(tags.into_iter().filter(|tag| *tag != EPILOGUE).eq(0..SCRIPT.len() as u64));
 }
 
 #[test]
@@ -317,11 +332,39 @@ fn a_receiver_that_halts_keeps_nobody_longer_than_asked() {
     let arguments = [&board as &dyn Display, &handle(channel.lease())];
     let halted = Child::start_halting(arena, "receive_script", "channel.receive.read", 3, &arguments);
     halted.wait_until_halted();
-    for timeout in [Duration::ZERO, Duration::from_millis(120)] {
+    for timeout in [Duration::ZERO, Duration::from_millis(20)] {
         assert!(channel.receive(Deadline::after(timeout)).unwrap().is_none());
     }
     send(&channel, EPILOGUE, (0, 0));
     halted.resume();
     assert_eq!(halted.finish(), ExitStatus::Exited(0));
     assert_eq!(receive(&channel).tag, EPILOGUE);
+}
+
+/// Receives what there is; the board says how many messages that were.
+fn receive_all(mut scene: Scene) {
+    let board = scene.board();
+    let channel = open(&mut scene);
+    while try_receive(&channel).is_some() {
+        board.add(0, 1);
+    }
+}
+
+#[test]
+fn a_receiver_that_halts_is_told_to_go_on_by_who_waits() {
+    let arena = Arena::create(KINDS).unwrap();
+    let board = Board::create(arena, 1);
+    let channel = Channel::create(arena, 0).unwrap();
+    for (number, shape) in SCRIPT.into_iter().enumerate() {
+        send(&channel, number as u64, shape);
+    }
+    let arguments = [&board as &dyn Display, &handle(channel.lease())];
+    let halted = Child::start_halting(arena, "receive_all", "channel.receive.read", 3, &arguments);
+    halted.wait_until_halted();
+    let (mut mine, patience) = (0, Deadline::after(PATIENCE));
+    while mine + board.get(0) < SCRIPT.len() as u64 {
+        assert!(!patience.passed());
+        mine += u64::from(channel.receive(Deadline::after(Duration::from_millis(200))).unwrap().is_some());
+    }
+    assert_eq!(halted.finish(), ExitStatus::Exited(0));
 }
