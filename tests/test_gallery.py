@@ -338,8 +338,8 @@ def test_every_program_belongs_to_a_case() -> None:
 def test_the_halves_are_the_same_program() -> None:
     folder = Path(sys.modules["forkless._gallery"].__path__[0]) / "programs"
     for trap in TRAPS:
-        if trap.slug in ("refcount-copy", "shared-memory-leak"):
-            continue  # data is shared in other ways there
+        if trap.slug in ("refcount-copy", "shared-memory-leak", "pool-in-pool-deadlock"):
+            continue  # data is shared in other ways there, and executors are of another module
         for case in trap.cases:
             standard, forkless = (
                 sorted(

@@ -141,7 +141,9 @@ def test_two_at_once_with_one_worker(stream: Stream) -> None:
 def test_a_second_one_waits_for_the_first_and_says_so(stream: Stream, progress: Any) -> None:
     first, second = stream(hostile.count, progress), stream(range, 5)
     assert next(first) == 0
-    with pytest.raises(forkless.TimeoutError, match="range has not begun, as no worker is free"):
+    with pytest.raises(
+        forkless.TimeoutError, match=r"range has not begun within 0.05 s, as no worker is free"
+    ):
         second.next(timeout=0.05)
     first.close()
     assert list(second) == [0, 1, 2, 3, 4]

@@ -581,6 +581,9 @@ class Child:
 def open_last_words() -> int:
     """A descriptor to which a signal handler can write what the parent gets from `Child.last_words`."""
 
+def trim_heap() -> None:
+    """Gives back to the system the memory that C and Rust have freed."""
+
 def child_events() -> int:
     """Counts the ends of this process's children; see `Channel.receive`."""
 

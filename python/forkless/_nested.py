@@ -234,7 +234,7 @@ class Remote(Client):
     def adopt(self, result: "MapResult[Any]") -> None:
         """Has somebody who waits for the result of several tasks receive their outcomes."""
         result._assign(self, 0)
-        if result.has_callbacks:
+        if result._has_callbacks:
             self._watch(result)
 
     def take(self, arrivals: "Arrivals", timeout: float | None) -> "tuple[bool, Any] | None":

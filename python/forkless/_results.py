@@ -35,7 +35,7 @@ class AsyncResult(BaseFuture, Generic[R]):
             self._watch()
 
     @property
-    def has_callbacks(self) -> bool:
+    def _has_callbacks(self) -> bool:
         """Whether somebody is to be told."""
         return self._callback is not None or self._error_callback is not None
 

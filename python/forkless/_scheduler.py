@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 # How often to look again while something is missing that announces itself to nobody, in seconds; and
 # otherwise, so that no wait rests on an announcement alone.
 _TICK, _BOUND = 0.2, 1.0
+# When so many tasks were there and are done, their memory is given back to the system.
+_MANY = 50_000
 
 
 class Feeder(Protocol):
@@ -87,6 +89,7 @@ class Scheduler(Dispatcher):
         self._once = [None]
         self._thread: threading.Thread | None = None
         self._woken = False
+        self._most = 0
         self._events = _forkless.child_events()
         self._failure: tuple[str, BaseException | None] | None = None
 
@@ -415,6 +418,7 @@ class Scheduler(Dispatcher):
                 self._deadlines.look()
                 self._retries.look()
                 self.staff.shrink()
+                self._give_back()
                 if self._requests is not None:
                     self._requests.look()
                 # Workers may have taken tasks without an answer since: they died, or the task was cancelled.
@@ -427,6 +431,14 @@ class Scheduler(Dispatcher):
             # Whoever sees this has all outcomes.
             self._accept_only(2)
             _exit.schedulers.discard(self)
+
+    def _give_back(self) -> None:
+        live = self._counts()[0]
+        if live:
+            self._most = max(self._most, live)
+        elif self._most >= _MANY:
+            self._most = 0
+            _forkless.trim_heap()
 
     def _finished(self) -> bool:
         if self.terminated:

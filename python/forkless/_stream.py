@@ -96,7 +96,7 @@ class Stream(Generic[T]):
         try:
             return self._queue.get(timeout=timeout)
         except Empty:
-            raise TimeoutError(f"{self._progress()} after {timeout} s") from None
+            raise TimeoutError(self._progress(timeout)) from None
         except ShutDown:
             self._raise_end()
             raise StopIteration from None
@@ -114,11 +114,11 @@ class Stream(Generic[T]):
             self._raise_end()
             raise StopAsyncIteration from None
 
-    def _progress(self) -> str:
+    def _progress(self, waited: float | None) -> str:
         running = (task for _, _, task, _ in self._scheduler.staff.running())
         if self._future._task in running:
-            return f"{self._name} has not yielded anything more; it goes on"
-        return f"{self._name} has not begun, as no worker is free,"
+            return f"{self._name} has not yielded anything for {waited} s; it goes on"
+        return f"{self._name} has not begun within {waited} s, as no worker is free"
 
     def end_if_stuck(self) -> None:
         """Ends the generator if it waits for this thread, which is about to wait for it."""

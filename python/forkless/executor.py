@@ -38,7 +38,8 @@ class Executor(ExecutorAttributes, _BaseExecutor):
 
     Differs from it: a worker's death fails only the future that ran there, with `WorkerDied`; functions of
     `__main__`, lambdas and closures are welcome; `submit` may be called from `__del__` and signal handlers.
-    Workers start as tasks come, up to `max_workers`.
+    Workers start as tasks come, up to `max_workers`. Tasks may submit to their own executor and wait, however
+    deep: it can be sent to any process of the tree, and whoever waits in a task is replaced meanwhile.
 
     Args:
         max_workers: how many workers at most; what `cpu_count` says if None.

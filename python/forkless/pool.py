@@ -51,7 +51,8 @@ class Pool(PoolAttributes):
     Differs from it: a worker's death fails only the task that ran there, with `WorkerDied`; functions of
     `__main__`, lambdas and closures are welcome; `imap` and `imap_unordered` read their input as results are
     taken, not all at once; what is not done when the pool is terminated fails with `BrokenPool`, so nobody
-    waits for ever.
+    waits for ever; tasks may use their own pool and wait, however deep, as it can be sent to any process of
+    the tree, though only its owner can close or end it.
 
     Args:
         processes: how many workers; what `cpu_count` says if None.

@@ -18,6 +18,12 @@ pub(crate) fn child_events(py: Python<'_>) -> PyResult<u32> {
     Ok(arena.child_events(me).map_or(0, |word| word.load(forkless_sys::atomic::Ordering::Acquire)))
 }
 
+/// Gives back to the system the memory that C and Rust have freed.
+#[pyfunction]
+pub(crate) fn trim_heap(py: Python<'_>) {
+    py.detach(forkless_sys::heap::trim);
+}
+
 /// Forgets what this process had claimed: it is done.
 #[pyfunction]
 pub(crate) fn unclaim(py: Python<'_>) -> PyResult<()> {

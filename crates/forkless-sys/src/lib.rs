@@ -28,6 +28,7 @@ pub mod attributes;
 pub mod bell;
 pub mod crash;
 pub mod futex;
+pub mod heap;
 pub mod liveness;
 #[cfg(not(loom))]
 mod mapping;

@@ -358,4 +358,20 @@ is gone, however they went; until then it lasts as long as anybody holds it, who
             ),
         ),
     ),
+    Trap(
+        "pool-in-pool-deadlock",
+        "a task that waits for another task of its own pool",
+        why="""\
+A worker that waits for a task of its own pool is a worker less; when all of them wait, nobody is
+left to run what they wait for. And most pools are of no use in their workers at all: a forked one
+has a copy of the executor whose threads do not exist there, so what it submits goes nowhere; pickled
+ones are refused.""",
+        instead="""\
+A pool travels to its own tasks, and to any process of the tree, as a client of its owner. While a
+task waits, another worker is started in its place, so there is always one for what it waits for,
+and never more tasks run than there were to be workers.""",
+        cases=(
+            Case("tree", "tasks that submit tasks and wait, deeper than there are workers", "a hang", hang),
+        ),
+    ),
 )
