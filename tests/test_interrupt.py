@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from support import Outcome, Program, eventually, status_of
+from support import Outcome, Program, eventually, run_program, status_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -253,3 +253,28 @@ except KeyboardInterrupt:
     outcome = by_kill(source, "forkserver")
     assert (outcome.exit_code, outcome.stderr) == (0, "")
     assert "waited for" in outcome.stdout
+
+
+def test_an_interrupt_while_a_result_is_loaded_does_not_lose_it() -> None:
+    outcome = run_program("""
+import forkless, os
+OWNER, seen = os.getpid(), []
+def load():
+    if os.getpid() == OWNER and not seen:
+        seen.append(1)
+        raise KeyboardInterrupt
+    return 42
+class Result:
+    def __reduce__(self):
+        return load, ()
+with forkless.Executor(1) as executor:
+    for number in range(100):  # so that this thread comes to receive its answers itself
+        assert executor.submit(abs, -number).result() == number
+    future = executor.submit(Result)
+    try:
+        future.result(20)
+    except KeyboardInterrupt:
+        pass
+    print(future.result(20), executor.submit(abs, -1).result(20))
+""")
+    assert outcome.check() == "42 1\n"

@@ -10,7 +10,7 @@ use std::time::Duration;
 use forkless_ipc::{Channel, Claim, KINDS, Received};
 use forkless_shm::Arena;
 use forkless_sys::process::ExitStatus;
-use forkless_sys::time::Deadline;
+use forkless_sys::time::{Deadline, SLICE};
 use forkless_testing::{Board, Child, PATIENCE, Scene, at_every_pass, handle, roles};
 use script::{SCRIPT, census, check, litter, receive, send, try_receive};
 
@@ -294,7 +294,8 @@ fn a_sender_that_halts_keeps_nobody_longer_than_asked() {
     let halted = Child::start_halting(arena, "send_script", "channel.send.written", 3, &arguments);
     halted.wait_until_halted();
     // It holds the senders' lock, in the middle of its third message.
-    for timeout in [Duration::ZERO, Duration::from_millis(120)] {
+    // Whoever waits for longer than a slice has it go on.
+    for timeout in [Duration::ZERO, SLICE / 2] {
         assert!(!channel.send(EPILOGUE, b"", &[], Deadline::after(timeout)).unwrap());
     }
     assert_eq!((receive(&channel).tag, receive(&channel).tag), (0, 1));
@@ -317,7 +318,8 @@ fn a_receiver_that_halts_keeps_nobody_longer_than_asked() {
     let arguments = [&board as &dyn Display, &handle(channel.lease())];
     let halted = Child::start_halting(arena, "receive_script", "channel.receive.read", 3, &arguments);
     halted.wait_until_halted();
-    for timeout in [Duration::ZERO, Duration::from_millis(120)] {
+    // Whoever waits for longer than a slice has it go on.
+    for timeout in [Duration::ZERO, SLICE / 2] {
         assert!(channel.receive(Deadline::after(timeout)).unwrap().is_none());
     }
     send(&channel, EPILOGUE, (0, 0));

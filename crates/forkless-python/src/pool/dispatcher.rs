@@ -10,7 +10,7 @@ use forkless_process::pool::{Accepts, Arrived, Board, Dispatch, Order, Payload, 
 use forkless_shm::{Arena, Error, Owner};
 use forkless_sys::atomic::Ordering;
 use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -742,7 +742,11 @@ impl Dispatcher {
             // Before anything of the user's runs: whoever waits for this would wait for that.
             drop(hands);
             if let Some((token, Arrived { tag, message })) = outcome {
-                Self::settle(slf, token, tag.kind, message)?;
+                let interrupt = Self::settle(slf, token, tag.kind, message)?;
+                // Ctrl-C while it was loaded is for whoever waits here.
+                if let Some(interrupt) = interrupt.filter(|error| error.is_instance_of::<PyKeyboardInterrupt>(py)) {
+                    return Err(interrupt);
+                }
             }
             this.refuse(py, refused)?;
             let (_, waiting, sent) = this.dispatch.counts();
@@ -783,13 +787,22 @@ impl Dispatcher {
     }
 
     /// An outcome that came.
-    fn settle(slf: &Bound<'_, Self>, token: Token, kind: u16, message: IpcMessage) -> PyResult<()> {
+    ///
+    /// Returns:
+    ///     What was raised while it was loaded, for the first time, if that was Ctrl-C or the like: then it is loaded once
+    ///     more, so that the outcome is not lost by it.
+    fn settle(slf: &Bound<'_, Self>, token: Token, kind: u16, message: IpcMessage) -> PyResult<Option<PyErr>> {
         let py = slf.py();
         if let Sink::Foreign(reply) = &token.sink {
             reply.bind(py).call_method1(intern!(py, "forward"), (kind, Message::from(message)))?;
-            return Ok(());
+            return Ok(None);
         }
-        match unpack(py, &message, u64::from(kind - kind::DONE), true) {
+        let load = || unpack(py, &message, u64::from(kind - kind::DONE), true);
+        let (loaded, interrupt) = match load() {
+            Err(error) if !error.is_instance_of::<PyException>(py) => (load(), Some(error)),
+            loaded => (loaded, None),
+        };
+        match loaded {
             Ok(value) => deliver(py, &token.sink, true, value),
             Err(error) => {
                 let function = token.function.object(py);
@@ -797,7 +810,7 @@ impl Dispatcher {
                 deliver(py, &token.sink, false, error);
             }
         }
-        Ok(())
+        Ok(interrupt)
     }
 
     /// The outcome of a task that could not be sent, or pickled. What is no `Exception` (Ctrl-C) is the caller's.
