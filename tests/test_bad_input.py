@@ -324,24 +324,48 @@ def test_ctrl_c_in_the_middle_of_map_leaves_it_usable(kind: str) -> None:
     source = """
 import forkless, itertools, signal, sys, time
 kind = sys.argv[1]
-signal.signal(signal.SIGALRM, signal.default_int_handler)
-interrupted = 0
+armed, interrupted = False, 0
+
+def interrupt(*_):
+    if armed:
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
 with getattr(forkless, kind)(2) as pool:
     for number in range(200):
-        # Later and later: while it submits, while it waits, while it collects.
-        signal.setitimer(signal.ITIMER_REAL, 1e-4 * (number % 50 + 1))
         try:
-            list(pool.map(abs, range(-2000, 0), chunksize=1))
+            try:
+                armed = True
+                # Later and later: while it submits, while it waits, while it collects.
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 * (number % 50 + 1))
+                list(pool.map(abs, range(-2000, 0), chunksize=1))
+            finally:
+                armed = False
         except KeyboardInterrupt:
             interrupted += 1
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if number % 20 == 0:
             assert list(pool.map(abs, [-1, -2])) == [1, 2]
     print(list(pool.map(abs, [-1, -2, -3])), interrupted > 50)
 """
     outcome = run_program(source, kind)
     assert (outcome.check(), outcome.stderr) == ("[1, 2, 3] True\n", "")
+
+
+def test_ctrl_c_in_the_start_of_the_collector_starts_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, others = threading.Thread.start, set(threading.enumerate())
+
+    def start_interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with forkless.Executor(1) as executor:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start_interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                executor.submit(abs, -1)
+        assert executor.submit(abs, -1).result(30) == 1
+        assert len({*threading.enumerate()} - others) == 1
 
 
 # --- results that nobody reads ---

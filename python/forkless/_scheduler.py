@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # otherwise, so that no wait rests on an announcement alone.
 _TICK, _BOUND = 0.2, 1.0
 # When so many tasks were there and are done, their memory is given back to the system.
-_MANY = 50_000
+_MANY = 20_000
 
 
 class Feeder(Protocol):
@@ -86,6 +86,7 @@ class Scheduler(Dispatcher):
         self._label = hiring.label
         self._waits_at_exit, self._closed_error = waits_at_exit, closed_error
         self._owner = os.getpid()
+        # Taken out by the thread that is the collector.
         self._once = [None]
         self._thread: threading.Thread | None = None
         self._woken = False
@@ -128,22 +129,18 @@ class Scheduler(Dispatcher):
             raise
 
     def start_collector(self) -> None:
-        """Starts the collector, once; it starts workers as they are needed."""
-        try:
-            self._once.pop()
-        except IndexError:
+        """Starts the collector, unless there is one; it starts workers as they are needed.
+
+        Ctrl-C may come at any moment here, so what is started says itself whether it is the collector.
+        """
+        if self._thread is not None:
             return
         _exit.register()
-        _exit.schedulers.add(self)
-        thread = threading.Thread(target=self._collect, name=f"forkless {self._label} collector", daemon=True)
-        try:
-            thread.start()
-        except BaseException:
-            # The system has no more threads, or the interpreter is about to exit: the next one may try again.
-            _exit.schedulers.discard(self)
-            self._once.append(None)
-            raise
-        self._thread = thread
+        name = f"forkless {self._label} collector"
+        # If the system has no more threads, or the interpreter is about to exit, the next one may try again.
+        threading.Thread(target=self._begin, name=name, daemon=True).start()
+        while self._thread is None:
+            time.sleep(1e-4)  # It is about to.
 
     def submit(
         self,
@@ -191,6 +188,7 @@ class Scheduler(Dispatcher):
         """Accepts a task for each item, whose results go to `gather`; see `submit`."""
         self._expect(options)
         self._submit_items(gather, function, items, options)
+        self._most = max(self._most, self._counts()[0])
         if not self._accepts(None):
             self._fail_all()
         self._call_workers()
@@ -406,6 +404,15 @@ class Scheduler(Dispatcher):
         return BrokenPool(text)
 
     # The collector's own.
+
+    def _begin(self) -> None:
+        try:
+            self._once.pop()
+        except IndexError:
+            return  # Another one was started at the same time.
+        _exit.schedulers.add(self)
+        self._thread = threading.current_thread()
+        self._collect()
 
     def _collect(self) -> None:
         try:
