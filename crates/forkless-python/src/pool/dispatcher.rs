@@ -345,7 +345,7 @@ impl Dispatcher {
             }
             if any {
                 let (_, waiting, sent) = this.dispatch.counts();
-                this.turn.note(waiting + sent == 0 && events.is_empty() && future::are_waited_for());
+                this.turn.note(waiting + sent == 0 && events.is_empty());
             }
             future::ring();
             this.refresh(py)?;
@@ -719,8 +719,10 @@ impl Dispatcher {
             let hands = this.turn.hold();
             let received = py.detach(|| {
                 let _turn = this.turn.lead()?;
+                let begun = this.turn.look_out(|| this.dispatch.results().len().is_ok_and(|count| count > 0));
                 let bound = deadline.remaining(SLICE);
                 let mut received = this.dispatch.receive(1, bound, None, is_answer, &mut refused);
+                this.turn.note_quick(begun);
                 // While it is our turn: nobody may give out the result that comes next before this.
                 if let Ok(arrived) = &mut received {
                     arrived

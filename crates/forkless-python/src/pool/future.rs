@@ -123,11 +123,6 @@ pub(crate) fn sleep(ready: impl Fn() -> bool, bound: Duration) {
     BELL.sleep(ready, bound);
 }
 
-/// Whether any thread waits for a future.
-pub(crate) fn are_waited_for() -> bool {
-    BELL.sleepers.load(Ordering::SeqCst) != 0
-}
-
 fn outcome(done: bool) -> Content {
     if done { Content::Result } else { Content::Exception }
 }

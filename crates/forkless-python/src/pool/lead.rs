@@ -2,7 +2,7 @@
 //! and wait for it, that would be one thread waking another for nothing. Then the collector *rests*, and whoever waits
 //! *leads*: it receives its answer itself.
 //!
-//! The collector rests after some answers in a row that left nothing to do, with a thread waiting. It looks every [`TICK`]
+//! The collector rests after some answers in a row that left nothing to do. It looks every [`TICK`]
 //! whether it is needed, and rests no longer than [`REST`] after somebody last led. Whatever else happens [rouses](Turn::rouse) it:
 //! a second task, a callback, an answer that is no mere result, the end of a child, a leader who leaves work behind.
 //!
@@ -20,6 +20,10 @@ const STREAK: u32 = 3;
 /// submitted after a rest began, if nobody waits for it and nothing else happens.
 const TICK: Duration = Duration::from_millis(5);
 const REST: Duration = Duration::from_millis(100);
+/// For how long a leader looks out for its answer before it sleeps, where the last one came in less than [`QUICK`]: it takes
+/// some 30 us to wake a worker, and as long to be woken by it; once both look out for each other, 3 us there and back.
+const LOOKOUT: Duration = Duration::from_micros(50);
+const QUICK: Duration = Duration::from_micros(200);
 
 /// Whose turn it is.
 pub(crate) struct Turn {
@@ -33,6 +37,8 @@ pub(crate) struct Turn {
     condvar: Condvar,
     /// What leaders have received and leave to the collector.
     left: Mutex<Vec<Arrived>>,
+    /// The last leader's answer came at once.
+    quick: AtomicBool,
     /// Leaders that may have received something that they have not taken in or left.
     hands: AtomicU32,
 }
@@ -65,6 +71,7 @@ impl Turn {
             roused: Mutex::new(false),
             condvar: Condvar::new(),
             left: Mutex::default(),
+            quick: AtomicBool::new(true),
             hands: AtomicU32::new(0),
         }
     }
@@ -104,6 +111,20 @@ impl Turn {
         self.rouse();
     }
 
+    /// What a leader does before it sleeps: looks whether it is `ready`, for a moment. Returns when it began.
+    pub(crate) fn look_out(&self, ready: impl Fn() -> bool) -> Instant {
+        let begun = Instant::now();
+        while self.quick.load(Ordering::Relaxed) && !ready() && begun.elapsed() < LOOKOUT {
+            std::hint::spin_loop();
+        }
+        begun
+    }
+
+    /// A leader is done.
+    pub(crate) fn note_quick(&self, begun: Instant) {
+        self.quick.store(begun.elapsed() < QUICK, Ordering::Relaxed);
+    }
+
     /// Said before something is received, until it is taken in or left.
     pub(crate) fn hold(&self) -> Hands<'_> {
         self.hands.fetch_add(1, Ordering::AcqRel);
@@ -120,7 +141,7 @@ impl Turn {
         std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The collector has brought answers. `alone`: nothing is left to do, and somebody waits.
+    /// The collector has brought answers. `alone`: nothing is left to do.
     pub(crate) fn note(&self, alone: bool) {
         if alone {
             self.streak.fetch_add(1, Ordering::Relaxed);
