@@ -81,7 +81,7 @@ __all__ = [
 Namespace, Value, Array = _manager_types.Namespace, _manager_types.Value, _manager_types.Array
 
 
-class _NotRunning(exceptions.ProcessError, AssertionError):
+class _NotRunning(exceptions.ProcessError, AssertionError, ValueError):
     """The manager has no server now."""
 
 

@@ -103,7 +103,6 @@ def methods_of(case: str) -> tuple[str, ...]:
 
 
 _INTERNALS = "internals of multiprocessing"
-_MANAGERS = "not there yet (issue 9): managers"
 _NAMES_OF_FILES = f"{_INTERNALS}: how it names its files"
 _PROGRAM = "does not test forkless: starts a program that imports multiprocessing"
 
@@ -182,8 +181,6 @@ DIFFERENT: dict[str, str] = {
     "WithProcessesTestSharedMemory.test_shared_memory_basics": _NAMES_OF_FILES,
     "WithProcessesTestSharedMemory.test_shared_memory_name_with_embedded_null": _NAMES_OF_FILES,
     "WithProcessesTestSharedMemory.test_shared_memory_recreate": _NAMES_OF_FILES,
-    "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryManager_basics": _MANAGERS,
-    "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryServer_ignores_sigint": _MANAGERS,
     "TestStartMethod.test_get_all": _NO_FORK,
     "TestStartMethod.test_mixed_startmethod": _NO_FORK,
     "WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": _PUT_RAISES,
