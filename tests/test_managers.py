@@ -25,7 +25,7 @@ from forkless import ManagerDied, OwnerDied, StaleHandle, managers
 from forkless._manager_locks import Condition, Lock
 from forkless._proxies import referent
 from forkless.managers import BaseManager, BaseProxy, RemoteError, SyncManager
-from support import Outcome, Program, eventually
+from support import Outcome, Program, eventually, status_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -425,6 +425,7 @@ def test_what_was_taken_for_a_client_that_is_gone_is_given_back(manager: Any) ->
     wires = [manager._client._open(lease=False) for _ in calls]
     # None of them waits, so nobody looks whether the client is there; it is gone before there is an answer.
     os.kill(manager._process.pid, signal.SIGSTOP)
+    assert eventually(lambda: status_of(manager._process.pid)[0] == "T", 10)
     for ends, (obj, method) in zip(wires, calls, strict=True):
         ends.write(ends.pack((obj._id, method, (), {})))
         ends.close()
