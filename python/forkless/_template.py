@@ -16,10 +16,12 @@ def main() -> None:
         _byvalue,
         _child,
         _forkless,
+        _frames,
         _loading,
         _outbox,
         _output,
         _pickling,
+        _recipes,
         _rehearsal,
         _surroundings,
         _warned,
@@ -27,8 +29,9 @@ def main() -> None:
         process,
     )
 
-    # Loaded for the children: named so that no linter takes them for mistakes.
-    _ = _byvalue, _loading, _outbox, _output, _pickling, _warned, _worker, process
+    # Loaded for the children: named so that no linter takes them for mistakes. Those that describe a failure
+    # are among them because there may be no memory left to load them with when a task has failed.
+    _ = _byvalue, _frames, _loading, _outbox, _output, _pickling, _recipes, _warned, _worker, process
     _rehearsal.write()
     # Ctrl-C reaches the whole process group. It is blocked here, and in children until they have their job.
     _child.run(_forkless.serve(_surroundings.learn, _rehearsal.play, _preload))
