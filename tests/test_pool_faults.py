@@ -10,21 +10,14 @@ import os
 import random
 import re
 import signal
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from forkless import _forkless
+from crash_points import deaths, needs_points, points
 from support import Outcome, Program, run_program
 
 # The long version takes long.
 pytestmark = pytest.mark.timeout(120 + 5 * int(os.environ.get("FORKLESS_TEST_ROUNDS") or 100))
-
-needs_points = pytest.mark.skipif(
-    not _forkless.HAS_CRASH_POINTS, reason="crash points are in debug builds only"
-)
-
-CRATES = Path(__file__).resolve().parent.parent / "crates"
 
 HEAD = f"""
 import gc, json, os, random, signal, sys, time
@@ -81,18 +74,6 @@ print(json.dumps([total, time.monotonic() - begin]))
 
 
 # --- death at every step ---
-
-
-def points(*patterns: str) -> list[str]:
-    """The names of all crash points in some files of the core."""
-    files = [path for pattern in patterns for path in CRATES.glob(pattern)]
-    assert files, patterns
-    return sorted({name for path in files for name in re.findall(r'\bpoint\("([\w.]+)"\)', path.read_text())})
-
-
-def deaths(outcome: Outcome) -> Counter[str]:
-    """How many processes have died at which point."""
-    return Counter(re.findall(r"^process \d+ dies at (\S+)$", outcome.stderr, re.MULTILINE))
 
 
 # After these the worker has answered, before these it has not.

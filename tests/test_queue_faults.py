@@ -8,21 +8,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from forkless import _forkless
-from support import Outcome, run_program
+from crash_points import deaths, needs_points, points
+from support import run_program
 
 pytestmark = pytest.mark.timeout(600)
-
-needs_points = pytest.mark.skipif(
-    not _forkless.HAS_CRASH_POINTS, reason="crash points are in debug builds only"
-)
-
-CRATES = Path(__file__).resolve().parent.parent / "crates"
 
 HEAD = f"""
 import json, random, sys, time
@@ -49,18 +41,6 @@ class Balanced:
             balanced = eventually(lambda: _forkless.census() == self.census, 10)
             assert balanced, (_forkless.census(), self.census)
 """
-
-
-def points(*patterns: str) -> list[str]:
-    """The names of all crash points in some files of the core."""
-    files = [path for pattern in patterns for path in CRATES.glob(pattern)]
-    assert files, patterns
-    return sorted({name for path in files for name in re.findall(r'\bpoint\("([\w.]+)"\)', path.read_text())})
-
-
-def deaths(outcome: Outcome) -> Counter[str]:
-    """How many processes have died at which point."""
-    return Counter(re.findall(r"^process \d+ dies at (\S+)$", outcome.stderr, re.MULTILINE))
 
 
 def check_deaths_at(names: list[str]) -> None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from forkless import _forkless
-from support import Outcome, run_program
+from crash_points import deaths, needs_points
+from support import run_program
 
 pytestmark = [
     pytest.mark.timeout(180),
-    pytest.mark.skipif(not _forkless.HAS_CRASH_POINTS, reason="crash points are in debug builds only"),
+    needs_points,
 ]
 
 HEAD = """
@@ -85,12 +85,6 @@ except FileNotFoundError:
 else:
     assert _forkless.arm_crash_point(os.environ["POINT"], int(os.environ["PASSES"]))
 """
-
-
-def deaths(outcome: Outcome) -> Counter[str]:
-    """How many processes have died at which point."""
-    lines = [line.split() for line in outcome.stderr.splitlines()]
-    return Counter(words[-1] for words in lines if words[2:4] == ["dies", "at"])
 
 
 @dataclass(frozen=True)
