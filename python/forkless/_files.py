@@ -178,20 +178,19 @@ def open_path(path: str, identity: _Identity) -> File:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise _stale(path, "it has been removed since") from None
-    try:
-        if _identity(fd, path) != identity:
-            raise _stale(path, "it has been changed, or replaced by another one, since")
-        return _map(fd, path)
-    finally:
-        os.close(fd)
+    return _map_if_same(fd, path, identity, "it has been changed, or replaced by another one, since")
 
 
 def open_descriptor(path: str, identity: _Identity, dup: "DupFd") -> File:
     """The file that another process has, and that had this path."""
-    fd = dup.detach()
+    return _map_if_same(dup.detach(), path, identity, "it has been changed since")
+
+
+def _map_if_same(fd: int, path: str, identity: _Identity, otherwise: str) -> File:
+    """Maps the file and closes its descriptor; `otherwise` says what is wrong if it is not the same file."""
     try:
         if _identity(fd, path) != identity:
-            raise _stale(path, "it has been changed since")
+            raise _stale(path, otherwise)
         return _map(fd, path)
     finally:
         os.close(fd)

@@ -233,20 +233,8 @@ class Channel(Shared):
         A payload may come in pieces, which are not joined before they are there, or as a `Parcel`. `buffers` travel
         beside it and are used where they arrive.
         """
-    def receive(
-        self,
-        *,
-        block: bool = True,
-        timeout: float | None = None,
-        claim: bool = False,
-        child_events: int | None = None,
-    ) -> Message | None:
-        """The next message, or None when there is none (after `timeout` seconds).
-
-        With `claim`, the message's tag is written into this process's slot before the message is taken, so that
-        `Child.claimed` can name it should this process die. With `child_events`, also returns None as soon as
-        `forkless._forkless.child_events()` differs from the value given.
-        """
+    def receive(self, *, block: bool = True, timeout: float | None = None) -> Message | None:
+        """The next message, or None when there is none (after `timeout` seconds)."""
     def forward(self, message: Message, tag: int) -> None:
         """Sends a message that was received on, as it is, under another tag."""
     def qsize(self) -> int: ...
@@ -585,10 +573,7 @@ def trim_heap() -> None:
     """Gives back to the system the memory that C and Rust have freed."""
 
 def child_events() -> int:
-    """Counts the ends of this process's children; see `Channel.receive`."""
-
-def unclaim() -> None:
-    """Forgets what this process had claimed: it is done."""
+    """Counts the ends of this process's children; see `Dispatcher._step`."""
 
 @final
 class Program:

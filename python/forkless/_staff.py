@@ -176,7 +176,6 @@ class Staff:
         self._waiting, self._extra, self._calm_at = 0, 0, 0.0
         self._places = places
         self._trouble: tuple[float, Exception] | None = None
-        self._idle_since = time.monotonic()
 
     @staticmethod
     def places(size: int) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._records import Levels
 
 # Kinds of answers, as in the tag of their message; those for results are the core's.
-REVOKED, FAILED, SETUP_FAILED, OUTPUT, SLOW, RETIRED = 16, 17, 18, 19, 20, 21
+REVOKED, FAILED, SETUP_FAILED, OUTPUT, RETIRED = 16, 17, 18, 19, 21
 # Those of processes that submit tasks to the pool of another, and what only they are answered; see `_nested`.
 CONNECT, REQUEST, CANCEL, GIVE_UP, DISOWN, CANCELLED = 22, 23, 24, 25, 26, 27
 

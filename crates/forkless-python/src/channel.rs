@@ -228,33 +228,21 @@ impl Channel {
     }
 
     /// The next message, or None when there is none for `timeout` seconds.
-    #[pyo3(signature = (*, block = true, timeout = None, claim = false, child_events = None))]
-    fn receive(
-        &self,
-        py: Python<'_>,
-        block: bool,
-        timeout: Option<f64>,
-        claim: bool,
-        child_events: Option<u32>,
-    ) -> PyResult<Option<Message>> {
-        let claim = if claim { Claim::Tag } else { Claim::Nothing };
-        let arena = self.channel.lease().arena();
-        let me = arena.me().or_raise(py)?;
-        let beside = child_events.and_then(|seen| Some((arena.child_events(me)?, seen)));
-        let changed = || beside.is_some_and(|(word, seen)| word.load(forkless_sys::atomic::Ordering::Acquire) != seen);
-        let first = self.channel.receive_within(Duration::ZERO, claim, None).or_raise(py)?;
+    #[pyo3(signature = (*, block = true, timeout = None))]
+    fn receive(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<Option<Message>> {
+        let first = self.channel.receive_within(Duration::ZERO, Claim::Nothing, None).or_raise(py)?;
         if let Received::Message(message) = first {
             return Ok(Some(Message { message }));
         }
         let deadline = wait::deadline(block, timeout)?;
-        if deadline.passed() || changed() {
+        if deadline.passed() {
             return Ok(None);
         }
         let message = wait::until(py, deadline, |bound| {
-            Ok::<_, forkless_shm::Error>(match self.channel.receive_within(bound, claim, beside)? {
+            Ok::<_, forkless_shm::Error>(match self.channel.receive_within(bound, Claim::Nothing, None)? {
                 Received::Message(message) => Some(Some(message)),
                 Received::Closed => Some(None),
-                Received::Empty | Received::Interrupted => changed().then_some(None),
+                Received::Empty | Received::Interrupted => None,
             })
         })?;
         Ok(message.flatten().map(|message| Message { message }))

@@ -70,7 +70,6 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(child::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(tree::child_events, module)?)?;
     module.add_function(wrap_pyfunction!(tree::trim_heap, module)?)?;
-    module.add_function(wrap_pyfunction!(tree::unclaim, module)?)?;
     module.add_function(wrap_pyfunction!(tree::thread_count, module)?)?;
     module.add_function(wrap_pyfunction!(tree::attributes, module)?)?;
     module.add_function(wrap_pyfunction!(tree::adopt_attributes, module)?)?;

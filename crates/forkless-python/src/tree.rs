@@ -24,12 +24,6 @@ pub(crate) fn trim_heap(py: Python<'_>) {
     py.detach(forkless_sys::heap::trim);
 }
 
-/// Forgets what this process had claimed: it is done.
-#[pyfunction]
-pub(crate) fn unclaim(py: Python<'_>) -> PyResult<()> {
-    Arena::home().map_or(Ok(()), Arena::unclaim).or_raise(py)
-}
-
 /// Threads of this process, native ones included; 0 without `/proc`.
 #[pyfunction]
 pub(crate) fn thread_count() -> usize {

@@ -205,9 +205,6 @@ impl Dispatcher {
     }
 
     /// Accepts a task for each item: the call of a function with that item. Their results go to the gatherer, from `start` on.
-    ///
-    /// Returns:
-    ///     The id of the first one; those of the others follow, as far as nobody submits at the same time.
     #[pyo3(signature = (gather, function, items, options = None))]
     fn _submit_items<'py>(
         slf: &Bound<'py, Self>,
