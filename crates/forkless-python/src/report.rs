@@ -10,6 +10,7 @@ use forkless_shm::survey::Surveyed;
 use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore, ValueMutex};
 use forkless_sys::footprint::{self, Unreadable};
 use forkless_sys::memory::MemoryFile;
+use forkless_sys::proc;
 use pyo3::exceptions::{PyOSError, PyPermissionError, PyProcessLookupError};
 use pyo3::prelude::*;
 
@@ -74,12 +75,16 @@ pub(crate) fn arenas(py: Python<'_>, pids: Vec<u32>, patience: f64) -> (Vec<Aren
 fn summary(survey: &Survey) -> Arena {
     let bytes = |block: &Surveyed| block.pages as u64;
     let total = |least: u32| survey.blocks.iter().filter(|block| block.holders >= least).map(bytes).sum();
-    let holders = survey.holders.iter().map(|holder| {
+    // The slot of a process that has ended stays until somebody has asked how.
+    let holders = survey.holders.iter().filter(|holder| holder.process.live || holder.leases > 0);
+    let holders = holders.map(|holder| {
         let blocks = || holder.blocks.iter().filter_map(|&index| survey.blocks.get(index));
         let process = &holder.process;
         let all = blocks().map(bytes).sum();
         let shared = blocks().filter(|block| block.holders > 1).map(bytes).sum();
-        (process.pid, process.name.clone(), process.role.name(), process.live, holder.leases, all, shared)
+        // Its slot does not know yet that it was killed a moment ago.
+        let lives = process.live && !proc::is_gone(process.pid, 0);
+        (process.pid, process.name.clone(), process.role.name(), lives, holder.leases, all, shared)
     });
     (survey.id, survey.pages, survey.is_whole, total(1), total(2), kinds(survey), holders.collect())
 }

@@ -103,7 +103,8 @@ pub fn families(roots: &[u32]) -> Vec<u32> {
     let mut found: Vec<u32> = roots.iter().copied().filter(|root| unseen.remove(root)).collect();
     let mut next = 0;
     while let Some(pid) = found.get(next) {
-        let children = children.remove(pid).unwrap_or_default();
+        let mut children = children.remove(pid).unwrap_or_default();
+        children.sort_unstable();
         found.extend(children.into_iter().filter(|child| unseen.remove(child)));
         next += 1;
     }
