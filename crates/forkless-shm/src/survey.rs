@@ -10,7 +10,7 @@
 //! The file is read and not mapped, because a mapping would change the numbers of the processes that are looked at (PSS divides
 //! by users), and reading a hole in a mapping allocates a page.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use forkless_sys::memory::{MemoryFile, PAGE};
@@ -32,6 +32,8 @@ pub struct Survey {
     pub blocks: Vec<Surveyed>,
     /// The processes that have a place in it, also those that have ended and were not cleaned up after yet.
     pub holders: Vec<Holder>,
+    /// How many of the blocks are leases.
+    pub leases: usize,
     /// Whether all of it could be read. Else it is damaged, or changed faster than it was read, and there is more.
     pub is_whole: bool,
 }
@@ -78,7 +80,7 @@ impl Survey {
             return Err(Error::Stale("it belongs to another version of forkless"));
         }
         let pages = file.allocated().map_err(Error::system("ask for the size of the shared arena"))?;
-        let mut survey = Self { id, pages, blocks: Vec::new(), holders: Vec::new(), is_whole: true };
+        let mut survey = Self { id, pages, blocks: Vec::new(), holders: Vec::new(), leases: 0, is_whole: true };
         let mut places = HashMap::new();
         survey.is_whole &= survey.walk_heap(&mut reader, &mut places);
         let used = reader.word(header::SLOTS_USED).unwrap_or(0) as usize;
@@ -112,7 +114,11 @@ impl Survey {
             };
             let touched = if size >= COUNTED { reader.word_in_line(at + TOUCHED).unwrap_or(0) as usize } else { size };
             let kind = (state != State::Free).then_some(kind);
-            places.insert(at, self.blocks.len());
+            if kind == Some(LEASE) {
+                self.leases += 1;
+            } else {
+                places.insert(at, self.blocks.len());
+            }
             self.blocks.push(Surveyed { kind, size, pages: touched.min(size), holders: 0 });
             at += size;
             last_end = at;
@@ -121,7 +127,9 @@ impl Survey {
     }
 
     fn add_holder(&mut self, reader: &mut Reader<'_>, places: &HashMap<usize, usize>, process: Process) {
-        let (leases, is_whole) = reader.leases(process.owner);
+        // There may be more by now.
+        let most = 2 * self.leases + 1000;
+        let (leases, is_whole) = reader.leases(process.owner, most);
         // What was read is another's if the slot changed hands meanwhile.
         if reader.process(process.owner.index()).is_none_or(|now| now.owner != process.owner) {
             return;
@@ -132,7 +140,7 @@ impl Survey {
         let mut blocks: Vec<usize> = held.filter_map(|lease| places.get(&lease.target).copied()).collect();
         blocks.sort_unstable();
         blocks.dedup();
-        blocks.retain(|&index| self.blocks[index].kind.is_some_and(|kind| kind != LEASE));
+        blocks.retain(|&index| self.blocks[index].kind.is_some());
         blocks.iter().for_each(|&index| self.blocks[index].holders += 1);
         self.holders.push(Holder { process, leases: leases.len(), blocks });
     }
@@ -187,11 +195,8 @@ struct Reader<'a> {
     patience: Patience,
 }
 
-/// Bytes of the heap that are read at once: many leases lie side by side, other blocks by themselves.
-const LINE: usize = 512;
-
-/// Bytes of a lease, its header included.
-const LINK: usize = field::COUNT_AT + 8;
+/// Bytes of the heap that are read at once: small blocks lie side by side.
+const LINE: usize = PAGE;
 
 impl Reader<'_> {
     /// Bytes as they are now; `None` past the end.
@@ -220,29 +225,29 @@ impl Reader<'_> {
         Process::parse(index, &self.read::<{ slot::SIZE }>(SLOTS_AT + index * slot::SIZE)?)
     }
 
-    fn link(&self, at: usize) -> Option<Link> {
-        let bytes = if at < HEAP { None } else { self.read::<LINK>(at) }?;
-        let (_, kind, state) = parse_header(word_of(&bytes, 0)?)?;
-        if kind != LEASE || state != State::Live {
+    fn link(&mut self, at: usize) -> Option<Link> {
+        let (_, kind, state) = parse_header(self.word_in_line(at)?)?;
+        if at < HEAP || kind != LEASE || state != State::Live {
             return None;
         }
-        let (links, target) = (word_of(&bytes, field::LINKS)?, word_of(&bytes, field::TARGET)?);
+        let mut field = |field| self.word_in_line(at + field);
+        let (links, target, guard) = (field(field::LINKS)?, field(field::TARGET)?, field(field::COUNT_AT)?);
         let half = |word: u64| (word & u64::from(u32::MAX)) as usize * UNIT;
         Some(Link {
             at,
             previous: half(links >> 32),
             next: half(links),
             target: half(target),
-            guard: word_of(&bytes, field::COUNT_AT)?,
+            guard,
             sequence: (target >> 32) as u32,
         })
     }
 
-    /// The list of a process, and whether that is all of it.
-    fn leases(&mut self, owner: Owner) -> (Vec<Link>, bool) {
+    /// The list of a process, and whether that is all of it. What was read at different moments might lead round in
+    /// circles: a list is not longer than `most`.
+    fn leases(&mut self, owner: Owner, most: usize) -> (Vec<Link>, bool) {
         let mut path: Vec<Link> = Vec::new();
-        // What was read at different moments might lead round in circles.
-        let mut on_path = HashSet::new();
+        self.line = None;
         loop {
             let (before, at) = match path.last() {
                 None => (0, self.word(owner.field(slot::LEASES)).map_or(0, |word| word as usize)),
@@ -252,13 +257,16 @@ impl Reader<'_> {
                 return (path, true);
             }
             match self.link(at).filter(|link| link.previous == before) {
-                Some(link) if on_path.insert(at) => path.push(link),
-                _ => {
-                    if !self.patience.spend() {
-                        return (path, false);
-                    }
-                    path.pop().map(|link| on_path.remove(&link.at));
+                Some(link) if path.len() < most => {
+                    path.push(link);
+                    continue;
                 }
+                Some(_) => path.clear(),
+                None => drop(path.pop()),
+            }
+            self.line = None;
+            if !self.patience.spend() {
+                return (path, false);
             }
         }
     }
