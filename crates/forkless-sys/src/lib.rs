@@ -12,6 +12,7 @@
 //! | [`crash`] | points where fault tests kill |
 //! | [`footprint`] | what processes cost, and who descends from whom |
 //! | [`futex`] | sleeping on one or two shared words |
+//! | [`inspect`] | what another process does |
 //! | [`memory`] | sealed memory files, mappings, shared words |
 //! | [`liveness`] | a word that the kernel marks when its process dies |
 //! | [`named`] | memory under a name that strangers know |
@@ -31,6 +32,7 @@ pub mod crash;
 pub mod footprint;
 pub mod futex;
 pub mod heap;
+pub mod inspect;
 pub mod liveness;
 #[cfg(not(loom))]
 mod mapping;

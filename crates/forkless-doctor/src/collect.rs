@@ -1,0 +1,272 @@
+//! Looks at a tree of processes, and writes down the [`Facts`].
+
+use std::collections::HashMap;
+
+use forkless_sys::Errno;
+use forkless_sys::inspect::{self, Call, Mapped, Memory};
+use forkless_sys::{footprint, process};
+
+use crate::facts::{Facts, Kind, Object, Process, Thread, Wait};
+use crate::semaphores::{self, Identity};
+use crate::source::Sources;
+use crate::stacks::{self, Codes, Interpreter};
+use crate::{Refused, arena};
+
+/// Looks at a process and all that descend from it, but for the family of `leave_out`.
+///
+/// # Errors
+/// [`Refused`] if the process is not there, or not ours to look at.
+pub fn look(root: u32, leave_out: Option<u32>) -> Result<Facts, Refused> {
+    let hidden = leave_out.map_or_else(Vec::new, |pid| if pid == root { Vec::new() } else { footprint::families(&[pid]) });
+    let pids: Vec<u32> = footprint::families(&[root]).into_iter().filter(|pid| !hidden.contains(pid)).collect();
+    if pids.is_empty() {
+        return Err(Refused::Gone(root));
+    }
+    let (own, _) = process::user();
+    let (mut known, mut processes, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+    for pid in pids {
+        let Some((process, insight)) = one(pid) else { continue };
+        match insight {
+            Err(Errno::ACCESS | Errno::PERM) => {
+                let user = inspect::user_of(pid);
+                if pid == root && own != 0 && user.is_some_and(|user| user != own) {
+                    return Err(Refused::Denied(pid, user));
+                }
+                denied.push(pid);
+            }
+            Err(_) => {}
+            Ok(insight) => known.push(insight),
+        }
+        processes.push(process);
+    }
+    if !processes.iter().any(|process| process.pid == root) {
+        return Err(Refused::Gone(root));
+    }
+    let mut facts = Facts { root, processes, ..Facts::default() };
+    if !denied.is_empty() {
+        facts.unknown.push(format!(
+            "what these processes wait for, and their stacks: {denied:?} are not ours to trace (be root, or allow it: \
+             sysctl kernel.yama.ptrace_scope=0)"
+        ));
+    }
+    Builder { facts: &mut facts, objects: HashMap::new() }.explain(&known);
+    arena::complete(&mut facts);
+    Ok(facts)
+}
+
+/// What only those may know who may trace a process.
+struct Insight {
+    pid: u32,
+    memory: Memory,
+    mappings: Vec<Mapped>,
+    pipes: Vec<inspect::Pipe>,
+    calls: HashMap<u32, Call>,
+}
+
+/// A process, and why there is no more to know about it.
+fn one(pid: u32) -> Option<(Process, Result<Insight, Errno>)> {
+    let status = inspect::status(pid)?;
+    let mut process = Process {
+        pid,
+        parent: status.parent,
+        command: footprint::title(pid).unwrap_or_default(),
+        state: status.state,
+        started: status.started,
+        used: status.used,
+        is_copy: status.is_copy,
+        ended: status.ended,
+        memory_kills: inspect::memory_kills(pid).unwrap_or(0),
+        ..Process::default()
+    };
+    if status.state == 'Z' {
+        return Some((process, Err(Errno::SRCH)));
+    }
+    process.unique = footprint::measure(pid).ok().map(|it| it.uss);
+    let tids = inspect::threads(pid);
+    process.threads = tids.iter().map(|&tid| Thread { tid, ..Thread::default() }).collect();
+    let insight = insight(pid, &tids);
+    if let Ok(insight) = &insight {
+        process.writes_to = insight.pipes.iter().filter(|pipe| pipe.writes).map(|pipe| pipe.inode).collect();
+        if let Some(interpreter) = Interpreter::find(&insight.memory, &insight.mappings, pid) {
+            for stack in interpreter.stacks(&tids, &mut Codes::default()) {
+                if let Some(thread) = process.threads.iter_mut().find(|thread| thread.tid == stack.tid) {
+                    (thread.is_python, thread.stack) = (true, stack.frames);
+                }
+            }
+        }
+    }
+    Some((process, insight))
+}
+
+fn insight(pid: u32, tids: &[u32]) -> Result<Insight, Errno> {
+    let memory = Memory::open(pid)?;
+    let calls = tids.iter().map(|&tid| Ok((tid, inspect::call(pid, tid)?)));
+    // A thread may have ended meanwhile.
+    let calls = calls.filter(|call| !matches!(call, Err(Errno::SRCH | Errno::NOENT))).collect::<Result<_, Errno>>()?;
+    Ok(Insight { pid, memory, mappings: inspect::mappings(pid), pipes: inspect::pipes(pid), calls })
+}
+
+/// Names an object.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Semaphore(Identity),
+    Thread(u32, u64),
+    Pipe(u64),
+}
+
+/// Turns what threads do in the kernel into what they wait for.
+struct Builder<'a> {
+    facts: &'a mut Facts,
+    objects: HashMap<Key, usize>,
+}
+
+impl Builder<'_> {
+    fn explain(&mut self, known: &[Insight]) {
+        let mut semaphores: HashMap<Identity, Vec<(u32, u64)>> = HashMap::new();
+        for insight in known {
+            for (address, identity) in semaphores::mapped(&insight.mappings) {
+                semaphores.entry(identity).or_default().push((insight.pid, address));
+            }
+        }
+        for insight in known {
+            let mapped = semaphores::mapped(&insight.mappings);
+            for (&tid, &call) in &insight.calls {
+                let wait = self.wait(insight, &mapped, call);
+                if let Some(thread) = self.thread(insight.pid, tid) {
+                    thread.wait = wait;
+                }
+            }
+        }
+        self.read_sources();
+        self.name_objects();
+        let is_wanted = |(key, &index): (&Key, &usize)| match key {
+            Key::Semaphore(identity) if self.facts.waiting().any(|(_, _, wait)| wait.object == Some(index)) => {
+                Some((identity.clone(), index))
+            }
+            _ => None,
+        };
+        let wanted: HashMap<Identity, usize> = self.objects.iter().filter_map(is_wanted).collect();
+        if !wanted.is_empty() {
+            self.find_holders(known, &wanted, &semaphores);
+        }
+    }
+
+    fn thread(&mut self, pid: u32, tid: u32) -> Option<&mut Thread> {
+        let process = self.facts.processes.iter_mut().find(|process| process.pid == pid)?;
+        process.threads.iter_mut().find(|thread| thread.tid == tid)
+    }
+
+    fn wait(&mut self, insight: &Insight, semaphores: &HashMap<u64, Identity>, call: Call) -> Option<Wait> {
+        let pipe = |descriptor| insight.pipes.iter().find(|pipe| pipe.descriptor == descriptor).map(|pipe| pipe.inode);
+        Some(match call {
+            Call::Runs => return None,
+            Call::Futex { address, timed } => {
+                let page = address / 4096 * 4096;
+                let (kind, key) = match semaphores.get(&page) {
+                    Some(identity) => (Kind::Semaphore, Key::Semaphore(identity.clone())),
+                    None => (Kind::ThreadLock, Key::Thread(insight.pid, address)),
+                };
+                Wait { timed, object: Some(self.object(key, insight.pid)), ..Wait::new(kind) }
+            }
+            Call::Read(descriptor) => match pipe(descriptor) {
+                Some(inode) => self.pipe(Kind::PipeRead, inode, insight.pid),
+                None => Wait::new(Kind::Input),
+            },
+            Call::Write(descriptor) => match pipe(descriptor) {
+                Some(inode) => self.pipe(Kind::PipeWrite, inode, insight.pid),
+                None => Wait::new(Kind::Other),
+            },
+            Call::Child(child) => Wait { process: u32::try_from(child).ok(), ..Wait::new(Kind::Process) },
+            Call::Poll { timed } => Wait { timed, ..Wait::new(Kind::Poll) },
+            Call::Sleep => Wait { timed: true, ..Wait::new(Kind::Sleep) },
+            Call::Other(_) => Wait { timed: true, ..Wait::new(Kind::Other) },
+        })
+    }
+
+    fn pipe(&mut self, kind: Kind, inode: u64, pid: u32) -> Wait {
+        let index = self.object(Key::Pipe(inode), pid);
+        Wait { object: Some(index), ..Wait::new(kind) }
+    }
+
+    fn object(&mut self, key: Key, pid: u32) -> usize {
+        let objects = &mut self.facts.objects;
+        let (name, pipe) = match &key {
+            Key::Semaphore((_, inode)) => (format!("semaphore {inode} of multiprocessing"), None),
+            Key::Thread(pid, address) => (format!("lock {address:#x} inside process {pid}"), None),
+            Key::Pipe(inode) => (format!("pipe {inode}"), Some(*inode)),
+        };
+        let index = *self.objects.entry(key).or_insert_with(|| {
+            objects.push(Object { name, pipe, ..Object::default() });
+            objects.len() - 1
+        });
+        let users = &mut objects[index].users;
+        if !users.contains(&pid) {
+            users.push(pid);
+        }
+        index
+    }
+
+    /// Of processes in which a thread waits for a lock without a limit.
+    fn read_sources(&mut self) {
+        let mut sources = Sources::default();
+        for process in &mut self.facts.processes {
+            let is_stuck = |wait: Wait| !wait.timed && matches!(wait.kind, Kind::ThreadLock | Kind::Semaphore);
+            if process.threads.iter().any(|thread| thread.wait.is_some_and(is_stuck)) {
+                let frames = process.threads.iter_mut().flat_map(|thread| thread.stack.iter_mut());
+                frames.for_each(|frame| sources.annotate(frame));
+            }
+        }
+    }
+
+    /// After what their waiters call them.
+    fn name_objects(&mut self) {
+        let waits: Vec<(usize, String)> = self.facts.waiting().filter_map(|(_, thread, wait)| {
+            let outside = thread.stack.iter().find(|frame| !frame.file.ends_with("multiprocessing/synchronize.py"));
+            Some((wait.object?, outside?.takes.clone()?))
+        }).collect();
+        for (index, name) in waits {
+            if let Some(object) = self.facts.objects.get_mut(index)
+                && !object.name.contains('`')
+            {
+                object.name = format!("`{name}` ({})", object.name);
+            }
+        }
+    }
+
+    fn find_holders(
+        &mut self,
+        known: &[Insight],
+        wanted: &HashMap<Identity, usize>,
+        users: &HashMap<Identity, Vec<(u32, u64)>>,
+    ) {
+        let mut kinds: HashMap<usize, Kind> = HashMap::new();
+        for insight in known {
+            for (identity, semaphore) in semaphores::find(&insight.memory, &insight.mappings) {
+                let Some(&index) = wanted.get(&identity) else { continue };
+                kinds.insert(index, semaphore.kind);
+                if semaphore.is_held {
+                    let tids: Vec<u32> = insight.calls.keys().copied().collect();
+                    let tid = stacks::tid_of(&insight.memory, semaphore.thread, &tids);
+                    self.facts.objects[index].holders.push((insight.pid, tid));
+                }
+            }
+        }
+        for (identity, &index) in wanted {
+            let pids = users.get(identity).into_iter().flatten();
+            let object = &mut self.facts.objects[index];
+            object.users = pids.clone().map(|(pid, _)| *pid).collect();
+            object.is_certain = kinds.contains_key(&index);
+            object.count = pids.clone().find_map(|(pid, address)| {
+                let insight = known.iter().find(|insight| insight.pid == *pid)?;
+                semaphores::value(&insight.memory, *address).map(u64::from)
+            });
+        }
+        for process in &mut self.facts.processes {
+            for wait in process.threads.iter_mut().filter_map(|thread| thread.wait.as_mut()) {
+                if let Some(kind) = wait.object.and_then(|index| kinds.get(&index)) {
+                    wait.kind = *kind;
+                }
+            }
+        }
+    }
+}
