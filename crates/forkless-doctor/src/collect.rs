@@ -49,8 +49,8 @@ pub fn look(root: u32, leave_out: Option<u32>) -> Result<Facts, Refused> {
              sysctl kernel.yama.ptrace_scope=0)"
         ));
     }
-    Builder { facts: &mut facts, objects: HashMap::new() }.explain(&known);
     arena::complete(&mut facts);
+    Builder { facts: &mut facts, objects: HashMap::new() }.explain(&known);
     Ok(facts)
 }
 
@@ -83,7 +83,8 @@ fn one(pid: u32) -> Option<(Process, Result<Insight, Errno>)> {
     }
     process.unique = footprint::measure(pid).ok().map(|it| it.uss);
     let tids = inspect::threads(pid);
-    process.threads = tids.iter().map(|&tid| Thread { tid, ..Thread::default() }).collect();
+    let thread = |&tid| Thread { tid, switches: inspect::switches(pid, tid).unwrap_or(0), ..Thread::default() };
+    process.threads = tids.iter().map(thread).collect();
     let insight = insight(pid, &tids);
     if let Ok(insight) = &insight {
         process.writes_to = insight.pipes.iter().filter(|pipe| pipe.writes).map(|pipe| pipe.inode).collect();
@@ -104,6 +105,19 @@ fn insight(pid: u32, tids: &[u32]) -> Result<Insight, Errno> {
     // A thread may have ended meanwhile.
     let calls = calls.filter(|call| !matches!(call, Err(Errno::SRCH | Errno::NOENT))).collect::<Result<_, Errno>>()?;
     Ok(Insight { pid, memory, mappings: inspect::mappings(pid), pipes: inspect::pipes(pid), calls })
+}
+
+/// Of processes in which a thread waits for a lock without a limit.
+fn read_sources(facts: &mut Facts) {
+    let mut sources = Sources::default();
+    for process in &mut facts.processes {
+        let is_stuck =
+            |wait: Wait| !wait.timed && (wait.kind.is_lock() || matches!(wait.kind, Kind::ThreadLock | Kind::Semaphore));
+        if process.threads.iter().any(|thread| thread.wait.is_some_and(is_stuck)) {
+            let frames = process.threads.iter_mut().flat_map(|thread| thread.stack.iter_mut());
+            frames.for_each(|frame| sources.annotate(frame));
+        }
+    }
 }
 
 /// Names an object.
@@ -132,12 +146,13 @@ impl Builder<'_> {
             let mapped = semaphores::mapped(&insight.mappings);
             for (&tid, &call) in &insight.calls {
                 let wait = self.wait(insight, &mapped, call);
-                if let Some(thread) = self.thread(insight.pid, tid) {
+                // What a process has noted itself says more.
+                if let Some(thread) = self.thread(insight.pid, tid).filter(|thread| thread.noted == 0) {
                     thread.wait = wait;
                 }
             }
         }
-        self.read_sources();
+        read_sources(self.facts);
         self.name_objects();
         let is_wanted = |(key, &index): (&Key, &usize)| match key {
             Key::Semaphore(identity) if self.facts.waiting().any(|(_, _, wait)| wait.object == Some(index)) => {
@@ -204,18 +219,6 @@ impl Builder<'_> {
             users.push(pid);
         }
         index
-    }
-
-    /// Of processes in which a thread waits for a lock without a limit.
-    fn read_sources(&mut self) {
-        let mut sources = Sources::default();
-        for process in &mut self.facts.processes {
-            let is_stuck = |wait: Wait| !wait.timed && matches!(wait.kind, Kind::ThreadLock | Kind::Semaphore);
-            if process.threads.iter().any(|thread| thread.wait.is_some_and(is_stuck)) {
-                let frames = process.threads.iter_mut().flat_map(|thread| thread.stack.iter_mut());
-                frames.for_each(|frame| sources.annotate(frame));
-            }
-        }
     }
 
     /// After what their waiters call them.

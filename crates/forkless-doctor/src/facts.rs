@@ -62,6 +62,10 @@ pub struct Thread {
     pub stack: Vec<Frame>,
     /// What it waits for; nothing if it runs.
     pub wait: Option<Wait>,
+    /// Since when, in nanoseconds of the monotonic clock, if it has noted that; else 0.
+    pub noted: u64,
+    /// How often it has gone to sleep, or lost its processor.
+    pub switches: u64,
 }
 
 /// A function that is being called.
@@ -112,6 +116,8 @@ pub enum Kind {
     Process,
     /// The result of a task.
     Result,
+    /// A task to do, in a worker.
+    Task,
     /// A lock, or what is built on one, between threads of one process.
     ThreadLock,
     /// Something to read from a pipe.
@@ -130,7 +136,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, and its name.
-    pub const NAMES: [(Self, &str); 18] = [
+    pub const NAMES: [(Self, &str); 19] = [
         (Self::Lock, "lock"),
         (Self::RLock, "rlock"),
         (Self::Semaphore, "semaphore"),
@@ -142,6 +148,7 @@ impl Kind {
         (Self::QueueJoin, "queue join"),
         (Self::Process, "process"),
         (Self::Result, "result"),
+        (Self::Task, "task"),
         (Self::ThreadLock, "thread lock"),
         (Self::PipeRead, "pipe read"),
         (Self::PipeWrite, "pipe write"),
@@ -155,6 +162,15 @@ impl Kind {
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("other", |(_, name)| name)
+    }
+
+    /// What to call the object.
+    #[must_use]
+    pub fn object(self) -> &'static str {
+        match self {
+            Self::QueuePut | Self::QueueGet | Self::QueueJoin => "queue",
+            other => other.name(),
+        }
     }
 
     /// Whether one thread at a time has it.

@@ -7,6 +7,7 @@
 mod arena;
 mod collect;
 pub mod facts;
+mod pulse;
 pub mod rules;
 mod semaphores;
 mod source;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use collect::look;
 use facts::Facts;
+pub use pulse::pulse;
 pub use rules::{Finding, diagnose};
 
 /// Between two looks: what passes by itself has passed then, and what has not is wrong.

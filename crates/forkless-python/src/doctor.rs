@@ -1,7 +1,8 @@
 //! What `forkless doctor` is made of: one look at a tree of processes, and what is wrong with it.
 
 use forkless_doctor::facts::{Facts, Frame, Process, Thread, Wait};
-use forkless_doctor::{Finding, Refused, examine};
+use forkless_doctor::{Finding, Refused, examine, look};
+use forkless_sys::process::thread_id;
 use pyo3::exceptions::{PyPermissionError, PyProcessLookupError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -21,16 +22,32 @@ use pyo3::types::PyDict;
 #[pyfunction]
 #[pyo3(signature = (root, leave_out = None))]
 pub(crate) fn diagnose(py: Python<'_>, root: u32, leave_out: Option<u32>) -> PyResult<Bound<'_, PyDict>> {
-    let (facts, findings) = py.detach(|| examine(root, leave_out)).map_err(|error| match error {
-        Refused::Gone(_) => PyProcessLookupError::new_err(error.to_string()),
-        Refused::Denied(..) => PyPermissionError::new_err(error.to_string()),
-    })?;
+    let (facts, findings) = py.detach(|| examine(root, leave_out)).map_err(|error| refused(&error))?;
     let report = PyDict::new(py);
     report.set_item("root", facts.root)?;
     report.set_item("processes", each(&facts.processes, |it| process(py, &facts, it))?)?;
     report.set_item("findings", each(&findings, |it| finding(py, it))?)?;
     report.set_item("unknown", &facts.unknown)?;
     Ok(report)
+}
+
+/// A number that is the same as before if no process of the tree has done anything in between. The calling thread does not
+/// count.
+///
+/// Raises:
+///     ProcessLookupError: There is no such process.
+///     PermissionError: It belongs to another user.
+#[pyfunction]
+pub(crate) fn pulse(py: Python<'_>, root: u32) -> PyResult<u64> {
+    let facts = py.detach(|| look(root, None)).map_err(|error| refused(&error))?;
+    Ok(forkless_doctor::pulse(&facts, thread_id()))
+}
+
+fn refused(error: &Refused) -> PyErr {
+    match error {
+        Refused::Gone(_) => PyProcessLookupError::new_err(error.to_string()),
+        Refused::Denied(..) => PyPermissionError::new_err(error.to_string()),
+    }
 }
 
 fn each<'py, T>(

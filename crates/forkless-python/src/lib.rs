@@ -82,6 +82,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::ignore_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
     module.add_function(wrap_pyfunction!(doctor::diagnose, module)?)?;
+    module.add_function(wrap_pyfunction!(doctor::pulse, module)?)?;
     module.add_function(wrap_pyfunction!(report::memory, module)?)?;
     module.add_function(wrap_pyfunction!(report::families, module)?)?;
     module.add_function(wrap_pyfunction!(report::arenas, module)?)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Attempt, Error, Owner, Wait};
+use forkless_shm::{Acquired, Attempt, Error, Owner, Wait, WaitNote, Waited};
 use forkless_sync::{Mutex, ReentrantMutex};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -20,6 +20,7 @@ pub(crate) trait Robust: Object {
     fn release(&self) -> Result<bool, Error>;
     fn held_for(&self) -> Result<Duration, Error>;
     fn origin(&self) -> String;
+    fn note_wait(&self) -> Option<WaitNote>;
     fn mark(&self) -> Result<(), Error>;
 
     /// Of a lock just taken from the dead.
@@ -31,7 +32,7 @@ pub(crate) trait Robust: Object {
 }
 
 macro_rules! robust {
-    ($($type:ty),*) => {
+    ($($type:ty: $waited:expr),*) => {
         $(impl Robust for $type {
             fn try_acquire(&self) -> Result<Option<Acquired>, Error> {
                 Self::try_acquire(self)
@@ -57,6 +58,10 @@ macro_rules! robust {
                 Self::origin(self)
             }
 
+            fn note_wait(&self) -> Option<WaitNote> {
+                self.lease().note_wait($waited)
+            }
+
             fn mark(&self) -> Result<(), Error> {
                 Self::mark(self)
             }
@@ -64,7 +69,7 @@ macro_rules! robust {
     };
 }
 
-robust!(Mutex, ReentrantMutex);
+robust!(Mutex: Waited::Lock, ReentrantMutex: Waited::RLock);
 
 /// The `acquire` of both locks: whether it was taken in time. Taken from the dead, it is held only if what they left
 /// was repaired.
@@ -88,6 +93,7 @@ pub(crate) fn acquire(
         return mutex.try_acquire().or_raise(py)?.map_or(Ok(false), taken);
     }
     let mut wait = Wait::new();
+    let _note = mutex.note_wait();
     let acquired = wait::until(py, deadline, |bound| {
         Ok::<_, Error>(match mutex.acquire_within(&mut wait, bound)? {
             Attempt::Acquired(acquired) => Some(acquired),

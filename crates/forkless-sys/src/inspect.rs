@@ -65,6 +65,14 @@ pub fn threads(pid: u32) -> Vec<u32> {
     threads
 }
 
+/// How often a thread has gone to sleep, or lost its processor; one that waits for ever does neither. `None` if it is gone.
+#[must_use]
+pub fn switches(pid: u32, tid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    let counts = text.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:")?.1.trim().parse::<u64>().ok());
+    Some(counts.sum())
+}
+
 /// What a thread does in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -280,6 +288,7 @@ mod tests {
         let status = status(me).unwrap();
         assert!(status.parent == crate::process::parent_id() && status.ended.is_none() && !status.is_copy);
         assert_eq!(threads(me)[0], me);
+        assert!(switches(me, me).is_some() && switches(me, 0).is_none());
         let word = 0x0123_4567_89ab_cdef_u64;
         let address = std::ptr::from_ref(&word).addr() as u64;
         assert_eq!(Memory::open(me).unwrap().word(address), Some(word));

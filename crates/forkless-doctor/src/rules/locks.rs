@@ -71,6 +71,10 @@ pub(super) fn cycle(facts: &Facts) -> Vec<Finding> {
         if cycle.len() < 2 || findings.iter().any(|finding| finding.pids == pids) {
             continue;
         }
+        let who = match pids.as_slice() {
+            [pid] => format!("{} threads of process {pid}", cycle.len()),
+            _ => processes(pids.iter().copied()),
+        };
         let evidence = cycle.iter().filter_map(|&(pid, tid)| {
             let process = facts.process(pid)?;
             let thread = process.threads.iter().find(|thread| thread.tid == tid)?;
@@ -81,7 +85,7 @@ pub(super) fn cycle(facts: &Facts) -> Vec<Finding> {
         });
         findings.push(Finding {
             hazard: "lock-cycle",
-            summary: format!("{} wait for each other for ever: each has what another one wants", processes(pids.iter().copied())),
+            summary: format!("{who} wait for each other for ever: each has what another one wants"),
             evidence: evidence.collect(),
             pids,
             advice: "take the locks in the same order everywhere, or take the second one with a timeout",
@@ -116,8 +120,16 @@ fn holders(facts: &Facts, process: &Process, thread: &Thread) -> Vec<Node> {
         let child = wait.process.filter(|pid| *pid != process.pid && facts.process(*pid).is_some());
         return child.map(|pid| (pid, pid)).into_iter().collect();
     };
-    // Where the thread is not known, the one that waits without a limit is as good as any.
-    object.holders.iter().map(|&(pid, tid)| (pid, tid.unwrap_or(pid))).collect()
+    object.holders.iter().map(|&(pid, tid)| (pid, tid.unwrap_or_else(|| likely_holder(facts, pid, thread)))).collect()
+}
+
+/// Where only the process is known: the thread that has taken what the waiter takes, as far as names tell, or the main one.
+fn likely_holder(facts: &Facts, pid: u32, waiter: &Thread) -> u32 {
+    let name = waiter.top().and_then(|frame| frame.takes.as_ref());
+    let has = |other: &&Thread| {
+        other.tid != waiter.tid && name.is_some_and(|name| other.stack.iter().any(|frame| frame.has.contains(name)))
+    };
+    facts.process(pid).and_then(|process| process.threads.iter().find(has)).map_or(pid, |thread| thread.tid)
 }
 
 /// Each once.
