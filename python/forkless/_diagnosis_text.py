@@ -87,10 +87,13 @@ def _processes(diagnosis: "Diagnosis") -> Iterator[str]:
         indent = "  " * (depth + 1)
         memory = process["unique_bytes"]
         size = "" if memory is None else f", {memory / 1e6:.1f} MB of its own"
-        role = "" if process["role"] is None else f" [{process['role']}]"
-        yield f"{indent}{process['pid']}{role} {process['command'][:70]}"
+        # The command lines of a tree's own processes are all alike.
+        is_child = process["role"] not in (None, "main")
+        title = f"{process['name']} ({process['role']})" if is_child else process["command"][:70]
+        yield f"{indent}{process['pid']} {title}"
         end = "" if process["ended"] is None else f" ({process['ended']})"
-        yield f"{indent}    {process['state']}{end}{size}{_wait(process['waiting'])}"
+        wait = _wait(process["waiting"]) if process["state"] in ("sleeping", "running") else ""
+        yield f"{indent}    {process['state']}{end}{size}{wait}"
         frames = _FRAMES if process["pid"] in concerned else 1
         yield from _stack(process["stack"][:frames], indent)
         for thread in process["threads"]:
@@ -101,6 +104,8 @@ def _processes(diagnosis: "Diagnosis") -> Iterator[str]:
 
 def _stack(frames: list[dict[str, Any]], indent: str) -> Iterator[str]:
     for frame in frames:
+        if frame["file"].endswith("multiprocessing/popen_fork.py") and frame["function"] == "_launch":
+            return  # the rest was copied by the fork: that is what the parent did
         yield f"{indent}      {frame['file']}:{frame['line']} in {frame['function']}"
 
 

@@ -9,8 +9,8 @@ VARIABLE = "FORKLESS_WATCHDOG"
 
 # Looks per limit: a standstill is noticed that much later at most.
 _LOOKS = 10
-# The variables of which a process of forkless has one, and a program that a user started has none.
-_OF_CHILDREN = ("FORKLESS_TREE", "FORKLESS_TEMPLATE", "FORKLESS_PARENT", "FORKLESS_SPAWNED")
+# One of these is there when a process that forkless has started imports this package.
+_OF_CHILDREN = ("FORKLESS_TEMPLATE", "FORKLESS_PARENT", "FORKLESS_SPAWNED")
 
 _running: "_Watchdog | None" = None
 
@@ -90,5 +90,7 @@ class _Watchdog(threading.Thread):
         from ._diagnosis import report
 
         with suppress(OSError, ValueError):  # standard error may be closed
-            sys.stderr.write(f"forkless watchdog: nothing has moved for {self._seconds:g} s\n{report(root)}\n")
+            sys.stderr.write(
+                f"forkless watchdog: nothing has moved for {self._seconds:g} s\n{report(root)}\n"
+            )
             sys.stderr.flush()

@@ -40,6 +40,7 @@ impl Reader<'_> {
                 continue;
             };
             known.role = Some(process.role.name());
+            known.name.clone_from(&process.name);
             for noted in notes {
                 self.note(process.pid, &noted);
             }
@@ -90,7 +91,9 @@ impl Reader<'_> {
             name: format!("{name} {:#x}{made}{held}", block.0),
             holders: owner.iter().filter(|it| it.live).map(|it| (it.pid, None)).collect(),
             is_certain: true,
-            died: owner.filter(|it| !it.live).map(|it| format!("process {} ({}) had it and has ended", it.pid, it.name)),
+            died: owner
+                .filter(|it| !it.live)
+                .map(|it| format!("process {} ({}) had it and has ended", it.pid, it.name)),
             count: seen.tokens.map(u64::from),
             is_ours: true,
             ..Object::default()

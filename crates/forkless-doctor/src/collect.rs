@@ -17,23 +17,17 @@ use crate::{Refused, arena};
 /// # Errors
 /// [`Refused`] if the process is not there, or not ours to look at.
 pub fn look(root: u32, leave_out: Option<u32>) -> Result<Facts, Refused> {
-    let hidden = leave_out.map_or_else(Vec::new, |pid| if pid == root { Vec::new() } else { footprint::families(&[pid]) });
+    let hidden =
+        leave_out.map_or_else(Vec::new, |pid| if pid == root { Vec::new() } else { footprint::families(&[pid]) });
     let pids: Vec<u32> = footprint::families(&[root]).into_iter().filter(|pid| !hidden.contains(pid)).collect();
     if pids.is_empty() {
         return Err(Refused::Gone(root));
     }
-    let (own, _) = process::user();
     let (mut known, mut processes, mut denied) = (Vec::new(), Vec::new(), Vec::new());
     for pid in pids {
         let Some((process, insight)) = one(pid) else { continue };
         match insight {
-            Err(Errno::ACCESS | Errno::PERM) => {
-                let user = inspect::user_of(pid);
-                if pid == root && own != 0 && user.is_some_and(|user| user != own) {
-                    return Err(Refused::Denied(pid, user));
-                }
-                denied.push(pid);
-            }
+            Err(Errno::ACCESS | Errno::PERM) => denied.push(pid),
             Err(_) => {}
             Ok(insight) => known.push(insight),
         }
@@ -50,6 +44,9 @@ pub fn look(root: u32, leave_out: Option<u32>) -> Result<Facts, Refused> {
         ));
     }
     arena::complete(&mut facts);
+    if denied.contains(&root) && facts.process(root).is_some_and(|process| process.role.is_none()) {
+        return Err(Refused::Denied(root));
+    }
     Builder { facts: &mut facts, objects: HashMap::new() }.explain(&known);
     Ok(facts)
 }
@@ -66,37 +63,38 @@ struct Insight {
 /// A process, and why there is no more to know about it.
 fn one(pid: u32) -> Option<(Process, Result<Insight, Errno>)> {
     let status = inspect::status(pid)?;
-    let mut process = Process {
+    let mut seen = Process {
         pid,
         parent: status.parent,
         command: footprint::title(pid).unwrap_or_default(),
         state: status.state,
         started: status.started,
-        used: status.used,
         is_copy: status.is_copy,
         ended: status.ended,
         memory_kills: inspect::memory_kills(pid).unwrap_or(0),
         ..Process::default()
     };
     if status.state == 'Z' {
-        return Some((process, Err(Errno::SRCH)));
+        return Some((seen, Err(Errno::SRCH)));
     }
-    process.unique = footprint::measure(pid).ok().map(|it| it.uss);
-    let tids = inspect::threads(pid);
-    let thread = |&tid| Thread { tid, switches: inspect::switches(pid, tid).unwrap_or(0), ..Thread::default() };
-    process.threads = tids.iter().map(thread).collect();
+    seen.unique = footprint::measure(pid).ok().map(|it| it.uss);
+    let mut tids = inspect::threads(pid);
+    // A thread that only looks has no part in what it sees.
+    tids.retain(|&tid| tid == pid || pid != process::id() || tid != process::thread_id());
+    let thread = |&tid| Thread { tid, activity: inspect::activity(pid, tid).unwrap_or(0), ..Thread::default() };
+    seen.threads = tids.iter().map(thread).collect();
     let insight = insight(pid, &tids);
     if let Ok(insight) = &insight {
-        process.writes_to = insight.pipes.iter().filter(|pipe| pipe.writes).map(|pipe| pipe.inode).collect();
+        seen.writes_to = insight.pipes.iter().filter(|pipe| pipe.writes).map(|pipe| pipe.inode).collect();
         if let Some(interpreter) = Interpreter::find(&insight.memory, &insight.mappings, pid) {
             for stack in interpreter.stacks(&tids, &mut Codes::default()) {
-                if let Some(thread) = process.threads.iter_mut().find(|thread| thread.tid == stack.tid) {
+                if let Some(thread) = seen.threads.iter_mut().find(|thread| thread.tid == stack.tid) {
                     (thread.is_python, thread.stack) = (true, stack.frames);
                 }
             }
         }
     }
-    Some((process, insight))
+    Some((seen, insight))
 }
 
 fn insight(pid: u32, tids: &[u32]) -> Result<Insight, Errno> {
@@ -111,8 +109,9 @@ fn insight(pid: u32, tids: &[u32]) -> Result<Insight, Errno> {
 fn read_sources(facts: &mut Facts) {
     let mut sources = Sources::default();
     for process in &mut facts.processes {
-        let is_stuck =
-            |wait: Wait| !wait.timed && (wait.kind.is_lock() || matches!(wait.kind, Kind::ThreadLock | Kind::Semaphore));
+        let is_stuck = |wait: Wait| {
+            !wait.timed && (wait.kind.is_lock() || matches!(wait.kind, Kind::ThreadLock | Kind::Semaphore))
+        };
         if process.threads.iter().any(|thread| thread.wait.is_some_and(is_stuck)) {
             let frames = process.threads.iter_mut().flat_map(|thread| thread.stack.iter_mut());
             frames.for_each(|frame| sources.annotate(frame));
@@ -177,8 +176,13 @@ impl Builder<'_> {
             Call::Runs => return None,
             Call::Futex { address, timed } => {
                 let page = address / 4096 * 4096;
+                let is_there = |mapped: &&Mapped| (mapped.start..mapped.end).contains(&address);
                 let (kind, key) = match semaphores.get(&page) {
                     Some(identity) => (Kind::Semaphore, Key::Semaphore(identity.clone())),
+                    // Of forkless, or of another library: who shares it with whom is not known.
+                    None if insight.mappings.iter().find(is_there).is_some_and(|mapped| mapped.shared) => {
+                        return Some(Wait { timed, ..Wait::new(Kind::Other) });
+                    }
                     None => (Kind::ThreadLock, Key::Thread(insight.pid, address)),
                 };
                 Wait { timed, object: Some(self.object(key, insight.pid)), ..Wait::new(kind) }
@@ -223,10 +227,14 @@ impl Builder<'_> {
 
     /// After what their waiters call them.
     fn name_objects(&mut self) {
-        let waits: Vec<(usize, String)> = self.facts.waiting().filter_map(|(_, thread, wait)| {
-            let outside = thread.stack.iter().find(|frame| !frame.file.ends_with("multiprocessing/synchronize.py"));
-            Some((wait.object?, outside?.takes.clone()?))
-        }).collect();
+        let waits: Vec<(usize, String)> = self
+            .facts
+            .waiting()
+            .filter_map(|(_, thread, wait)| {
+                let outside = thread.stack.iter().find(|frame| !frame.file.ends_with("multiprocessing/synchronize.py"));
+                Some((wait.object?, outside?.takes.clone()?))
+            })
+            .collect();
         for (index, name) in waits {
             if let Some(object) = self.facts.objects.get_mut(index)
                 && !object.name.contains('`')

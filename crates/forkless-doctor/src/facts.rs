@@ -33,14 +33,14 @@ pub struct Process {
     pub state: char,
     /// When it started, in hundredths of a second since boot.
     pub started: u64,
-    /// Processor time used, in hundredths of a second.
-    pub used: u64,
     /// Whether it was forked and has run no program of its own since.
     pub is_copy: bool,
     /// How it ended, if it waits to be reaped.
     pub ended: Option<ExitStatus>,
     /// What it is to its tree, if that is one of forkless.
     pub role: Option<&'static str>,
+    /// Its name there; empty for others.
+    pub name: String,
     /// Bytes that would come back if it ended; unknown if it is not ours to measure.
     pub unique: Option<u64>,
     /// Processes that the memory killer has ended in its control group.
@@ -64,8 +64,8 @@ pub struct Thread {
     pub wait: Option<Wait>,
     /// Since when, in nanoseconds of the monotonic clock, if it has noted that; else 0.
     pub noted: u64,
-    /// How often it has gone to sleep, or lost its processor.
-    pub switches: u64,
+    /// A number that grows with what it does, see [`activity`](forkless_sys::inspect::activity).
+    pub activity: u64,
 }
 
 /// A function that is being called.

@@ -47,7 +47,7 @@ pub enum Refused {
     /// There is none with this number.
     #[error("there is no process {0}, or it has ended")]
     Gone(u32),
-    /// It belongs to another user, who has this number.
-    #[error("process {0} belongs to another user")]
-    Denied(u32, Option<u32>),
+    /// It belongs to another user, or must not be traced, and has noted nothing in shared memory.
+    #[error("process {0} is not ours to look at")]
+    Denied(u32),
 }

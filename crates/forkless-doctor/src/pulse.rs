@@ -5,19 +5,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::facts::{Facts, Kind, Thread, Wait};
 
 /// A number that is the same as before if no process of the tree has done anything in between: each thread is at the same
-/// place, in the same wait. `besides` is a thread that does not count, which is the one that looks.
+/// place, in the same wait.
 #[must_use]
-pub fn pulse(facts: &Facts, besides: u32) -> u64 {
+pub fn pulse(facts: &Facts) -> u64 {
     let mut hasher = DefaultHasher::new();
     for process in &facts.processes {
         (process.pid, process.state == 'Z').hash(&mut hasher);
-        for thread in process.threads.iter().filter(|thread| thread.tid != besides) {
+        for thread in &process.threads {
             (thread.tid, thread.noted).hash(&mut hasher);
             for frame in &thread.stack {
                 (&frame.function, &frame.file, frame.line).hash(&mut hasher);
             }
             if !wakes_by_itself(thread) {
-                (process.used, thread.switches).hash(&mut hasher);
+                thread.activity.hash(&mut hasher);
             }
         }
     }
@@ -36,16 +36,15 @@ mod tests {
     use crate::facts::{Frame, Process};
 
     fn tree(thread: Thread) -> Facts {
-        let looks = Thread { tid: 9, switches: thread.switches * 7, ..Thread::default() };
-        let process = Process { pid: 1, threads: vec![thread, looks], ..Process::default() };
+        let process = Process { pid: 1, threads: vec![thread], ..Process::default() };
         Facts { root: 1, processes: vec![process], ..Facts::default() }
     }
 
     #[test]
     fn a_thread_that_sleeps_again_has_done_something_unless_it_wakes_by_itself() {
-        let at = |wait, noted, switches, line| {
+        let at = |wait, noted, activity, line| {
             let stack = vec![Frame { line, ..Frame::default() }];
-            pulse(&tree(Thread { tid: 1, wait: Some(wait), noted, switches, stack, ..Thread::default() }), 9)
+            pulse(&tree(Thread { tid: 1, wait: Some(wait), noted, activity, stack, ..Thread::default() }))
         };
         let (forever, limited) = (Wait::new(Kind::Lock), Wait { timed: true, ..Wait::new(Kind::Lock) });
         assert_eq!(at(forever, 0, 1, 1), at(forever, 0, 1, 1));

@@ -8,6 +8,8 @@ mod locks;
 mod pools;
 mod queues;
 mod states;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use crate::facts::{Facts, Frame, Process, Thread};
@@ -72,11 +74,8 @@ fn place(thread: &Thread) -> String {
 
 /// What a thread waits for, and where, as an observation.
 fn observed(facts: &Facts, process: &Process, thread: &Thread) -> String {
-    let who = if thread.tid == process.pid {
-        named(process)
-    } else {
-        format!("thread {} of {}", thread.tid, named(process))
-    };
+    let who =
+        if thread.tid == process.pid { named(process) } else { format!("thread {} of {}", thread.tid, named(process)) };
     let Some(wait) = thread.wait else { return format!("{who} runs at {}", place(thread)) };
     let what = match (facts.object(wait), wait.process) {
         (Some(object), _) => object.name.clone(),

@@ -78,7 +78,10 @@ pub(crate) fn find(memory: &Memory, mappings: &[Mapped]) -> HashMap<Identity, Kn
 
 /// Whether Python objects may be there.
 fn is_heap(mapped: &Mapped) -> bool {
-    mapped.writable && !mapped.shared && mapped.file.1 == 0 && (mapped.path.is_empty() || mapped.path == "[heap]" || mapped.path.starts_with("[anon"))
+    mapped.writable
+        && !mapped.shared
+        && mapped.file.1 == 0
+        && (mapped.path.is_empty() || mapped.path == "[heap]" || mapped.path.starts_with("[anon"))
 }
 
 /// The object whose place for the address is here, if it is one. `types` has what is known of types so far.

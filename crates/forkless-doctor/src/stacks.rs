@@ -99,7 +99,11 @@ impl<'a> Interpreter<'a> {
     /// One frame; `None` for those between two calls of the interpreter.
     fn frame(&self, at: u64, cache: &mut Codes) -> Option<Frame> {
         const BETWEEN_CALLS: u32 = 3;
-        if self.layout.owner.is_some_and(|owner| self.memory.half(at + owner).is_none_or(|it| it & 0xff == BETWEEN_CALLS)) {
+        if self
+            .layout
+            .owner
+            .is_some_and(|owner| self.memory.half(at + owner).is_none_or(|it| it & 0xff == BETWEEN_CALLS))
+        {
             return None;
         }
         let code = self.memory.word(at + self.layout.code)?;

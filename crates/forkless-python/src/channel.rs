@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use forkless_shm::Waited;
 use forkless_ipc::{Claim, Content, Outbox, Received, Sent};
+use forkless_shm::Waited;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView};

@@ -2,7 +2,6 @@
 
 use forkless_doctor::facts::{Facts, Frame, Process, Thread, Wait};
 use forkless_doctor::{Finding, Refused, examine, look};
-use forkless_sys::process::thread_id;
 use pyo3::exceptions::{PyPermissionError, PyProcessLookupError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -32,7 +31,7 @@ pub(crate) fn diagnose(py: Python<'_>, root: u32, leave_out: Option<u32>) -> PyR
 }
 
 /// A number that is the same as before if no process of the tree has done anything in between. The calling thread does not
-/// count.
+/// count, unless it is the main one.
 ///
 /// Raises:
 ///     ProcessLookupError: There is no such process.
@@ -40,7 +39,7 @@ pub(crate) fn diagnose(py: Python<'_>, root: u32, leave_out: Option<u32>) -> PyR
 #[pyfunction]
 pub(crate) fn pulse(py: Python<'_>, root: u32) -> PyResult<u64> {
     let facts = py.detach(|| look(root, None)).map_err(|error| refused(&error))?;
-    Ok(forkless_doctor::pulse(&facts, thread_id()))
+    Ok(forkless_doctor::pulse(&facts))
 }
 
 fn refused(error: &Refused) -> PyErr {
@@ -65,6 +64,7 @@ fn process<'py>(py: Python<'py>, facts: &Facts, process: &Process) -> PyResult<B
     item.set_item("command", &process.command)?;
     item.set_item("state", state(process))?;
     item.set_item("role", process.role)?;
+    item.set_item("name", &process.name)?;
     item.set_item("ended", process.ended.map(|status| status.to_string()))?;
     item.set_item("unique_bytes", process.unique)?;
     item.set_item("waiting", waiting(py, facts, main.and_then(|thread| thread.wait))?)?;

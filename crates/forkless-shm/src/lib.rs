@@ -36,7 +36,7 @@ pub use slot::{Owner, Role};
 pub use statistics::Statistics;
 pub use survey::Survey;
 pub use txn::Read;
-pub use waits::{Waited, WaitNote};
+pub use waits::{WaitNote, Waited};
 
 use forkless_sys::Errno;
 

@@ -225,7 +225,8 @@ impl<'a> Outside<'a> {
     fn noted(&self, at: usize, owner: Owner) -> Option<Noted> {
         let head = self.u64(at + wait::HEAD)?;
         fence(Ordering::Acquire);
-        let (what, which, since) = (self.u64(at + wait::WHAT)?, self.u64(at + wait::WHICH)?, self.u64(at + wait::SINCE)?);
+        let (what, which, since) =
+            (self.u64(at + wait::WHAT)?, self.u64(at + wait::WHICH)?, self.u64(at + wait::SINCE)?);
         let is_whole = head & 1 == 0 && is_of(head, owner) && self.u64(at + wait::HEAD) == Some(head);
         let offset = (what & ((1 << 56) - 1)) as usize;
         let (generation, pid) = ((which >> 32) as u32, which as u32);

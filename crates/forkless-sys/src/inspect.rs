@@ -32,10 +32,22 @@ pub struct Status {
     pub ended: Option<ExitStatus>,
 }
 
-/// As much of a process, or a thread by its path, as everybody may know; `None` if it is gone.
+/// As much of a process as everybody may know; `None` if it is gone.
 #[must_use]
 pub fn status(pid: u32) -> Option<Status> {
     parse_status(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// How much a thread has done: a number that grows when it goes to sleep, loses its processor, or has used one for some time.
+/// That of one that waits for ever does not. `None` if it is gone.
+#[must_use]
+pub fn activity(pid: u32, tid: u32) -> Option<u64> {
+    let task = format!("/proc/{pid}/task/{tid}");
+    let used = parse_status(&fs::read_to_string(format!("{task}/stat")).ok()?)?.used;
+    let text = fs::read_to_string(format!("{task}/status")).ok()?;
+    let counts =
+        text.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:")?.1.trim().parse::<u64>().ok());
+    Some(used + counts.sum::<u64>())
 }
 
 /// `PF_FORKNOEXEC` of the kernel's `sched.h`.
@@ -63,14 +75,6 @@ pub fn threads(pid: u32) -> Vec<u32> {
     let mut threads: Vec<u32> = entries.flatten().filter_map(|it| it.file_name().to_str()?.parse().ok()).collect();
     threads.sort_unstable_by_key(|&tid| (tid != pid, tid));
     threads
-}
-
-/// How often a thread has gone to sleep, or lost its processor; one that waits for ever does neither. `None` if it is gone.
-#[must_use]
-pub fn switches(pid: u32, tid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
-    let counts = text.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:")?.1.trim().parse::<u64>().ok());
-    Some(counts.sum())
 }
 
 /// What a thread does in the kernel.
@@ -230,12 +234,6 @@ pub fn memory_kills(pid: u32) -> Option<u64> {
     })
 }
 
-/// Whose process it is, as a user id; `None` if it is gone.
-#[must_use]
-pub fn user_of(pid: u32) -> Option<u32> {
-    Some(fs::metadata(format!("/proc/{pid}")).ok()?.uid())
-}
-
 /// The memory of a process, to be read.
 #[derive(Debug)]
 pub struct Memory(File);
@@ -288,7 +286,7 @@ mod tests {
         let status = status(me).unwrap();
         assert!(status.parent == crate::process::parent_id() && status.ended.is_none() && !status.is_copy);
         assert_eq!(threads(me)[0], me);
-        assert!(switches(me, me).is_some() && switches(me, 0).is_none());
+        assert!(activity(me, me).is_some() && activity(me, 0).is_none());
         let word = 0x0123_4567_89ab_cdef_u64;
         let address = std::ptr::from_ref(&word).addr() as u64;
         assert_eq!(Memory::open(me).unwrap().word(address), Some(word));
@@ -323,6 +321,8 @@ mod tests {
     fn a_pipe_has_an_end_for_writing() {
         let (_reader, _writer) = std::io::pipe().unwrap();
         let pipes = pipes(std::process::id());
-        assert!(pipes.iter().any(|one| pipes.iter().any(|other| one.inode == other.inode && one.writes != other.writes)));
+        assert!(
+            pipes.iter().any(|one| pipes.iter().any(|other| one.inode == other.inode && one.writes != other.writes))
+        );
     }
 }

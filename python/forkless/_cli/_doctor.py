@@ -23,9 +23,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument(
         "--dot", action="store_true", help="print who waits for whom as a graph for Graphviz (dot -Tsvg)"
     )
-    parser.epilog = (
-        "Ends with 0 if nothing is wrong, 1 if something is, 2 if the process is not there or may not be traced."
-    )
+    parser.epilog = "Ends with 0 if nothing is wrong, 1 if something is, 2 if the process is not there or may not be traced."
     parser.set_defaults(run=doctor)
 
 
@@ -38,7 +36,9 @@ def doctor(options: argparse.Namespace) -> int:
     except ProcessLookupError:
         return _refuse(no_process(options.pid))
     except PermissionError:
-        return _refuse(not_permitted(options.pid, "process {pid} is not yours to look at", "PTRACE_MODE_ATTACH"))
+        return _refuse(
+            not_permitted(options.pid, "process {pid} is not yours to look at", "PTRACE_MODE_ATTACH")
+        )
     if options.dot:
         print(diagnosis.to_dot())
     else:

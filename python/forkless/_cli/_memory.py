@@ -84,7 +84,9 @@ def _once(options: argparse.Namespace) -> int:
     except ProcessLookupError:
         return _refuse(no_process(options.pid))
     except PermissionError:
-        return _refuse(not_permitted(options.pid, "the memory of process {pid} is not yours to read", "PTRACE_MODE_READ"))
+        return _refuse(
+            not_permitted(options.pid, "the memory of process {pid} is not yours to read", "PTRACE_MODE_READ")
+        )
     _show(report, options)
     if options.plot is not None:
         try:

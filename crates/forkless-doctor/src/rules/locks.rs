@@ -5,7 +5,8 @@ use crate::facts::{Facts, Kind, Process, Thread, Wait};
 
 /// Who held it has ended, and nobody gives it back.
 pub(super) fn dead_owner(facts: &Facts) -> Vec<Finding> {
-    let waiting = |index: usize| facts.waiting().filter(move |(_, _, wait)| wait.object == Some(index) && wait.kind.is_lock());
+    let waiting =
+        |index: usize| facts.waiting().filter(move |(_, _, wait)| wait.object == Some(index) && wait.kind.is_lock());
     let mut findings = Vec::new();
     for (index, object) in facts.objects.iter().enumerate() {
         let is_dead = object.is_certain && object.holders.is_empty() && object.count == Some(0) && !object.is_ours;
@@ -13,8 +14,10 @@ pub(super) fn dead_owner(facts: &Facts) -> Vec<Finding> {
         if !is_dead || waiters.is_empty() {
             continue;
         }
-        let mut evidence: Vec<String> = waiters.iter().map(|(process, thread, _)| observed(facts, process, thread)).collect();
-        evidence.push(format!("it is taken, and none of the living processes that share it has it: {:?}", object.users));
+        let mut evidence: Vec<String> =
+            waiters.iter().map(|(process, thread, _)| observed(facts, process, thread)).collect();
+        evidence
+            .push(format!("it is taken, and none of the living processes that share it has it: {:?}", object.users));
         evidence.extend(object.died.clone());
         evidence.extend(ended(facts));
         findings.push(Finding {
@@ -38,9 +41,8 @@ pub(super) fn dead_owner(facts: &Facts) -> Vec<Finding> {
 pub(super) fn held_by_itself(facts: &Facts) -> Vec<Finding> {
     let is_own = |process: &Process, thread: &Thread, wait: Wait| {
         let is_only = process.python_threads().count() == 1;
-        let is_it = |&(pid, tid): &(u32, Option<u32>)| {
-            pid == process.pid && tid.map_or(is_only, |tid| tid == thread.tid)
-        };
+        let is_it =
+            |&(pid, tid): &(u32, Option<u32>)| pid == process.pid && tid.map_or(is_only, |tid| tid == thread.tid);
         wait.kind == Kind::Lock && facts.object(wait).is_some_and(|object| object.holders.iter().any(is_it))
     };
     let stuck = facts.waiting().filter(|&(process, thread, wait)| is_own(process, thread, wait));
@@ -78,9 +80,9 @@ pub(super) fn cycle(facts: &Facts) -> Vec<Finding> {
         let evidence = cycle.iter().filter_map(|&(pid, tid)| {
             let process = facts.process(pid)?;
             let thread = process.threads.iter().find(|thread| thread.tid == tid)?;
-            let next = holders(facts, process, thread).first().map_or_else(String::new, |node| {
-                format!(", which process {} has", node.0)
-            });
+            let next = holders(facts, process, thread)
+                .first()
+                .map_or_else(String::new, |node| format!(", which process {} has", node.0));
             Some(observed(facts, process, thread) + &next)
         });
         findings.push(Finding {

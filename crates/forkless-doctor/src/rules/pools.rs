@@ -7,8 +7,11 @@ use crate::facts::{Facts, Frame, Kind, Process, Thread};
 const WORKERS: [(&str, &str); 2] =
     [("multiprocessing/pool.py", "worker"), ("concurrent/futures/process.py", "_process_worker")];
 const SUBMIT: (&str, &str) = ("concurrent/futures/process.py", "submit");
-const RESULTS: [(&str, &str); 3] =
-    [("multiprocessing/pool.py", "get"), ("multiprocessing/pool.py", "next"), ("concurrent/futures/_base.py", "result")];
+const RESULTS: [(&str, &str); 3] = [
+    ("multiprocessing/pool.py", "get"),
+    ("multiprocessing/pool.py", "next"),
+    ("concurrent/futures/_base.py", "result"),
+];
 
 fn is_worker(process: &Process) -> bool {
     process.threads.iter().any(|thread| thread.is_in(&WORKERS))
@@ -30,12 +33,16 @@ fn waits(thread: &Thread) -> bool {
 
 /// A task of a worker waits for another task of the pool that the worker belongs to.
 pub(super) fn nested(facts: &Facts) -> Vec<Finding> {
-    let stuck: Vec<(&Process, &Thread)> = facts.processes.iter().filter_map(|process| {
-        let thread = process.threads.iter().find(|it| is_nested(it))?;
-        // A pool of the worker's own has workers, which are its children.
-        let has_own = facts.processes.iter().any(|child| child.parent == process.pid && is_worker(child));
-        (!has_own).then_some((process, thread))
-    }).collect();
+    let stuck: Vec<(&Process, &Thread)> = facts
+        .processes
+        .iter()
+        .filter_map(|process| {
+            let thread = process.threads.iter().find(|it| is_nested(it))?;
+            // A pool of the worker's own has workers, which are its children.
+            let has_own = facts.processes.iter().any(|child| child.parent == process.pid && is_worker(child));
+            (!has_own).then_some((process, thread))
+        })
+        .collect();
     if stuck.is_empty() {
         return Vec::new();
     }
@@ -95,7 +102,10 @@ pub(super) fn lost_worker(facts: &Facts) -> Vec<Finding> {
         let late = workers.iter().filter(|worker| worker.started > oldest + 5);
         evidence.extend(late.map(|worker| {
             let age = (worker.started - oldest) as f64 / 100.0;
-            format!("worker {} started {age:.2} s after the first one: it took the place of one that has ended", worker.pid)
+            format!(
+                "worker {} started {age:.2} s after the first one: it took the place of one that has ended",
+                worker.pid
+            )
         }));
         evidence.extend(memory_killer(process));
         evidence.extend(ended(facts));
@@ -122,12 +132,15 @@ fn is_idle(facts: &Facts, process: &Process) -> bool {
         let inside = thread.stack.iter().position(is_loop).and_then(|index| thread.stack.get(index.checked_sub(1)?));
         let fetches = inside.is_some_and(|frame| frame.is("multiprocessing/queues.py", "get"));
         // Whoever waits for a lock that is not to be had is another rule's.
-        let is_dead = thread.wait.and_then(|wait| facts.object(wait)).is_some_and(|it| it.is_certain && it.holders.is_empty());
+        let is_dead =
+            thread.wait.and_then(|wait| facts.object(wait)).is_some_and(|it| it.is_certain && it.holders.is_empty());
         fetches && waits(thread) && !is_dead
     })
 }
 
 pub(super) fn memory_killer(process: &Process) -> Option<String> {
     let kills = process.memory_kills;
-    (kills > 0).then(|| format!("the memory killer has ended {kills} processes in the control group of process {}", process.pid))
+    (kills > 0).then(|| {
+        format!("the memory killer has ended {kills} processes in the control group of process {}", process.pid)
+    })
 }

@@ -16,9 +16,10 @@ const RECEIVE: [(&str, &str); 3] = [
 pub(super) fn join_before_drain(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for child in &facts.processes {
-        let feeder = child.threads.iter().find(|thread| {
-            thread.is_in(&[FEEDER]) && thread.wait.is_some_and(|wait| wait.kind == Kind::PipeWrite)
-        });
+        let feeder = child
+            .threads
+            .iter()
+            .find(|thread| thread.is_in(&[FEEDER]) && thread.wait.is_some_and(|wait| wait.kind == Kind::PipeWrite));
         let (Some(feeder), Some(parent)) = (feeder, facts.process(child.parent)) else { continue };
         let Some(joiner) = joiner(parent, child) else { continue };
         if reads_soon(facts, feeder, &[parent.pid, child.pid]) || parent.threads.iter().any(|it| it.is_in(&[GET])) {
@@ -87,9 +88,12 @@ pub(super) fn producer_gone(facts: &Facts) -> Vec<Finding> {
                 processes(writers.iter().map(|writer| writer.pid))
             ),
         ];
-        evidence.extend(writers.iter().filter(|it| it.pid != process.pid).flat_map(|writer| {
-            writer.python_threads().map(|thread| observed(facts, writer, thread))
-        }));
+        evidence.extend(
+            writers
+                .iter()
+                .filter(|it| it.pid != process.pid)
+                .flat_map(|writer| writer.python_threads().map(|thread| observed(facts, writer, thread))),
+        );
         evidence.extend(ended(facts));
         findings.push(Finding {
             hazard: "lost-worker",

@@ -40,18 +40,19 @@ pub(super) fn stopped(facts: &Facts) -> Vec<Finding> {
 pub(super) fn zombies(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for parent in &facts.processes {
-        let waits_for = |pid: u32| {
-            parent.threads.iter().filter_map(|it| it.wait).any(|wait| wait.process == Some(pid))
-        };
+        let waits_for = |pid: u32| parent.threads.iter().filter_map(|it| it.wait).any(|wait| wait.process == Some(pid));
         let dead = facts.processes.iter().filter(|it| it.parent == parent.pid && it.state == 'Z' && !waits_for(it.pid));
         let dead: Vec<&Process> = dead.collect();
         if dead.is_empty() {
             continue;
         }
-        let mut evidence: Vec<String> = dead.iter().map(|it| {
-            let how = it.ended.map_or_else(|| "nobody knows how".to_owned(), |status| status.to_string());
-            format!("{} has ended ({how}), and process {} has not asked how", named(it), parent.pid)
-        }).collect();
+        let mut evidence: Vec<String> = dead
+            .iter()
+            .map(|it| {
+                let how = it.ended.map_or_else(|| "nobody knows how".to_owned(), |status| status.to_string());
+                format!("{} has ended ({how}), and process {} has not asked how", named(it), parent.pid)
+            })
+            .collect();
         let was_killed = dead.iter().any(|it| it.ended == Some(ExitStatus::Signaled(9)));
         let killer = memory_killer(parent).filter(|_| was_killed);
         let hazard = if killer.is_some() { "lost-worker" } else { "zombies" };

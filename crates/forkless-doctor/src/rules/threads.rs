@@ -30,7 +30,8 @@ fn holder<'a>(process: &'a Process, thread: &Thread, taker: &Frame) -> Option<&'
 
 /// A thread waits for a lock that nobody in its process can give back.
 pub(super) fn stuck(facts: &Facts) -> Vec<Finding> {
-    let threads = facts.processes.iter().flat_map(|process| process.threads.iter().map(move |thread| (process, thread)));
+    let threads =
+        facts.processes.iter().flat_map(|process| process.threads.iter().map(move |thread| (process, thread)));
     threads.filter_map(|(process, thread)| stuck_thread(facts, process, thread)).collect()
 }
 
@@ -111,9 +112,9 @@ fn inherited(facts: &Facts, process: &Process, thread: &Thread, taker: &Frame) -
         ),
     ];
     let owner = parent.and_then(|parent| holder(parent, thread, taker).map(|other| (parent, other)));
-    evidence.extend(owner.map(|(parent, other)| {
-        format!("in process {} thread {} has it: {}", parent.pid, other.tid, place(other))
-    }));
+    evidence.extend(
+        owner.map(|(parent, other)| format!("in process {} thread {} has it: {}", parent.pid, other.tid, place(other))),
+    );
     Finding {
         hazard: "inherited-lock",
         pids: vec![process.pid],
@@ -153,7 +154,12 @@ fn cycle_in(facts: &Facts, process: &Process) -> Option<Finding> {
     })?;
     let evidence = path.iter().filter_map(|thread| {
         let (name, other) = (taker(thread)?.takes.clone()?, next(thread)?);
-        Some(format!("{}; by its source, thread {} has `{name}`: {}", observed(facts, process, thread), other.tid, place(other)))
+        Some(format!(
+            "{}; by its source, thread {} has `{name}`: {}",
+            observed(facts, process, thread),
+            other.tid,
+            place(other)
+        ))
     });
     let tids: Vec<String> = path.iter().map(|thread| thread.tid.to_string()).collect();
     Some(Finding {
