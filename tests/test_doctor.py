@@ -43,7 +43,7 @@ HANGS = {
     "stopped_holder": ("stopped-process", r"is stopped, and process \d+ waits for it"),
     "zombies": ("zombies", "3 children of process"),
 }
-# With forkless these are all that hang: whoever takes two locks in two orders, or stops a process, is to blame.
+# With forkless these are all that hang: who takes locks in two orders, or stops a process, is to blame.
 STILL_HANGS = {
     "cycle_of_processes": ("lock-cycle", r"processes \d+ and \d+ wait for each other"),
     "cycle_of_threads": ("lock-cycle", r"2 threads of process \d+ wait for each other"),

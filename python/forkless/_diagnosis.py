@@ -53,7 +53,7 @@ class Diagnosis:
         """The same as plain data, as the command prints it.
 
         Returns:
-            Numbers, strings, lists and dictionaries, with the keys "root", "processes", "findings", "unknown".
+            Numbers, strings, lists and dictionaries: "root", "processes", "findings", "unknown".
         """
         from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""`forkless.watchdog`: a diagnosis, written by the program itself, when nothing in its tree has moved for long."""
+"""`forkless.watchdog`: a diagnosis that a program writes itself when nothing in its tree has moved for long."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ _running: "_Watchdog | None" = None
 
 
 def watchdog(seconds: float | None) -> None:
-    """Has a diagnosis written to standard error when nothing in the tree of this process has moved for so long.
+    """Has a diagnosis written to standard error when nothing in this process's tree has moved for so long.
 
     One is written for each standstill: the same as `forkless.doctor.report()` returns. It may well say that
     nothing is wrong, if the program waits for the outside world. Processes count as moving if any of their

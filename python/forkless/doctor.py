@@ -1,4 +1,4 @@
-"""What the processes of a tree wait for, and what is wrong with that: the command `forkless doctor`, for programs.
+"""What the processes of a tree wait for, and what is wrong with that: `forkless doctor` for programs.
 
 Example:
     >>> import forkless.doctor

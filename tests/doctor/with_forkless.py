@@ -1,6 +1,6 @@
 """The programs of `standard.py` with forkless: most of them cannot hang, and end.
 
-Run as `python with_forkless.py NAME`. Each prints "ready" when what hangs with the standard library is to come.
+Run as `python with_forkless.py NAME`. Each prints "ready" before what hangs with the standard library.
 """
 
 import contextlib

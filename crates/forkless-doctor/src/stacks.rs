@@ -108,10 +108,7 @@ impl<'a> Interpreter<'a> {
         }
         let code = self.memory.word(at + self.layout.code)?;
         let instruction = self.memory.word(at + self.layout.instruction)?;
-        if !cache.0.contains_key(&code) {
-            cache.0.insert(code, self.code(code));
-        }
-        let code_object = cache.0.get(&code)?.as_ref()?;
+        let code_object = cache.0.entry(code).or_insert_with(|| self.code(code)).as_ref()?;
         let offset = self.layout.offset(instruction, code)?;
         let line = self.layout.line(&code_object.lines, code_object.first_line, offset)?;
         let (function, file) = (code_object.name.clone(), code_object.file.clone());

@@ -1,4 +1,5 @@
 //! Notes of waits: what a stranger reads of them, whatever their writers do meanwhile.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,9 +12,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser(
         "doctor",
         help="say why the processes of a tree hang",
-        description="Looks at a process and all that descend from it, of forkless or of multiprocessing: what "
-        "each of them does, what it waits for, who has that. Then says what is wrong, with evidence and advice. "
-        "No process is stopped or asked for anything. docs/doctor.md says what it finds and how.",
+        description="Looks at a process and all that descend from it, of forkless or of multiprocessing: "
+        "what each of them does, what it waits for, who has that. Then says what is wrong, with evidence and "
+        "advice. No process is stopped or asked for anything. docs/doctor.md says what it finds and how.",
     )
     parser.add_argument("pid", type=pid, metavar="PID", help="the process at the root of the tree")
     parser.add_argument(
@@ -23,7 +23,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument(
         "--dot", action="store_true", help="print who waits for whom as a graph for Graphviz (dot -Tsvg)"
     )
-    parser.epilog = "Ends with 0 if nothing is wrong, 1 if something is, 2 if the process is not there or may not be traced."
+    parser.epilog = (
+        "Ends with 0 if nothing is wrong, 1 if something is, 2 if the process is not there or not yours."
+    )
     parser.set_defaults(run=doctor)
 
 

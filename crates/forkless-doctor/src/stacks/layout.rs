@@ -159,7 +159,7 @@ impl Layout {
         }
         let offset = (instruction as i64).wrapping_sub((code + self.instructions) as i64);
         // Before the first instruction it stands in front of it.
-        if offset < -2 || offset > 1 << 24 { None } else { Some(offset.max(0).unsigned_abs()) }
+        (-2..1 << 24).contains(&offset).then(|| offset.max(0).unsigned_abs())
     }
 
     /// The line of an offset, by the table of its code.
