@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import struct
 import sys
 import xml.etree.ElementTree
@@ -147,6 +148,19 @@ SCHEMA = {
     "notes": str,
     "total": dict.fromkeys(("pss", "uss", "private_dirty", "swap", "saved"), int),
 }
+
+
+def keys(schema: Any) -> set[str]:
+    """All names of keys that a schema has."""
+    if not isinstance(schema, dict):
+        return set()
+    return set(schema).union(*map(keys, schema.values()))
+
+
+def test_all_keys_are_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "memory.md").read_text()
+    table = page.partition("## JSON")[2].partition("##")[0]
+    assert keys(SCHEMA) <= set(re.findall(r"`(?:\w+\[\]\.)?(\w+)(?:\[\])?`", table))
 
 
 def conforms(value: Any, schema: Any) -> bool:
