@@ -99,6 +99,7 @@ class Server(WSGIServer):
 def work(listener: socket.socket, index: Index | int, ready: Any) -> None:
     """A worker: answers until SIGTERM, and then ends after the request that it is at."""
     stopping: list[int] = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then says SIGTERM
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     server = Server(listener, Application(load(index) if isinstance(index, int) else index))
     ready.release()

@@ -128,8 +128,9 @@ def test_a_prefork_server_answers_until_it_is_told_to_end(way: list[str]) -> Non
     assert outcome.stderr == ""
 
 
-def test_a_prefork_server_ends_with_ctrl_c() -> None:
-    with prefork_server("--preload") as (program, address):
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--fork"]])
+def test_a_prefork_server_ends_with_ctrl_c(way: list[str]) -> None:
+    with prefork_server(*way) as (program, address):
         get(f"{address}/total")
         program.interrupt()
         outcome = program.finish()
