@@ -171,11 +171,15 @@ def test_prefork_servers_side_by_side() -> None:
         assert re.fullmatch(rf"{re.escape(title)}( +\d+\.\d){{4}}", line)
 
 
-@pytest.mark.parametrize("name", ["pool", "executor", "aio", "_options", "_futures", "_setup", "_evidence"])
-def test_examples_in_docstrings(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["pool", "executor", "aio", "_options", "_evidence", "_futures", "_setup", "_share"]
+)
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some of them make files
     module = importlib.import_module(f"forkless.{name}")
     names = {
-        each: importlib.import_module(each) for each in ("asyncio", "itertools", "math", "sqlite3", "time")
+        each: importlib.import_module(each)
+        for each in ("asyncio", "itertools", "math", "numpy", "sqlite3", "time")
     }
     globs = {"Pool": forkless.Pool, "Executor": forkless.Executor, **names, **vars(module)}
     outcome = doctest.testmod(

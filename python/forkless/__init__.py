@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         RLock,
         Semaphore,
         SharedBuffer,
+        SharedDict,
+        SharedList,
         inherited,
     )
     from ._memory import memory_report, set_warm_memory, trim_memory
@@ -105,6 +107,8 @@ __all__ = [
     "Retry",
     "Semaphore",
     "SharedBuffer",
+    "SharedDict",
+    "SharedList",
     "SharedMemoryFull",
     "ShutDown",
     "SimpleQueue",
@@ -156,6 +160,10 @@ _HOMES = {
         "RLock",
         "Semaphore",
         "SharedBuffer",
+        "SharedDict",
+        "SharedList",
+        "SharedDict",
+        "SharedList",
         "inherited",
     ),
     "_options": ("Retry",),

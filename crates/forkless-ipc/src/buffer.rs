@@ -3,6 +3,7 @@
 //! ```text
 //! +0 bytes of the description   +8 bytes of the data   +16 the description, then at the next multiple of 64 the data
 //! ```
+#![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 
@@ -37,18 +38,35 @@ impl Buffer {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, description: &[u8], bytes: &[u8]) -> Result<Self, Error> {
+        Self::create_with(arena, description, bytes.len(), |write| write(0, bytes))
+    }
+
+    /// Writes bytes into the arena: `fill` is given a function that takes a place, from 0 to `length`, and the bytes that
+    /// belong there. There is room for all of them before it is called. Bytes that it leaves out may be anything.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`]; [`Error::Corrupt`] if something was written outside.
+    pub fn create_with(
+        arena: &'static Arena,
+        description: &[u8],
+        length: usize,
+        fill: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
+    ) -> Result<Self, Error> {
         let corrupt = || Error::Corrupt("a new buffer");
         // The data begins at a multiple of 64 in the arena; the payload may not.
-        let lease = arena.allocate(HEAD + description.len() + ALIGNMENT + bytes.len(), Self::KIND)?;
+        let size = length.checked_add(HEAD + description.len() + ALIGNMENT);
+        let lease = arena.allocate(size.ok_or(Error::Full { bytes: length, size: arena.size() })?, Self::KIND)?;
         let at = lease.block().payload();
-        for (field, value) in [(DESCRIPTION, description.len()), (LENGTH, bytes.len())] {
+        for (field, value) in [(DESCRIPTION, description.len()), (LENGTH, length)] {
             arena.map().u64(at + field).ok_or_else(corrupt)?.store(value as u64, Ordering::Release);
         }
         let data = (at + HEAD + description.len()).next_multiple_of(ALIGNMENT);
-        if !arena.map().write(at + HEAD, description) || !arena.map().write(data, bytes) {
-            return Err(corrupt());
-        }
-        Self::view(lease)
+        let mut fits = arena.map().write(at + HEAD, description);
+        fill(&mut |place, bytes: &[u8]| {
+            let inside = place.checked_add(bytes.len()).is_some_and(|end| end <= length);
+            fits = fits && inside && arena.map().write(data + place, bytes);
+        });
+        if fits { Self::view(lease) } else { Err(corrupt()) }
     }
 
     /// The buffer that a handle names.
@@ -92,6 +110,14 @@ impl Buffer {
         // In bounds since `view`; a failure would read as an empty description.
         let _ = self.view.read(self.description.0, self.description.1, &mut bytes);
         bytes
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the data is within the mapping (checked by `view`), which `self` keeps. Nobody writes to it: that was done
+        // before the block had a handle, and from then on no function of ours gives out a way to.
+        unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.data.1) }
     }
 
     /// Where the bytes are in this process, for as long as `self` lives. Not writable.
