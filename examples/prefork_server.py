@@ -5,10 +5,11 @@ The application looks records up in an index of Python objects, 200 MB of them. 
 
     (nothing)    each worker loads the index itself, as under gunicorn
     --preload    it is loaded once and preloaded (`forkless.preload`): workers find it in their memory
+    --share      it is loaded once and put into shared memory (`forkless.share`), where workers read it
     --fork       it is loaded once and workers are forked, as under `gunicorn --preload`; for reference
 
 By default the program has its own workers read everything, and prints what all processes take together before
-and after. `--compare` does that in all three ways. With `--port` it serves others, until SIGTERM or Ctrl-C:
+and after. `--compare` does that in all four ways. With `--port` it serves others, until SIGTERM or Ctrl-C:
 
     $ python3 prefork_server.py --preload --port 8765 &
     $ curl http://127.0.0.1:8765/records/user-7
@@ -26,7 +27,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.request import urlopen
@@ -35,10 +36,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import forkless
 from forkless.connection import wait
 
-Index = dict[str, dict[str, Any]]
+Index = Mapping[str, Mapping[str, Any]]
 
 
-def load(records: int) -> Index:
+def load(records: int) -> dict[str, dict[str, Any]]:
     """The data: records by name."""
     return {
         f"user-{number}": {
@@ -64,15 +65,20 @@ class Application:
         answer = self.answer(environ["PATH_INFO"])
         status = "404 Not Found" if answer is None else "200 OK"
         start_response(status, [("Content-Type", "application/json")])
-        return [json.dumps(answer).encode()]
+        return [json.dumps(answer, default=plain).encode()]
 
-    def answer(self, path: str) -> dict[str, Any] | None:
+    def answer(self, path: str) -> Mapping[str, Any] | None:
         """One record; or, for `/total`, a sum over all, after which the garbage is collected."""
         if path == "/total":
             total = sum(record["number"] + len(record["groups"]) for record in self.index.values())
             gc.collect()
             return {"worker": os.getpid(), "total": total}
         return self.index.get(path.removeprefix("/records/"))
+
+
+def plain(shared: forkless.SharedDict[str, Any]) -> dict[str, Any]:
+    """For JSON, a shared record as an ordinary one."""
+    return shared.todict()
 
 
 class Handler(WSGIRequestHandler):
@@ -145,12 +151,26 @@ class Workers:
             worker.join()
 
 
-def start_workers(options: argparse.Namespace, listener: socket.socket) -> Workers:
-    """Starts all workers, in the way that was asked for, and waits until they are ready."""
-    context: Any = multiprocessing.get_context("fork") if options.fork else forkless
-    index: Index | int = load(options.records) if options.fork or options.preload else options.records
+# What workers import, to be had in common in any case.
+MODULES = ["wsgiref.simple_server", "urllib.request", "multiprocessing"]
+
+
+def prepare(options: argparse.Namespace) -> Index | int:
+    """What workers are given: the index, or of how many records they shall make it themselves."""
+    if options.fork:
+        return load(options.records)
     if options.preload:
-        forkless.preload(index, modules=["wsgiref.simple_server", "urllib.request", "multiprocessing"])
+        index = load(options.records)
+        forkless.preload(index, modules=MODULES)
+        return index
+    forkless.preload(modules=MODULES)
+    return forkless.share(load(options.records)) if options.share else options.records
+
+
+def start_workers(options: argparse.Namespace, listener: socket.socket) -> Workers:
+    """Starts all workers and waits until they are ready."""
+    context: Any = multiprocessing.get_context("fork") if options.fork else forkless
+    index = prepare(options)
     ready = context.Semaphore(0)
 
     def start() -> Any:
@@ -224,7 +244,7 @@ def serve(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Runs this program in all three ways, and prints what each took."""
+    """Runs this program in all ways, and prints what each took."""
     print(f"{'in MB':<22}{'all processes (PSS)':^32}{'of its own (private dirty)':^34}")
     print(f"{'':<22}{'at first':>14}{'all read':>16}{'each worker':>20}{'all read':>14}")
     for title, way in WAYS.items():
@@ -237,7 +257,12 @@ def compare(options: argparse.Namespace) -> None:
         print(f"{title:<22}" + "{:>14.1f}{:>16.1f}{:>20.1f}{:>14.1f}".format(*figures))
 
 
-WAYS = {"each loads it itself": [], "fork": ["--fork"], "forkless.preload": ["--preload"]}
+WAYS = {
+    "each loads it itself": [],
+    "fork": ["--fork"],
+    "forkless.preload": ["--preload"],
+    "forkless.share": ["--share"],
+}
 
 
 def stop(number: int, _: Any) -> None:
@@ -273,8 +298,9 @@ def positive(text: str) -> int:
 parser = argparse.ArgumentParser(description="Looks records up in 200 MB of Python objects.")
 way = parser.add_mutually_exclusive_group()
 way.add_argument("--preload", action="store_true", help="load once, for all workers (forkless.preload)")
+way.add_argument("--share", action="store_true", help="load once, into shared memory (forkless.share)")
 way.add_argument("--fork", action="store_true", help="load once and fork, for reference")
-way.add_argument("--compare", action="store_true", help="show the memory of all three ways")
+way.add_argument("--compare", action="store_true", help="show the memory of all four ways")
 parser.add_argument(
     "--port", type=int, metavar="N", help="serve others, until SIGTERM or Ctrl-C; 0 for any port"
 )

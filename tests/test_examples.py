@@ -110,7 +110,7 @@ def get(url: str) -> Any:
         return json.load(response)
 
 
-@pytest.mark.parametrize("way", [[], ["--preload"], ["--fork"]])
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--share"], ["--fork"]])
 def test_a_prefork_server_answers_until_it_is_told_to_end(way: list[str]) -> None:
     with prefork_server(*way) as (program, address):
         assert get(f"{address}/records/user-7") == {
@@ -138,7 +138,7 @@ def test_a_prefork_server_ends_with_ctrl_c(way: list[str]) -> None:
     assert outcome.stderr == ""
 
 
-@pytest.mark.parametrize("way", [[], ["--preload"]])
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--share"]])
 def test_a_prefork_server_replaces_workers(way: list[str]) -> None:
     with prefork_server(*way) as (program, address):
         killed = []
@@ -155,7 +155,7 @@ def test_a_prefork_server_replaces_workers(way: list[str]) -> None:
     assert outcome.check().count("another takes its place") == 2
 
 
-@pytest.mark.parametrize("way", [[], ["--preload"]])
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--share"]])
 def test_what_a_prefork_server_takes(way: list[str]) -> None:
     told = json.loads(run_program(PREFORK, *SMALL, *way, "--json", timeout=50).check())
     assert told["requests"] >= 2
@@ -166,9 +166,10 @@ def test_what_a_prefork_server_takes(way: list[str]) -> None:
 
 def test_prefork_servers_side_by_side() -> None:
     outcome = run_program(PREFORK, *SMALL, "--compare", timeout=55)
-    *_, each, forked, preloaded = outcome.check().splitlines()
-    for line, title in ((each, "each loads it itself"), (forked, "fork"), (preloaded, "forkless.preload")):
-        assert re.fullmatch(rf"{re.escape(title)}( +\d+\.\d){{4}}", line)
+    _, _, *lines = outcome.check().splitlines()
+    for title in ("each loads it itself", "fork", "forkless.preload", "forkless.share"):
+        assert re.fullmatch(rf"{re.escape(title)}( +\d+\.\d){{4}}", lines.pop(0))
+    assert not lines
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,16 @@ def _rows(measurement: Measurement, longest: int) -> None:
 
 
 def headline(measurements: "Sequence[Measurement]") -> None:
-    """Prints what it comes to under every Python: for the child alone, and for all processes together."""
+    """Prints what it comes to under every Python, for the child alone, all processes, and the clock."""
     _compare(
-        measurements, "private dirty memory of the child: after reading all / … and a collection", _dirty
+        measurements, "MB of the child's own (private dirty): after reading all / … and a collection", _own
     )
-    _compare(measurements, "all processes of the program together, as PSS, after that", _together)
+    _compare(measurements, "MB of all processes of the program together (PSS), after that", _together)
+    _compare(measurements, "Seconds that the child took to read all", _clock)
 
 
 def _compare(measurements: "Sequence[Measurement]", title: str, cell: "Callable[[Measurement], str]") -> None:
-    print(paint(f"\nIn MB, {title}", "bold"))
+    print(paint(f"\n{title}", "bold"))
     print(paint(f"  {'':<{_VERSION}}" + "".join(f"{way.label:>{_CELL}}" for way in WAYS), "dim"))
     for kind in KINDS:
         ours = [each for each in measurements if each.kind is kind]
@@ -80,7 +81,7 @@ def _compare(measurements: "Sequence[Measurement]", title: str, cell: "Callable[
             print(f"  {python.version:<{_VERSION}}" + "".join(f"{cells[way]:>{_CELL}}" for way in WAYS))
 
 
-def _dirty(measurement: Measurement) -> str:
+def _own(measurement: Measurement) -> str:
     if "collected" not in measurement.moments:
         return "-"
     read, collected = (measurement.moments[moment].private_dirty for moment in ("read", "collected"))
@@ -89,6 +90,10 @@ def _dirty(measurement: Measurement) -> str:
 
 def _together(measurement: Measurement) -> str:
     return "-" if measurement.all_processes is None else f"{measurement.all_processes / 1e6:.1f}"
+
+
+def _clock(measurement: Measurement) -> str:
+    return "-" if measurement.read_seconds is None else f"{measurement.read_seconds:.2f}"
 
 
 def verdict(measurements: "Sequence[Measurement]") -> int:
