@@ -88,6 +88,7 @@ def _panel(axes: "Axes", measurements: "Sequence[Measurement]", kind: Kind, pyth
     count = max((each.count for each in measurements), default=0)
     axes.set_title(f"{count:,} {kind.label}", fontsize=10)
     axes.set_xlim(0, longest * 1.13)
+    axes.margins(y=0.01)
     axes.set_xlabel("MB")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
