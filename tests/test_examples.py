@@ -307,18 +307,23 @@ def programs_of(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```python\n(.*?)^```\n\n^```\n(.*?)^```$", text, re.S | re.M)
 
 
-POOLS = programs_of("pools.md")
+PAGES = {"pools": 9, "sharing": 5}  # at least so many programs
+PROGRAMS = [(page, *program) for page in PAGES for program in programs_of(f"{page}.md")]
 
 
-def test_all_programs_of_the_page_are_found() -> None:
-    assert len(POOLS) == (ROOT / "docs" / "pools.md").read_text().count("```python") > 8
+@pytest.mark.parametrize("page", PAGES)
+def test_all_programs_of_a_page_are_found(page: str) -> None:
+    found = sum(each[0] == page for each in PROGRAMS)
+    assert found == (ROOT / "docs" / f"{page}.md").read_text().count("```python") >= PAGES[page]
 
 
 @pytest.mark.parametrize(
-    ("program", "expected"), POOLS, ids=[text.splitlines()[-1].strip()[:40] for text, _ in POOLS]
+    ("page", "program", "expected"),
+    PROGRAMS,
+    ids=[f"{page}: {text.splitlines()[-1].strip()[:40]}" for page, text, _ in PROGRAMS],
 )
-def test_the_page_about_pools(
-    program: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_page_says_what_happens(
+    page: str, program: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     printed = run_program(program, timeout=50).check()
