@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -295,7 +294,7 @@ def test_each_python_has_a_table_of_its_own(tmp_path: Path) -> None:
 def test_interpreters_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_path = wrapper(tmp_path / "path" / f"python{MINOR}")
     of_pyenv = wrapper(tmp_path / "pyenv" / "versions" / python_version() / "bin" / "python")
-    monkeypatch.setenv("PATH", str(on_path.parent), prepend=os.pathsep)
+    monkeypatch.setenv("PATH", str(on_path.parent))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     assert find(f"python{MINOR}").executable == str(on_path)
     assert find(MINOR) == find(python_version()) == current()
