@@ -83,6 +83,21 @@ def test_streams_are_closed_when_the_answer_is_good_enough() -> None:
     assert re.fullmatch(r"pi is 3\.1\d\d, more or less 0\.010, after [\d,]+ points", answer)
 
 
+def test_a_pool_is_not_what_rss_says(tmp_path: Path) -> None:
+    program = (ROOT / "examples" / "memory_of_a_pool.py").read_text()
+    picture = tmp_path / "memory.svg"
+    outcome = run_program(program, "--plot", str(picture), timeout=50)
+    lines = outcome.check().splitlines()
+    workers = [line.split() for line in lines if line.split()[1:2] and "PoolWorker" in line.split()[1]]
+    assert [row[2] for row in workers] == ["child"] * 4
+    rss, uss, held = ([float(row[column]) for row in workers] for column in (3, 5, 9))
+    # Each has the array, the words and its notes by RSS, its notes by USS, and the array held.
+    assert min(rss) > 280 > 50 > max(uss) >= min(uss) > 20
+    assert held == [200.0] * 4
+    assert any(line.split()[:5] == ["messages", "on", "their", "way", "24.0"] for line in lines)
+    assert "PoolWorker-4" in picture.read_text()
+
+
 def test_a_server_answers_while_it_computes() -> None:
     outcome = run_program((ROOT / "examples" / "factor_server.py").read_text(), timeout=50)
     twos = " ".join(["2"] * 16)
