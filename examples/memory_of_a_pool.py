@@ -47,7 +47,6 @@ def run(picture: str | None) -> None:
     assert sum(totals) == prices.sum()
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plot", metavar="FILE", help="draw it too, as PNG or SVG")
-    run(parser.parse_args().plot)
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--plot", metavar="FILE", help="draw it too, as PNG or SVG")
+run(parser.parse_args().plot)
