@@ -203,6 +203,16 @@ def test_a_picture_that_cannot_be_written() -> None:
     assert "cannot write /nowhere/memory.png: No such file or directory" in refused.stderr
 
 
+def test_a_terminal_that_cannot_show_all_there_is() -> None:
+    with subprocess.Popen(
+        ["sh", "-c", "read line # a name that is to be shortened"], stdin=subprocess.PIPE
+    ) as other:
+        shown = memory(other.pid, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+        other.communicate(b"\n")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "sh -c read ?be shortened" in shown.stdout
+
+
 def test_without_matplotlib(tmp_path: Path) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ImportError('no module')")
     refused = memory(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import struct
 import sys
 import xml.etree.ElementTree
@@ -63,7 +64,7 @@ PID   NAME                          ROLE       RSS   PSS   USS  DIRTY  SHARED  S
 4711  MainProcess                   main       144   120   112    111    32.0   0.0   53.0
 4712  template                      template  33.2   9.2   1.2    0.2    32.0   0.0    0.0
 4713  worker-1                      child     37.0  13.0   5.0    4.0    32.0   2.5   50.0
-4714  python -c fro…source_tracker  other      9.0   6.0   5.0    4.0     4.0   0.0    0.0
+4714  python -c f…urce_tracker  other      9.0   6.0   5.0    4.0     4.0   0.0    0.0
 total                                                148   123    119           2.5
 Not measured: 4715 worker-2 (child): it has ended
 
@@ -72,11 +73,11 @@ Shared memory of forkless (the arena): 64.3 MB
   kept warm                11.2   2 blocks
   messages on their way     3.0   3 blocks
   all else                  0.1
-  Processes hold 53.0 MB; 50.0 MB of it are held by several, and counted once here, under HOLDS with each.
+  Processes hold 53.0 MB, several of them 50.0 MB: counted once here, with each in HOLDS.
 
 The template saves 50.0 MB: so much more, if each process had copies of what it was forked with.
 Note: the shared memory of process 4716 cannot be read: not an arena
-MB of 1,000,000 bytes. RSS counts shared pages in each process; PSS divides them, so that it adds up;
+MB of 1,000,000 bytes. RSS counts shared pages in each process; PSS divides them, and adds up;
 USS is a process's own; DIRTY is what of that it has written."""
 
 
@@ -92,7 +93,7 @@ def test_the_columns_are_aligned_and_fit_a_screen() -> None:
     lines = str(MemoryReport((*REPORT.processes, large), (), (ARENA,))).splitlines()
     rows = lines[: 1 + len(REPORT.processes) + 1]
     assert len({len(row) for row in rows}) == 1
-    assert max(map(len, lines)) <= 106
+    assert max(map(len, lines)) <= 100
     assert "123,456" in rows[-1]
     assert lines[0].index("PSS") + 3 == rows[-1].index("123,457") + 7
 
@@ -147,6 +148,19 @@ SCHEMA = {
     "notes": str,
     "total": dict.fromkeys(("pss", "uss", "private_dirty", "swap", "saved"), int),
 }
+
+
+def keys(schema: Any) -> set[str]:
+    """All names of keys that a schema has."""
+    if not isinstance(schema, dict):
+        return set()
+    return set(schema).union(*map(keys, schema.values()))
+
+
+def test_all_keys_are_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "memory.md").read_text()
+    table = page.partition("## JSON")[2].partition("##")[0]
+    assert keys(SCHEMA) <= set(re.findall(r"`(?:\w+\[\]\.)?(\w+)(?:\[\])?`", table))
 
 
 def conforms(value: Any, schema: Any) -> bool:

@@ -54,8 +54,9 @@ def look(pid: int | None, *, leave_out: int | None = None) -> MemoryReport:
     members = {}
     if pid is None:
         members = {each: (name, role) for each, name, role in _forkless.processes()}
-    by_age = sorted(members, key=lambda each: (members[each][1] != "main", each))
-    roots = [*by_age, os.getpid()] if pid is None else [pid]
+    # From the main process on there are most of them, in their order.
+    by_role = sorted(members, key=lambda each: members[each][1] != "main")
+    roots = [*by_role, os.getpid()] if pid is None else [pid]
     titles = {each: title for each, title in _forkless.families(roots) if each != leave_out or each == pid}
     if pid is not None and pid not in titles:
         raise ProcessLookupError(f"there is no process {pid}")

@@ -9,7 +9,7 @@ __all__ = ["text"]
 _SIZES = ("rss", "pss", "uss", "private_dirty", "shared", "swap")
 _HEAD = ("RSS", "PSS", "USS", "DIRTY", "SHARED", "SWAP")
 _NOT_SUMMED = ("rss", "shared")  # they count the same pages for each process that has them
-_NAME = 28  # characters of a name at most
+_NAME = 24  # characters of a name at most
 _WORTH_SAYING = 100_000  # bytes: less than this is 0.0 MB
 
 
@@ -23,7 +23,7 @@ def text(report: MemoryReport) -> str:
 
 
 _LEGEND = (
-    "MB of 1,000,000 bytes. RSS counts shared pages in each process; PSS divides them, so that it adds up;",
+    "MB of 1,000,000 bytes. RSS counts shared pages in each process; PSS divides them, and adds up;",
     "USS is a process's own; DIRTY is what of that it has written.",
 )
 
@@ -87,15 +87,14 @@ def _arena(arena: ArenaMemory) -> Iterator[str]:
         yield f"  {kind.kind:<22}{megabytes(kind.bytes):>7}   {blocks}".rstrip()
     if rest := sum(kind.bytes for kind in arena.kinds) - sum(kind.bytes for kind in shown):
         yield f"  {'all else':<22}{megabytes(rest):>7}"
-    held = f"  Processes hold {megabytes(arena.held)} MB"
-    several = megabytes(arena.held_by_several)
-    yield f"{held}; {several} MB of it are held by several, and counted once here, under HOLDS with each."
+    held, several = megabytes(arena.held), megabytes(arena.held_by_several)
+    yield f"  Processes hold {held} MB, several of them {several} MB: counted once here, with each in HOLDS."
     dead = [holder for holder in arena.holders if not holder.live]
     if left := sum(holder.bytes for holder in dead):
         who = ", ".join(f"{holder.name} ({holder.pid})" for holder in dead)
         yield f"  {megabytes(left)} MB were held by {who}: ended, and about to be cleaned up after."
     if not arena.whole:
-        yield "  Not all of it could be read: it changed meanwhile, or is damaged. There is more than this."
+        yield "  Not all of it could be read: it is damaged, or was being changed. There is more than this."
 
 
 def _saved(report: MemoryReport) -> Iterator[str]:

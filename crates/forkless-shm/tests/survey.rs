@@ -14,7 +14,7 @@ use forkless_sys::process::ExitStatus;
 use forkless_testing::{Board, Child, PATIENCE, Random, Scene, fuzz, handle, roles};
 use kinds::{KINDS, WRAPPER, wrap};
 
-roles!(KINDS => hold, churn);
+roles!(KINDS => hold, churn, allocate);
 
 fn file(arena: &Arena) -> MemoryFile {
     MemoryFile::adopt(arena.file().try_clone_to_owned().unwrap()).unwrap()
@@ -153,6 +153,29 @@ fn what_stays_is_found_while_the_list_around_it_changes() {
     child.kill();
     assert_eq!(child.finish_killed(), ExitStatus::Signaled(9));
     assert!(!survey(arena).blocks.iter().any(|block| block.kind == Some(PLAIN) && block.holders == 0));
+}
+
+fn allocate(scene: Scene) {
+    drop(scene.arena.allocate(70_000, PLAIN).unwrap());
+}
+
+/// The points are in debug builds only.
+#[cfg(debug_assertions)]
+#[test]
+fn a_process_that_is_stopped_in_the_middle_of_a_change_keeps_nobody_waiting() {
+    for point in ["arena.written", "arena.logged", "arena.applied"] {
+        let arena = Arena::create(KINDS).unwrap();
+        let mine = arena.allocate(80_000, PLAIN).unwrap();
+        let me = arena.me().unwrap();
+        let child = Child::start_halting(arena, "allocate", point, 1, &[]);
+        child.wait_until_halted();
+        // It has the allocator's lock, which everything else waits for.
+        let survey = Survey::read(&file(arena), Duration::ZERO).unwrap();
+        assert!(held(&survey, me, PLAIN).iter().any(|block| block.pages == 80_064), "{point}");
+        child.resume();
+        assert_eq!(child.finish(), ExitStatus::Exited(0));
+        drop(mine);
+    }
 }
 
 #[test]

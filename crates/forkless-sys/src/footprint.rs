@@ -7,7 +7,7 @@ use std::fs;
 
 use rustix::io::Errno;
 
-use crate::proc::parent_of;
+use crate::proc::origin;
 
 /// What a process really costs, in bytes, from `/proc/PID/smaps_rollup` ([`proc_pid_smaps(5)`]).
 ///
@@ -57,7 +57,7 @@ pub fn measure(pid: u32) -> Result<Footprint, Unreadable> {
     match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         Ok(text) => parse(&text).ok_or(Unreadable::Zombie),
         Err(error) => Err(match Errno::from_io_error(&error) {
-            Some(Errno::NOENT | Errno::SRCH) if parent_of(pid).is_some() => Unreadable::Zombie,
+            Some(Errno::NOENT | Errno::SRCH) if origin(pid).is_some() => Unreadable::Zombie,
             Some(Errno::NOENT | Errno::SRCH) => Unreadable::Gone,
             Some(Errno::ACCESS | Errno::PERM) => Unreadable::Denied,
             errno => Unreadable::System(errno.unwrap_or(Errno::IO)),
@@ -86,27 +86,32 @@ fn parse(text: &str) -> Option<Footprint> {
     })
 }
 
-/// These processes and all that descend from them, each once, parents before their children; nothing of one that is not there.
+/// These processes and all that descend from them, each once, parents before their children and elder ones before younger
+/// ones; nothing of one that is not there.
 ///
 /// One whose parent has ended belongs to init, and is not found.
 #[must_use]
 pub fn families(roots: &[u32]) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut children: HashMap<u32, Vec<(u64, u32)>> = HashMap::new();
     let mut unseen = HashSet::new();
     for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        if let Some(parent) = parent_of(pid) {
-            children.entry(parent).or_default().push(pid);
+        if let Some((parent, started)) = origin(pid) {
+            // Numbers start again from the first, so they do not tell who is elder.
+            children.entry(parent).or_default().push((started, pid));
             unseen.insert(pid);
         }
     }
-    let mut found: Vec<u32> = roots.iter().copied().filter(|root| unseen.remove(root)).collect();
+    let mut found = Vec::new();
     let mut next = 0;
-    while let Some(pid) = found.get(next) {
-        let mut children = children.remove(pid).unwrap_or_default();
-        children.sort_unstable();
-        found.extend(children.into_iter().filter(|child| unseen.remove(child)));
-        next += 1;
+    for root in roots {
+        found.extend(unseen.take(root));
+        while let Some(pid) = found.get(next) {
+            let mut children = children.remove(pid).unwrap_or_default();
+            children.sort_unstable();
+            found.extend(children.into_iter().filter_map(|(_, child)| unseen.take(&child)));
+            next += 1;
+        }
     }
     found
 }

@@ -89,11 +89,12 @@ pub fn start_time(pid: u32) -> Option<u64> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The parent of a process, also of one that only waits to be reaped.
+/// The parent of a process, and when it started, in clock ticks since boot; also of one that only waits to be reaped.
 #[must_use]
-pub fn parent_of(pid: u32) -> Option<u32> {
+pub fn origin(pid: u32) -> Option<(u32, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.nth(1)?.parse().ok()?, fields.nth(17)?.parse().ok()?))
 }
 
 /// Whether the process with this id and [start](start_time) (0 if that is not known) has ended.
@@ -147,7 +148,8 @@ mod tests {
 
     #[test]
     fn this_process_has_threads_a_parent_and_a_start() {
-        assert_eq!(parent_of(std::process::id()), Some(process::parent_id()));
+        let started = start_time(std::process::id()).unwrap();
+        assert_eq!(origin(std::process::id()), Some((process::parent_id(), started)));
         assert!(thread_count().unwrap() >= 1);
         assert_eq!(start_time(std::process::id()), start_time(std::process::id()));
         assert!(start_time(u32::MAX).is_none());

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from ._processes import no_process, not_permitted, pid
@@ -61,6 +62,9 @@ def _picture(text: str) -> str:
 
 def memory(options: argparse.Namespace) -> int:
     """Does what the options say, and returns the exit code."""
+    # Names of processes may be more than this terminal can show.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         # From here on the number stands for this process and no later one.
         process = os.pidfd_open(options.pid)
@@ -69,24 +73,21 @@ def memory(options: argparse.Namespace) -> int:
     except OSError as error:
         return _refuse(f"cannot look at process {options.pid}: {error.strerror}")
     try:
-        if options.watch is None:
-            return _once(options)
-        return _watch(options, process)
-    finally:
-        os.close(process)
-
-
-def _once(options: argparse.Namespace) -> int:
-    from .._memory import look
-
-    try:
-        report = look(options.pid, leave_out=os.getpid())
+        return _look(options) if options.watch is None else _watch(options, process)
     except ProcessLookupError:
         return _refuse(no_process(options.pid))
     except PermissionError:
         return _refuse(
             not_permitted(options.pid, "the memory of process {pid} is not yours to read", "PTRACE_MODE_READ")
         )
+    finally:
+        os.close(process)
+
+
+def _look(options: argparse.Namespace) -> int:
+    from .._memory import look
+
+    report = look(options.pid, leave_out=os.getpid())
     _show(report, options)
     if options.plot is not None:
         try:
@@ -103,16 +104,18 @@ def _watch(options: argparse.Namespace, process: int) -> int:
 
     ended = select.poll()
     ended.register(process, select.POLLIN)
-    while True:
-        code = _once(options)
+    code = _look(options)
+    while code == 0:
         sys.stdout.flush()
-        if code != 0:
-            # It may have ended between two looks, which is not a mistake of whoever asked.
-            return code
         if ended.poll(1000 * options.watch):
-            if not options.json:
-                print(f"process {options.pid} has ended")
-            return 0
+            break
+        try:
+            code = _look(options)
+        except ProcessLookupError:  # in this very moment
+            break
+    if code == 0 and not options.json:
+        print(f"process {options.pid} has ended")
+    return code
 
 
 def _show(report: "MemoryReport", options: argparse.Namespace) -> None:
