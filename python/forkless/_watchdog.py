@@ -1,4 +1,4 @@
-"""`forkless.watchdog`: a diagnosis that a program writes itself when nothing in its tree has moved for long."""
+"""`forkless.watchdog`: a diagnosis that a program writes itself when nothing in its tree has moved."""
 
 import os
 import sys
