@@ -49,7 +49,7 @@ class Diagnosis:
         """Whether nothing is wrong, as far as could be seen."""
         return not self.findings
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same as plain data, as the command prints it.
 
         Returns:
@@ -59,11 +59,15 @@ class Diagnosis:
 
         return asdict(self)
 
-    def to_json(self) -> str:
-        """The same as a JSON document."""
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The same as a JSON document.
+
+        Args:
+            indent: Spaces for each level; None for all in one line.
+        """
         import json
 
-        return json.dumps(self.as_dict(), indent=2)
+        return json.dumps(self.to_dict(), indent=indent)
 
     def to_dot(self) -> str:
         """Who waits for whom, as a graph in the language of Graphviz."""

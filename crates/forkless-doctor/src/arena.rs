@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forkless_ipc::Channel;
 use forkless_shm::arena::FILE_NAME;
 use forkless_shm::waits::{Noted, Outside, Waited};
 use forkless_sync::outside::{Seen, look};
@@ -94,7 +95,7 @@ impl Reader<'_> {
             died: owner
                 .filter(|it| !it.live)
                 .map(|it| format!("process {} ({}) had it and has ended", it.pid, it.name)),
-            count: seen.tokens.map(u64::from),
+            count: seen.tokens.or_else(|| Channel::pending_from_outside(self.arena, block.0, block.1)).map(u64::from),
             is_ours: true,
             ..Object::default()
         }

@@ -23,11 +23,12 @@ pub fn look(root: u32, leave_out: Option<u32>) -> Result<Facts, Refused> {
     if pids.is_empty() {
         return Err(Refused::Gone(root));
     }
-    let (mut known, mut processes, mut denied) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut known, mut processes, mut denied, mut silent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for pid in pids {
         let Some((process, insight)) = one(pid) else { continue };
         match insight {
             Err(Errno::ACCESS | Errno::PERM) => denied.push(pid),
+            Err(Errno::NOSYS) => silent.push(pid),
             Err(_) => {}
             Ok(insight) => known.push(insight),
         }
@@ -42,6 +43,11 @@ pub fn look(root: u32, leave_out: Option<u32>) -> Result<Facts, Refused> {
             "what these processes wait for, and their stacks: {denied:?} are not ours to trace (be root, or allow it: \
              sysctl kernel.yama.ptrace_scope=0)"
         ));
+    }
+    if !silent.is_empty() {
+        facts
+            .unknown
+            .push(format!("what these processes wait for: {silent:?}; the kernel does not tell (/proc/PID/syscall)"));
     }
     arena::complete(&mut facts);
     if denied.contains(&root) && facts.process(root).is_some_and(|process| process.role.is_none()) {
@@ -101,7 +107,11 @@ fn insight(pid: u32, tids: &[u32]) -> Result<Insight, Errno> {
     let memory = Memory::open(pid)?;
     let calls = tids.iter().map(|&tid| Ok((tid, inspect::call(pid, tid)?)));
     // A thread may have ended meanwhile.
-    let calls = calls.filter(|call| !matches!(call, Err(Errno::SRCH | Errno::NOENT))).collect::<Result<_, Errno>>()?;
+    let calls = calls.filter(|call| !matches!(call, Err(Errno::SRCH | Errno::NOENT)));
+    let calls: HashMap<u32, Call> = calls.collect::<Result<_, Errno>>()?;
+    if calls.is_empty() {
+        return Err(Errno::NOSYS);
+    }
     Ok(Insight { pid, memory, mappings: inspect::mappings(pid), pipes: inspect::pipes(pid), calls })
 }
 
@@ -162,6 +172,32 @@ impl Builder<'_> {
         let wanted: HashMap<Identity, usize> = self.objects.iter().filter_map(is_wanted).collect();
         if !wanted.is_empty() {
             self.find_holders(known, &wanted, &semaphores);
+        }
+        self.look_outside(&wanted);
+    }
+
+    /// Those that the tree descends from may share with it what it waits for, and their other children too.
+    fn look_outside(&mut self, wanted: &HashMap<Identity, usize>) {
+        let mut ancestor = self.facts.process(self.facts.root).map_or(0, |process| process.parent);
+        while ancestor > 1 {
+            let pipes = inspect::pipes(ancestor);
+            for object in self.facts.objects.iter_mut().filter(|object| object.pipe.is_some()) {
+                if pipes.iter().any(|pipe| pipe.writes && Some(pipe.inode) == object.pipe) {
+                    object.outsider = Some(ancestor);
+                }
+            }
+            let semaphores = semaphores::mapped(&inspect::mappings(ancestor));
+            for index in semaphores.values().filter_map(|identity| wanted.get(identity)) {
+                let object = &mut self.facts.objects[*index];
+                object.outsider = Some(ancestor);
+                if object.holders.is_empty() {
+                    self.facts.unknown.push(format!(
+                        "who has {}: process {ancestor}, which this tree descends from, shares it (look at that one)",
+                        object.name
+                    ));
+                }
+            }
+            ancestor = inspect::status(ancestor).map_or(0, |status| status.parent);
         }
     }
 

@@ -68,6 +68,9 @@ pub struct Thread {
     pub activity: u64,
 }
 
+/// What [`Frame::takes`] is where something is printed or written: a stream's buffer has a lock, without a name.
+pub const STREAM: &str = "the buffer of a stream";
+
 /// A function that is being called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
@@ -220,6 +223,8 @@ pub struct Object {
     pub count: Option<u64>,
     /// Of a pipe, its number.
     pub pipe: Option<u64>,
+    /// A process outside the tree that has it too.
+    pub outsider: Option<u32>,
     /// Whether it belongs to forkless.
     pub is_ours: bool,
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::facts::Frame;
+use crate::facts::{Frame, STREAM};
 
 /// Sources by path; nothing for those that cannot be read.
 #[derive(Default)]
@@ -31,7 +31,8 @@ impl Sources {
 /// What the line with this number takes, and what was taken around it and not given back, innermost first.
 fn around(lines: &[String], number: usize) -> (Option<String>, Vec<String>) {
     let Some(line) = number.checked_sub(1).and_then(|index| lines.get(index)) else { return (None, Vec::new()) };
-    let takes = with(line).or_else(|| call(line, ".acquire("));
+    let writes = ["print(", ".write(", ".flush("].iter().any(|call| line.contains(call));
+    let takes = with(line).or_else(|| call(line, ".acquire(")).or_else(|| writes.then(|| STREAM.to_owned()));
     let (mut indentation, mut has, mut given_back) = (indent(line), Vec::new(), Vec::new());
     for line in lines[..number - 1].iter().rev().filter(|line| !line.trim().is_empty()) {
         let here = indent(line);

@@ -20,7 +20,7 @@ const COLUMNS: &str = "forkless-columns";
 
 /// Looks at trees from outside: reads what the lower layers write, and only the extension module uses it.
 const DOCTOR: &str = "forkless-doctor";
-const DOCTOR_USES: [&str; 3] = ["forkless-sys", "forkless-shm", "forkless-sync"];
+const DOCTOR_USES: [&str; 4] = ["forkless-sys", "forkless-shm", "forkless-sync", "forkless-ipc"];
 
 /// For Rust users: sees every layer but the extension module.
 const FACADE: &str = "forkless";

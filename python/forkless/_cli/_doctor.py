@@ -44,7 +44,7 @@ def doctor(options: argparse.Namespace) -> int:
     if options.dot:
         print(diagnosis.to_dot())
     else:
-        print(diagnosis.to_json() if options.format == "json" else diagnosis)
+        print(diagnosis.to_json(indent=2) if options.format == "json" else diagnosis)
     return 0 if diagnosis.healthy else 1
 
 

@@ -10,6 +10,7 @@ pub(super) fn dead_owner(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, object) in facts.objects.iter().enumerate() {
         let is_dead = object.is_certain && object.holders.is_empty() && object.count == Some(0) && !object.is_ours;
+        let is_dead = is_dead && object.outsider.is_none();
         let waiters: Vec<_> = waiting(index).collect();
         if !is_dead || waiters.is_empty() {
             continue;

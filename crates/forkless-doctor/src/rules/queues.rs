@@ -72,7 +72,8 @@ pub(super) fn producer_gone(facts: &Facts) -> Vec<Finding> {
         return findings;
     }
     for (process, thread, wait) in facts.waiting() {
-        let Some(pipe) = facts.object(wait).and_then(|object| object.pipe) else { continue };
+        let object = facts.object(wait).filter(|object| object.outsider.is_none());
+        let Some(pipe) = object.and_then(|object| object.pipe) else { continue };
         if wait.kind != Kind::PipeRead || !thread.is_in(&RECEIVE) {
             continue;
         }

@@ -43,7 +43,10 @@ pub(super) fn zombies(facts: &Facts) -> Vec<Finding> {
         let waits_for = |pid: u32| parent.threads.iter().filter_map(|it| it.wait).any(|wait| wait.process == Some(pid));
         let dead = facts.processes.iter().filter(|it| it.parent == parent.pid && it.state == 'Z' && !waits_for(it.pid));
         let dead: Vec<&Process> = dead.collect();
-        if dead.is_empty() {
+        // The thread of a pool of multiprocessing reaps its workers, from time to time.
+        if dead.is_empty()
+            || parent.threads.iter().any(|it| it.is_in(&[("multiprocessing/pool.py", "_handle_workers")]))
+        {
             continue;
         }
         let mut evidence: Vec<String> = dead

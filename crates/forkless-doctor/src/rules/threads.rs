@@ -1,7 +1,7 @@
 //! Locks inside one process: only its own threads can give them back, and a fork takes one of those along.
 
 use super::{Finding, observed, place};
-use crate::facts::{Facts, Frame, Kind, Process, Thread};
+use crate::facts::{Facts, Frame, Kind, Process, STREAM, Thread};
 
 const MACHINERY: &str = "/threading.py";
 /// Of `threading.py`: waits for what others say, not for a lock.
@@ -54,7 +54,10 @@ fn stuck_thread(facts: &Facts, process: &Process, thread: &Thread) -> Option<Fin
     if let Some(first) = below.clone().find(|frame| frame.file == taker.file && !frame.has.is_empty()) {
         return Some(reentrant(facts, process, thread, first));
     }
-    if process.is_copy {
+    // What forkless forks from has one thread and holds no lock.
+    let is_copy = process.is_copy && process.role.is_none();
+    let is_known = taker.takes.is_some() || taker.file.contains("importlib") || is_logging(thread);
+    if is_copy && is_known {
         return Some(inherited(facts, process, thread, taker));
     }
     taker.takes.is_some().then(|| taken_twice(facts, process, thread))
@@ -93,12 +96,16 @@ fn reentrant(facts: &Facts, process: &Process, thread: &Thread, first: &Frame) -
     }
 }
 
+fn is_logging(thread: &Thread) -> bool {
+    thread.stack.iter().any(|frame| frame.file.ends_with("logging/__init__.py"))
+}
+
 fn inherited(facts: &Facts, process: &Process, thread: &Thread, taker: &Frame) -> Finding {
-    let is_logging = thread.stack.iter().any(|frame| frame.file.ends_with("logging/__init__.py"));
     let is_import = taker.file.contains("importlib");
     let what = match &taker.takes {
-        _ if is_logging => "a lock of logging".to_owned(),
+        _ if is_logging(thread) => "a lock of logging".to_owned(),
         _ if is_import => "the lock of a module that is being imported".to_owned(),
+        Some(name) if name == STREAM => name.clone(),
         Some(name) => format!("the lock `{name}`"),
         None => "a lock".to_owned(),
     };
