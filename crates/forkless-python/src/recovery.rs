@@ -18,6 +18,7 @@ pub(crate) trait Robust: Object {
     fn acquire_free(&self) -> Result<Option<Acquired>, Error>;
     fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error>;
     fn release(&self) -> Result<bool, Error>;
+    fn is_held(&self) -> Result<bool, Error>;
     fn held_for(&self) -> Result<Duration, Error>;
     fn origin(&self) -> String;
     fn note_wait(&self) -> Option<WaitNote>;
@@ -48,6 +49,10 @@ macro_rules! robust {
 
             fn release(&self) -> Result<bool, Error> {
                 Self::release(self)
+            }
+
+            fn is_held(&self) -> Result<bool, Error> {
+                Ok(self.holder()?.is_some())
             }
 
             fn held_for(&self) -> Result<Duration, Error> {
@@ -93,14 +98,33 @@ pub(crate) fn acquire(
         return mutex.try_acquire().or_raise(py)?.map_or(Ok(false), taken);
     }
     let mut wait = Wait::new();
-    let _note = mutex.note_wait();
+    let mut note = None;
     let acquired = wait::until(py, deadline, |bound| {
+        if note.is_none() {
+            if let Some(acquired) = look_out(mutex)? {
+                return Ok(Some(acquired));
+            }
+            note = mutex.note_wait();
+        }
         Ok::<_, Error>(match mutex.acquire_within(&mut wait, bound)? {
             Attempt::Acquired(acquired) => Some(acquired),
             Attempt::Again | Attempt::Interrupted => None,
         })
     })?;
     acquired.map_or(Ok(false), taken)
+}
+
+/// Looks whether the lock becomes free, for about a microsecond: where locks are held for moments most waits are over by
+/// then, and shorter than it takes to note them.
+fn look_out(mutex: &impl Robust) -> Result<Option<Acquired>, Error> {
+    const LOOKS: usize = 100;
+    for _ in 0..LOOKS {
+        if !mutex.is_held()? {
+            return mutex.acquire_free();
+        }
+        std::hint::spin_loop();
+    }
+    Ok(None)
 }
 
 /// The function that repairs what a lock protects, or none.

@@ -2,7 +2,8 @@
 //!
 //! A thread notes its wait before it sleeps, and takes the note back when it wakes: what for, on which object, since when.
 //! Nobody of the tree reads that. It is for whoever looks at a tree that hangs, and needs no right to trace its
-//! processes. Only a wait pays for it, some nanoseconds before a system call; what does not wait notes nothing.
+//! processes. Only a wait pays for it, some nanoseconds before a system call; what does not wait notes nothing, nor does
+//! who gets a lock after a moment's spin.
 //!
 //! Each process has [`WAITS`] places of its own; who finds none waits without a note. A place belongs to the thread that
 //! has put its head into it by one compare-and-swap. The rest is written while the head says so, and the head carries a
