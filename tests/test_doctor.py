@@ -136,6 +136,51 @@ def test_nothing_is_wrong_with_a_tree_that_is_busy_or_idle(program: str, name: s
         assert str(diagnosis).startswith("Nothing wrong with process")
 
 
+def test_the_thread_that_has_an_inherited_lock_is_named() -> None:
+    with running("standard.py", "inherited_lock") as process:
+        (finding,) = diagnosis_of(process.pid, "inherited-lock").findings
+        assert any(
+            re.search(rf"in process {process.pid} thread \d+ has it: .* in hold$", each)
+            for each in finding.evidence
+        )
+
+
+def test_a_program_on_the_command_line_has_a_source_too() -> None:
+    source = """
+import os, threading
+lock = threading.Lock()
+lock.acquire()
+if os.fork() == 0:
+    with lock:
+        pass
+os.wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", source], start_new_session=True) as process:
+        try:
+            (finding,) = diagnosis_of(process.pid, "inherited-lock").findings
+            assert "the lock `lock`" in finding.summary
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_pool_that_is_joined_has_lost_a_worker_too() -> None:
+    source = """
+import multiprocessing, os, time
+pool = multiprocessing.get_context("fork").Pool(2)
+pool.apply_async(os._exit, (1,))
+pool.close()
+pool.join()
+"""
+    with subprocess.Popen([sys.executable, "-c", source], start_new_session=True) as process:
+        try:
+            assert (
+                "the worker that had the task has ended"
+                in diagnosis_of(process.pid, "lost-worker").findings[0].summary
+            )
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_children_that_ended_are_no_zombies_with_forkless() -> None:
     with running("with_forkless.py", "zombies") as process:
         diagnosis = forkless.doctor.report(process.pid)

@@ -80,6 +80,8 @@ pub struct Frame {
     pub file: String,
     /// Which line of that it is at.
     pub line: u32,
+    /// Whether the source could be read.
+    pub has_source: bool,
     /// What the line takes, if it reads `with NAME:` or `NAME.acquire()`.
     pub takes: Option<String>,
     /// What it has taken: names in `with` around the line, and those acquired before it.

@@ -6,6 +6,7 @@
 
 mod arena;
 mod collect;
+mod explain;
 pub mod facts;
 mod pulse;
 pub mod rules;

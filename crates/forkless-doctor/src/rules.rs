@@ -56,13 +56,15 @@ fn named(process: &Process) -> String {
 
 /// Where a thread is in the program: its innermost frame that does not belong to the machinery of locks and queues.
 fn place(thread: &Thread) -> String {
-    const MACHINERY: [&str; 7] = [
+    const MACHINERY: [&str; 9] = [
         "multiprocessing/synchronize.py",
         "multiprocessing/connection.py",
         "multiprocessing/popen_fork.py",
         "/threading.py",
         "multiprocessing/queues.py",
         "multiprocessing/process.py",
+        "multiprocessing/pool.py",
+        "concurrent/futures/_base.py",
         "forkless/queues.py",
     ];
     let is_own = |frame: &&Frame| !MACHINERY.iter().any(|file| frame.file.ends_with(file));

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use forkless_sys::inspect::{Mapped, Memory};
+use forkless_sys::space::{Mapped, Memory};
 
 use crate::facts::Kind;
 

@@ -13,7 +13,7 @@ mod lines;
 
 use std::collections::HashMap;
 
-use forkless_sys::inspect::{Mapped, Memory};
+use forkless_sys::space::{Mapped, Memory};
 
 use crate::facts::Frame;
 use layout::Layout;

@@ -18,6 +18,7 @@
 //! | [`named`] | memory under a name that strangers know |
 //! | [`process`] | process descriptors, fork, exec, wait, signals |
 //! | [`socket`] | abstract sockets with descriptor passing |
+//! | [`space`] | the address space of another process |
 //! | [`orphan`] | dying with the last holder of a pipe |
 //! | [`proc`] | the few files of `/proc` that are read in-process |
 //! | [`time`] | deadlines on the monotonic clock |
@@ -44,6 +45,7 @@ pub mod orphan;
 pub mod proc;
 pub mod process;
 pub mod socket;
+pub mod space;
 pub mod time;
 
 /// Of what is each thread's own. A model has many processes on one thread.

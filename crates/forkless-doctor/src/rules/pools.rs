@@ -17,6 +17,10 @@ fn is_worker(process: &Process) -> bool {
     process.threads.iter().any(|thread| thread.is_in(&WORKERS))
 }
 
+/// What waits until a pool's tasks are done.
+const AWAITED: [(&str, &str); 3] =
+    [("multiprocessing/pool.py", "get"), ("multiprocessing/pool.py", "next"), ("multiprocessing/pool.py", "join")];
+
 /// Whether a worker's task has asked for another task, and waits: for its result, or, where the pool is a copy that came
 /// with a fork, already for the pool's lock.
 pub(super) fn is_nested(thread: &Thread) -> bool {
@@ -83,12 +87,16 @@ pub(super) fn nested_threads(facts: &Facts) -> Vec<Finding> {
 pub(super) fn lost_worker(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for process in &facts.processes {
-        let waiter = process.threads.iter().find(|it| waits(it) && it.is_in(&RESULTS[..2]) && !it.is_in(&WORKERS));
+        let waiter = process.threads.iter().find(|it| waits(it) && it.is_in(&AWAITED) && !it.is_in(&WORKERS));
         let workers: Vec<&Process> =
             facts.processes.iter().filter(|child| child.parent == process.pid && is_worker(child)).collect();
         let Some(waiter) = waiter.filter(|_| !workers.is_empty() && workers.iter().all(|it| is_idle(facts, it))) else {
             continue;
         };
+        // Somebody may be about to send a task.
+        if process.threads.iter().any(|it| it.is_in(&[("multiprocessing/pool.py", "_handle_tasks")]) && !waits(it)) {
+            continue;
+        }
         let is_reading = |thread: &Thread| thread.wait.is_some_and(|wait| wait.kind == Kind::PipeRead);
         let collects = |thread: &&Thread| thread.is_in(&[("multiprocessing/pool.py", "_handle_results")]);
         if !process.threads.iter().find(collects).is_some_and(is_reading) {
@@ -99,7 +107,8 @@ pub(super) fn lost_worker(facts: &Facts) -> Vec<Finding> {
             format!("all {} workers wait for a task, and the pool's thread for a result", workers.len()),
         ];
         let oldest = workers.iter().map(|worker| worker.started).min().unwrap_or(0);
-        let late = workers.iter().filter(|worker| worker.started > oldest + 5);
+        // Hundredths of a second: forking all of them takes some, too.
+        let late = workers.iter().filter(|worker| worker.started > oldest + 2 + workers.len() as u64);
         evidence.extend(late.map(|worker| {
             let age = (worker.started - oldest) as f64 / 100.0;
             format!(

@@ -10,7 +10,7 @@ const CONNECTION: &str = "/lib/multiprocessing/connection.py";
 const PROGRAM: &str = "/home/me/program.py";
 
 fn frame(file: &str, function: &str) -> Frame {
-    Frame { file: file.to_owned(), function: function.to_owned(), line: 7, ..Frame::default() }
+    Frame { file: file.to_owned(), function: function.to_owned(), line: 7, has_source: true, ..Frame::default() }
 }
 
 /// A frame at `with TAKES:`, inside `with HAS:`.
@@ -138,6 +138,9 @@ fn a_lock_of_a_thread_that_a_fork_left_behind_is_inherited() {
     let evidence = diagnose(&tree(vec![]))[0].evidence.join("\n");
     assert!(evidence.contains("in process 1 thread 5 has it"), "{evidence}");
     assert_eq!(found(&tree(vec![thread(3, None, &[])])), [], "another thread of it may have the lock");
+    let mut forkless = tree(vec![]);
+    forkless.processes[1].role = Some("child");
+    assert_eq!(found(&forkless), [("reentrant-queue", vec![2])], "it was forked from what has no lock");
 }
 
 #[test]
@@ -216,6 +219,9 @@ fn a_result_that_nobody_works_on_is_that_of_a_lost_worker() {
     let evidence = diagnose(&pool(false))[0].evidence.join("\n");
     assert!(evidence.contains("worker 3 started 0.80 s after the first one"), "{evidence}");
     assert_eq!(found(&pool(true)), []);
+    let mut sending = pool(false);
+    sending.processes[0].threads.push(thread(12, None, &[frame(POOL, "_handle_tasks")]));
+    assert_eq!(found(&sending), []);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn stuck_thread(facts: &Facts, process: &Process, thread: &Thread) -> Option<Fin
     }
     // What forkless forks from has one thread and holds no lock.
     let is_copy = process.is_copy && process.role.is_none();
-    let is_known = taker.takes.is_some() || taker.file.contains("importlib") || is_logging(thread);
+    let is_known = taker.takes.is_some() || !taker.has_source || is_logging(thread);
     if is_copy && is_known {
         return Some(inherited(facts, process, thread, taker));
     }

@@ -4,7 +4,7 @@
 //! `pycore_interp.h`, `pycore_frame.h`, `Include/cpython/code.h`); within a version they do not change. From 3.13 on the
 //! interpreter says of itself where the deep ones are (`_Py_DebugOffsets`, at its beginning).
 
-use forkless_sys::inspect::Memory;
+use forkless_sys::space::Memory;
 
 use super::lines;
 
