@@ -90,7 +90,7 @@ fn object(memory: &Memory, at: u64, types: &mut HashMap<u64, bool>) -> Option<Kn
     let is_semaphore = *types.entry(kind_of).or_insert_with(|| {
         const NAME: u64 = 24;
         const WANTED: &[u8] = b"_multiprocessing.SemLock\0";
-        let name = memory.word(kind_of + NAME).and_then(|name| memory.bytes(name, WANTED.len()));
+        let name = memory.field(kind_of, NAME).and_then(|name| memory.bytes(name, WANTED.len()));
         name.is_some_and(|name| name == WANTED)
     });
     let bytes = memory.bytes(at, FIELDS).filter(|_| is_semaphore)?;

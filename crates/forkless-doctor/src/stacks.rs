@@ -48,7 +48,7 @@ impl<'a> Interpreter<'a> {
             // By way of the process, whose files may be others than ours, in a container.
             let path = format!("/proc/{pid}/root{}", mapped.path);
             let Some(symbol) = elf::symbol(&path, "_PyRuntime") else { continue };
-            let runtime = if symbol.is_absolute { symbol.value } else { mapped.start + symbol.value };
+            let runtime = if symbol.is_absolute { symbol.value } else { mapped.start.wrapping_add(symbol.value) };
             let layout = Layout::of(memory, runtime, version(&mapped.path).or_else(|| mappings_version(mappings))?)?;
             return Some(Self { memory, layout, runtime });
         }
@@ -58,26 +58,29 @@ impl<'a> Interpreter<'a> {
     /// The stacks of these threads.
     pub(crate) fn stacks(&self, threads: &[u32], cache: &mut Codes) -> Vec<Stack> {
         let mut stacks = Vec::new();
-        let mut interpreter = self.memory.word(self.runtime + self.layout.interpreters).unwrap_or(0);
-        while interpreter != 0 && stacks.len() < MOST_THREADS {
-            let mut thread = self.memory.word(interpreter + self.layout.threads).unwrap_or(0);
-            while thread != 0 && stacks.len() < MOST_THREADS {
+        for interpreter in self.list(self.runtime, self.layout.interpreters, self.layout.next_interpreter) {
+            for thread in self.list(interpreter, self.layout.threads, self.layout.next_thread) {
                 let frames = self.frames(thread, cache);
                 match self.tid(thread, threads) {
                     Some(tid) if !frames.is_empty() => stacks.push(Stack { tid, frames }),
                     _ => {}
                 }
-                thread = self.memory.word(thread + self.layout.next_thread).unwrap_or(0);
             }
-            interpreter = self.memory.word(interpreter + self.layout.next_interpreter).unwrap_or(0);
         }
         stacks
     }
 
+    /// The members of a list. Not more than a list may have: one that changes meanwhile may lead round in circles.
+    fn list(&self, head: u64, first: u64, next: u64) -> impl Iterator<Item = u64> {
+        let follow = |at: u64, field| self.memory.field(at, field).filter(|member| *member != 0);
+        std::iter::successors(follow(head, first), move |&member| follow(member, next)).take(MOST_THREADS)
+    }
+
+    /// Which of these threads it is.
     fn tid(&self, thread: u64, threads: &[u32]) -> Option<u32> {
-        let from_libc = || tid_of(self.memory, self.memory.word(thread + self.layout.thread_id)?, threads);
+        let from_libc = || tid_of(self.memory, self.memory.field(thread, self.layout.thread_id)?, threads);
         let native = || {
-            let tid = self.memory.word(thread + self.layout.native_id?)? as u32;
+            let tid = self.memory.field(thread, self.layout.native_id?)? as u32;
             threads.contains(&tid).then_some(tid)
         };
         from_libc().or_else(native).or(if let [only] = threads { Some(*only) } else { None })
@@ -91,7 +94,7 @@ impl<'a> Interpreter<'a> {
                 break;
             }
             frames.extend(self.frame(at, cache));
-            at = self.memory.word(at + self.layout.previous).unwrap_or(0);
+            at = self.memory.field(at, self.layout.previous).unwrap_or(0);
         }
         frames
     }
@@ -102,12 +105,12 @@ impl<'a> Interpreter<'a> {
         if self
             .layout
             .owner
-            .is_some_and(|owner| self.memory.half(at + owner).is_none_or(|it| it & 0xff == BETWEEN_CALLS))
+            .is_some_and(|owner| self.memory.half_field(at, owner).is_none_or(|it| it & 0xff == BETWEEN_CALLS))
         {
             return None;
         }
-        let code = self.memory.word(at + self.layout.code)?;
-        let instruction = self.memory.word(at + self.layout.instruction)?;
+        let code = self.memory.field(at, self.layout.code)?;
+        let instruction = self.memory.field(at, self.layout.instruction)?;
         let code_object = cache.0.entry(code).or_insert_with(|| self.code(code)).as_ref()?;
         let offset = self.layout.offset(instruction, code)?;
         let line = self.layout.line(&code_object.lines, code_object.first_line, offset)?;
@@ -116,11 +119,11 @@ impl<'a> Interpreter<'a> {
     }
 
     fn code(&self, at: u64) -> Option<Code> {
-        let pointer = |field| self.memory.word(at + field);
+        let pointer = |field| self.memory.field(at, field);
         Some(Code {
             name: self.text(pointer(self.layout.name)?)?,
             file: self.text(pointer(self.layout.filename)?)?,
-            first_line: self.memory.half(at + self.layout.first_line)?,
+            first_line: self.memory.half_field(at, self.layout.first_line)?,
             lines: self.line_table(pointer(self.layout.line_table)?)?,
         })
     }
@@ -128,21 +131,21 @@ impl<'a> Interpreter<'a> {
     /// A `bytes` object.
     fn line_table(&self, at: u64) -> Option<Vec<u8>> {
         const MOST: u64 = 1 << 20;
-        let length = self.memory.word(at + 16).filter(|length| *length <= MOST)?;
-        self.memory.bytes(at + 32, length as usize)
+        let length = self.memory.field(at, 16).filter(|length| *length <= MOST)?;
+        self.memory.bytes(at.wrapping_add(32), length as usize)
     }
 
     /// A `str` object that has its characters behind it.
     fn text(&self, at: u64) -> Option<String> {
         const MOST: u64 = 4096;
-        let length = self.memory.word(at + 16).filter(|length| *length <= MOST)? as usize;
-        let state = self.memory.half(at + 32)?;
+        let length = self.memory.field(at, 16).filter(|length| *length <= MOST)? as usize;
+        let state = self.memory.half_field(at, 32)?;
         let (width, is_compact, is_ascii) = ((state >> 2 & 7) as usize, state >> 5 & 1 == 1, state >> 6 & 1 == 1);
         if !is_compact || !matches!(width, 1 | 2 | 4) {
             return None;
         }
         let header = if is_ascii { self.layout.ascii } else { self.layout.compact };
-        let bytes = self.memory.bytes(at + header, length * width)?;
+        let bytes = self.memory.bytes(at.wrapping_add(header), length * width)?;
         let character = |unit: &[u8]| unit.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte));
         Some(bytes.chunks(width).map(|unit| char::from_u32(character(unit)).unwrap_or('?')).collect())
     }
@@ -151,7 +154,7 @@ impl<'a> Interpreter<'a> {
 /// Which of these threads it is that calls itself so: the C library has its number where `pthread_self` points to.
 pub(crate) fn tid_of(memory: &Memory, pthread: u64, threads: &[u32]) -> Option<u32> {
     const GLIBC_TID: u64 = if cfg!(target_arch = "x86_64") { 0x2d0 } else { 0xd0 };
-    memory.half(pthread + GLIBC_TID).filter(|tid| threads.contains(tid))
+    memory.half_field(pthread, GLIBC_TID).filter(|tid| threads.contains(tid))
 }
 
 /// A function, as its frames share it.

@@ -91,6 +91,18 @@ impl Memory {
         (self.read(address, &mut bytes) == 8).then(|| u64::from_ne_bytes(bytes))
     }
 
+    /// The double word that lies so many bytes into what is at an address.
+    #[must_use]
+    pub fn field(&self, address: u64, offset: u64) -> Option<u64> {
+        self.word(address.checked_add(offset)?)
+    }
+
+    /// As [`Self::field`], of a word.
+    #[must_use]
+    pub fn half_field(&self, address: u64, offset: u64) -> Option<u32> {
+        self.half(address.checked_add(offset)?)
+    }
+
     /// The word at an address.
     #[must_use]
     pub fn half(&self, address: u64) -> Option<u32> {

@@ -56,7 +56,7 @@ pub(super) fn symbol(path: &str, name: &str) -> Option<Symbol> {
 fn base(header: &[u8], read: &impl Fn(u64, u64) -> Option<Vec<u8>>) -> Option<u64> {
     let (at, size, count) = (u64_at(header, 32)?, u64::from(u16_at(header, 54)?), u64::from(u16_at(header, 56)?));
     let segments = read(at, size * count)?;
-    let first = segments.chunks_exact(size as usize).find(|it| u32_at(it, 0) == Some(LOADED))?;
+    let first = segments.chunks_exact((size as usize).max(1)).find(|it| u32_at(it, 0) == Some(LOADED))?;
     u64_at(first, 16)?.checked_sub(u64_at(first, 8)?)
 }
 
@@ -78,4 +78,33 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_has_a_main() {
+        let found = symbol("/proc/self/exe", "main").unwrap();
+        assert!(found.value > 0);
+        assert!(symbol("/proc/self/exe", "no such symbol").is_none());
+    }
+
+    #[test]
+    fn what_is_no_program_or_is_damaged_has_no_symbols() {
+        assert!(symbol("/proc/self/cmdline", "main").is_none());
+        assert!(symbol("/no/such/file", "main").is_none());
+        let path = std::env::temp_dir().join(format!("forkless-elf-{}", std::process::id()));
+        let mut program = std::fs::read("/proc/self/exe").unwrap();
+        program.truncate(4096);
+        // Each byte of the header, with nothing and with too much in it.
+        for (at, value) in (0..64).flat_map(|at| [(at, 0), (at, 0xff)]) {
+            let mut damaged = program.clone();
+            damaged[at] = value;
+            std::fs::write(&path, damaged).unwrap();
+            assert!(symbol(path.to_str().unwrap(), "main").is_none());
+        }
+        std::fs::remove_file(path).unwrap();
+    }
 }

@@ -125,7 +125,7 @@ impl Layout {
 
     /// As the interpreter says itself.
     fn from_offsets(memory: &Memory, runtime: u64) -> Option<Self> {
-        let word = |index: u64| memory.word(runtime + 8 * index);
+        let word = |index: u64| memory.field(runtime, 8 * index);
         let is_free_threaded = word(2)? != 0;
         if memory.bytes(runtime, 8)? != b"xdebugpy" || is_free_threaded {
             return None;
@@ -144,9 +144,9 @@ impl Layout {
 
     /// The innermost frame of a thread, 0 for none.
     pub(super) fn current_frame(&self, memory: &Memory, thread: u64) -> Option<u64> {
-        let frame = memory.word(thread + self.frame)?;
+        let frame = memory.field(thread, self.frame)?;
         match self.frame_in_c {
-            Some(field) if frame != 0 => memory.word(frame + field),
+            Some(field) if frame != 0 => memory.field(frame, field),
             _ => Some(frame),
         }
     }
@@ -157,7 +157,7 @@ impl Layout {
             // An int, counted in instructions of two bytes; negative before the first.
             return Some(2 * u64::from(u32::try_from((instruction as u32).cast_signed()).unwrap_or(0)));
         }
-        let offset = (instruction as i64).wrapping_sub((code + self.instructions) as i64);
+        let offset = (instruction as i64).wrapping_sub(code.wrapping_add(self.instructions) as i64);
         // Before the first instruction it stands in front of it.
         (-2..1 << 24).contains(&offset).then(|| offset.max(0).unsigned_abs())
     }
