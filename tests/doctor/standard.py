@@ -368,6 +368,23 @@ def healthy_contention():
         pass
 
 
+def take_in_turns(lock, started):
+    started.release()
+    while True:
+        with lock:
+            sum(range(1000))
+
+
+def healthy_contended_lock():
+    lock, started = mp.Lock(), mp.Semaphore(0)
+    for _ in range(4):
+        mp.Process(target=take_in_turns, args=(lock, started), daemon=True).start()
+    for _ in range(4):
+        started.acquire()
+    ready()
+    time.sleep(3600)
+
+
 def slow_consumer(messages):
     while True:
         messages.get()

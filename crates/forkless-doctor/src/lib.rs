@@ -25,7 +25,8 @@ pub use rules::{Finding, diagnose};
 const PAUSE: Duration = Duration::from_millis(120);
 
 /// Looks at a process and all that descend from it, but for the family of `leave_out`, and says what is wrong: what is
-/// still wrong a moment later.
+/// still wrong a moment later, while none of the threads that it is about has moved. So a lock that many want is not
+/// taken for one that is lost.
 ///
 /// # Errors
 /// [`Refused`] if the process is not there, or not ours to look at.
@@ -36,10 +37,21 @@ pub fn examine(root: u32, leave_out: Option<u32>) -> Result<(Facts, Vec<Finding>
         return Ok((facts, suspected));
     }
     std::thread::sleep(PAUSE);
-    let facts = look(root, leave_out)?;
-    let mut findings = diagnose(&facts);
-    findings.retain(|it| suspected.iter().any(|other| other.hazard == it.hazard && other.pids == it.pids));
-    Ok((facts, findings))
+    let now = look(root, leave_out)?;
+    let findings = confirmed(&suspected, diagnose(&now), |tid| activity(&facts, tid) == activity(&now, tid));
+    Ok((now, findings))
+}
+
+/// Of these findings those that were suspected before, and whose threads have stood still since.
+fn confirmed(suspected: &[Finding], found: Vec<Finding>, stood_still: impl Fn(u32) -> bool) -> Vec<Finding> {
+    let is_known = |it: &Finding| suspected.iter().any(|other| other.hazard == it.hazard && other.pids == it.pids);
+    found.into_iter().filter(|it| is_known(it) && it.threads.iter().all(|&tid| stood_still(tid))).collect()
+}
+
+/// What changes when a thread moves. In a wait of forkless it wakes from time to time: there it is when that began.
+fn activity(facts: &Facts, tid: u32) -> Option<(u64, u64)> {
+    let thread = facts.processes.iter().flat_map(|process| &process.threads).find(|thread| thread.tid == tid)?;
+    Some(if thread.noted == 0 { (thread.activity, 0) } else { (0, thread.noted) })
 }
 
 /// Why a process cannot be looked at.
@@ -51,4 +63,22 @@ pub enum Refused {
     /// It belongs to another user, or must not be traced, and has noted nothing in shared memory.
     #[error("process {0} is not ours to look at")]
     Denied(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(pids: &[u32], threads: &[u32]) -> Finding {
+        let (pids, threads) = (pids.to_vec(), threads.to_vec());
+        Finding { hazard: "dead-owner", pids, threads, summary: String::new(), evidence: Vec::new(), advice: "" }
+    }
+
+    #[test]
+    fn what_was_not_suspected_or_has_moved_is_not_confirmed() {
+        let found = || vec![finding(&[1, 2], &[1, 2])];
+        assert_eq!(confirmed(&found(), found(), |_| true).len(), 1);
+        assert_eq!(confirmed(&found(), found(), |tid| tid != 2).len(), 0);
+        assert_eq!(confirmed(&[finding(&[1], &[1])], found(), |_| true).len(), 0);
+    }
 }

@@ -21,6 +21,8 @@ pub struct Finding {
     pub hazard: &'static str,
     /// The processes that it is about.
     pub pids: Vec<u32>,
+    /// The threads that it is concluded from: it is true only as long as none of them moves.
+    pub threads: Vec<u32>,
     /// What is wrong, in a sentence.
     pub summary: String,
     /// What that is concluded from, one observation each.

@@ -24,6 +24,7 @@ pub(super) fn dead_owner(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding {
             hazard: "dead-owner",
             pids: pids(waiters.iter().map(|(process, ..)| process.pid)),
+            threads: waiters.iter().map(|(_, thread, _)| thread.tid).collect(),
             summary: format!(
                 "{} for ever for {}: the process that held it has ended without giving it back",
                 wait(waiters.iter().map(|(process, ..)| process.pid)),
@@ -51,6 +52,7 @@ pub(super) fn held_by_itself(facts: &Facts) -> Vec<Finding> {
         .map(|(process, thread, wait)| Finding {
             hazard: "reentrant-queue",
             pids: vec![process.pid],
+            threads: vec![thread.tid],
             summary: format!(
                 "process {} waits for ever for {}, which it has itself",
                 process.pid,
@@ -91,6 +93,7 @@ pub(super) fn cycle(facts: &Facts) -> Vec<Finding> {
             summary: format!("{who} wait for each other for ever: each has what another one wants"),
             evidence: evidence.collect(),
             pids,
+            threads: cycle.iter().map(|node| node.1).collect(),
             advice: "take the locks in the same order everywhere, or take the second one with a timeout",
         });
     }

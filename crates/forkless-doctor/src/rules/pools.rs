@@ -56,6 +56,7 @@ pub(super) fn nested(facts: &Facts) -> Vec<Finding> {
         summary: format!("tasks in {} of the pool's workers wait for other tasks, which nobody will run", pids.len()),
         evidence: stuck.iter().map(|(process, thread)| observed(facts, process, thread)).collect(),
         pids,
+        threads: stuck.iter().map(|(_, thread)| thread.tid).collect(),
         advice: "do not wait for a pool's results inside its tasks: return what is to be done next, or give nested work a \
                  pool of its own; in forkless the waiting worker helps",
     }]
@@ -74,6 +75,7 @@ pub(super) fn nested_threads(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding {
             hazard: "pool-in-pool-deadlock",
             pids: vec![process.pid],
+            threads: workers.iter().map(|thread| thread.tid).collect(),
             summary: format!("all {} threads of a pool in process {} wait for tasks of a pool", workers.len(), process.pid),
             evidence: workers.iter().map(|thread| observed(facts, process, thread)).collect(),
             advice: "do not wait for a pool's results inside its tasks: return what is to be done next, or give nested work \
@@ -121,6 +123,7 @@ pub(super) fn lost_worker(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding {
             hazard: "lost-worker",
             pids: pids(std::iter::once(process.pid).chain(workers.iter().map(|worker| worker.pid))),
+            threads: std::iter::once(waiter.tid).chain(workers.iter().map(|worker| worker.pid)).collect(),
             summary: format!(
                 "process {} waits for ever for a result: the worker that had the task has ended, and the pool does not \
                  do it again",

@@ -28,6 +28,7 @@ pub(super) fn join_before_drain(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding {
             hazard: "queue-join",
             pids: vec![parent.pid, child.pid],
+            threads: vec![joiner.tid, feeder.tid],
             summary: format!(
                 "process {} waits for the end of process {}, which cannot end before somebody fetches what it has put into a \
                  queue",
@@ -99,6 +100,7 @@ pub(super) fn producer_gone(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding {
             hazard: "lost-worker",
             pids: pids(std::iter::once(process.pid).chain(writers.iter().map(|writer| writer.pid))),
+            threads: vec![thread.tid],
             summary: format!("process {} waits for ever for a message: its producer is gone", process.pid),
             evidence,
             advice: "have producers say that they are done, and look at exit codes before waiting; close the ends of pipes \

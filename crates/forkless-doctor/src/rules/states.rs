@@ -28,6 +28,7 @@ pub(super) fn stopped(facts: &Facts) -> Vec<Finding> {
         Finding {
             hazard: "stopped-process",
             pids: pids(std::iter::once(process.pid).chain(waiting.iter().map(|(other, ..)| other.pid))),
+            threads: Vec::new(),
             summary: format!("{} is stopped{effect}", named(process)),
             evidence,
             advice: "let it go on (kill -CONT PID, fg in its shell, or detach the debugger), or end it",
@@ -63,6 +64,7 @@ pub(super) fn zombies(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding {
             hazard,
             pids: pids(std::iter::once(parent.pid).chain(dead.iter().map(|it| it.pid))),
+            threads: Vec::new(),
             summary: if killer.is_some() {
                 format!("{} of process {} were killed, perhaps by the memory killer", children(dead.len()), parent.pid)
             } else {

@@ -67,6 +67,7 @@ fn taken_twice(facts: &Facts, process: &Process, thread: &Thread) -> Finding {
     Finding {
         hazard: "reentrant-queue",
         pids: vec![process.pid],
+        threads: vec![thread.tid],
         summary: format!("process {} waits for ever for a lock that only this thread itself can have", process.pid),
         evidence: vec![
             observed(facts, process, thread),
@@ -84,6 +85,7 @@ fn reentrant(facts: &Facts, process: &Process, thread: &Thread, first: &Frame) -
     Finding {
         hazard: "reentrant-queue",
         pids: vec![process.pid],
+        threads: vec![thread.tid],
         summary: format!(
             "process {} waits for ever for a lock that the same thread has: it was interrupted in {} and came there again",
             process.pid, first.function
@@ -125,6 +127,7 @@ fn inherited(facts: &Facts, process: &Process, thread: &Thread, taker: &Frame) -
     Finding {
         hazard: "inherited-lock",
         pids: vec![process.pid],
+        threads: vec![thread.tid],
         summary: format!(
             "process {} waits for ever for {what}: another thread held it when this process was forked, and that thread \
              does not exist here",
@@ -172,6 +175,7 @@ fn cycle_in(facts: &Facts, process: &Process) -> Option<Finding> {
     Some(Finding {
         hazard: "lock-cycle",
         pids: vec![process.pid],
+        threads: path.iter().map(|thread| thread.tid).collect(),
         summary: format!(
             "threads {} of process {} wait for each other for ever: each has a lock that another one wants",
             tids.join(" and "),
