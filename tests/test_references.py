@@ -100,7 +100,8 @@ def test_any_parts_arrive_in_their_order(bounds: list[int]) -> None:
 
 def test_other_memory_is_copied_as_ever() -> None:
     view = memoryview(shared())
-    for source in (bytes(view), bytearray(view), array.array("B", view), np.array(view)):
+    sources: list[Any] = [bytes(view), bytearray(view), array.array("B", view), np.array(view)]
+    for source in sources:
         assert dumps(pickle.PickleBuffer(source))[1] == []
     # What begins in one and ends elsewhere does not exist; what was there is forgotten.
     address, size = _forkless.address_of(view), view.nbytes

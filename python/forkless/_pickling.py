@@ -792,23 +792,24 @@ def numbers_of(typecode: Any, buffer: "Buffer") -> Any:
 
 
 def _tensor(pickler: Pickler, obj: Any) -> Any:
-    """A plain tensor of torch in main memory: as the array that it is.
+    """A tensor of torch, or a storage: its memory, if that is in this process."""
+    from ._tensors import reduce_tensor
 
-    Not tested: torch is large.
-    """
-    if type(obj).__name__ != "Tensor" or obj.device.type != "cpu" or obj.requires_grad:
-        return NotImplemented
-    try:
-        return tensor_of, (obj.numpy(),)
-    except (TypeError, RuntimeError):
-        return NotImplemented  # of a type or layout that arrays do not have
+    return reduce_tensor(obj)
 
 
-def tensor_of(array: Any) -> Any:
-    """A tensor over the memory of an array."""
-    import torch  # type: ignore[import-not-found,unused-ignore]
+def _part_of_frame(pickler: Pickler, obj: Any) -> Any:
+    """A column or block of pandas, some of which would be copied first."""
+    from ._gather import reduce_part
 
-    return torch.from_numpy(array)
+    return reduce_part(obj)
+
+
+def _polars(pickler: Pickler, obj: Any) -> Any:
+    """A frame or series of polars: its columns."""
+    from ._tables import reduce_polars
+
+    return reduce_polars(pickler, obj)
 
 
 def _dataclass_constant(pickler: Pickler, obj: Any) -> Any:
@@ -855,8 +856,21 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
     "array": _numbers,
     "dataclasses": _dataclass_constant,
     "numpy": _array,
+    **dict.fromkeys(
+        (
+            "pandas.arrays",
+            "pandas.core.arrays.arrow.array",
+            "pandas.core.arrays.string_arrow",
+            "pandas.core.internals.blocks",
+        ),
+        _part_of_frame,
+    ),
+    "polars.dataframe.frame": _polars,
+    "polars.series.series": _polars,
     "socket": _socket,
     "torch": _tensor,
+    "torch.nn.parameter": _tensor,
+    "torch.storage": _tensor,
     "typing": _typing,
     "weakref": _other,
     **dict.fromkeys(
