@@ -166,8 +166,8 @@ def share(obj: Any) -> Any:
 
 _TAKEN = (
     "share() takes NumPy arrays, bytes, bytearray, array.array and other objects with a buffer, tables of "
-    "pyarrow, frames of pandas and polars, tensors of torch, and lists, tuples and dicts of numbers, strings, "
-    "bytes and None; preload or send anything else"
+    "pyarrow, frames of pandas and polars, tensors of torch, and lists, tuples and dicts of numbers, "
+    "strings, bytes and None; preload or send anything else"
 )
 _CONTAINERS = (list, tuple, dict)
 _SCALARS = (type(None), bool, int, float, str, bytes)

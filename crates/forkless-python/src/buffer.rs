@@ -166,8 +166,7 @@ impl SharedBuffer {
         let pieces: Vec<&[u8]> = sources.iter().map(Source::bytes).collect();
         let places = Buffer::places(pieces.iter().map(|piece| piece.len())).unwrap_or_default();
         let length = places.last().map_or(0, |place| place.end);
-        let kind = Description { format: c"B".to_owned(), item_size: 1, shape: vec![length.cast_signed()] };
-        let shared = Self::make(py, Buffer::gather(home(py)?, &kind.to_bytes(), &pieces).or_raise(py)?)?;
+        let shared = Self::make(py, Buffer::gather(home(py)?, &Self::of_bytes(length), &pieces).or_raise(py)?)?;
         Ok((shared, places.into_iter().map(|place| place.start).collect()))
     }
 
