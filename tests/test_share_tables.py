@@ -284,6 +284,15 @@ def test_all_of_it_is_in_one_buffer_with_its_pieces_in_line() -> None:
     assert len(set(addresses)) == 1, "what was one piece of memory is one"
 
 
+def test_slices_of_one_table_are_copied_once() -> None:
+    given = pa.concat_tables([TABLE.slice(start, 10) for start in range(0, N, 10)])
+    table = forkless.share(given)
+    same(table, given)
+    (buffer,) = {id(handle): handle for handle in dumps(table)[1]}.values()
+    assert isinstance(buffer, forkless.SharedBuffer)
+    assert buffer.nbytes < 1.2 * TABLE.get_total_buffer_size()
+
+
 def test_a_slice_does_not_take_the_rest_along() -> None:
     large = pa.array(range(1_000_000))
     for given in (

@@ -27,6 +27,7 @@ class _Gatherer(_pickle.Pickler):
 
     def __init__(self) -> None:
         self.buffers: list[pickle.PickleBuffer] = []
+        self._chunks: dict[int, Any] = {}
         self._output = io.BytesIO()
         super().__init__(self._output, 5, buffer_callback=self.buffers.append)
 
@@ -39,8 +40,18 @@ class _Gatherer(_pickle.Pickler):
         if numpy is not None and type(obj) is numpy.ndarray:
             return self._array(numpy, obj)
         if arrow is not None and isinstance(obj, (arrow.Array, arrow.ChunkedArray)):
-            return _compact(arrow, obj).__reduce__()
+            return self._column(arrow, obj)
         return reduce_part(obj)
+
+    def _column(self, arrow: Any, column: Any) -> Any:
+        """A column of Arrow without the memory around it."""
+        if id(column) in self._chunks:
+            return NotImplemented
+        reduced = _compact(arrow, column).__reduce__()
+        if isinstance(column, arrow.ChunkedArray):
+            # Each may have more memory than it needs where together they need all of it.
+            self._chunks.update((id(chunk), chunk) for chunk in reduced[1][0])
+        return reduced
 
     def _array(self, numpy: Any, array: Any) -> Any:
         """Its memory, or where that is shared; unless somebody may still write there."""
