@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from forkless import _forkless
 from forkless._pickling import dumps, loads, pack
+from forkless.connection import Client, Listener
 from hypothesis import given
 from hypothesis import strategies as st
 from support import Outcome
@@ -125,6 +126,21 @@ def test_plain_pickles_are_copies() -> None:
     pickled = pickle.dumps(column, 5)
     assert len(pickled) > 5000
     assert pickle.loads(pickled) == column
+
+
+def test_where_nothing_would_keep_it_alive_it_is_copied() -> None:
+    """As through a connection to a process outside of the tree."""
+    buffer = shared()
+    for make in VIEWS.values():
+        view = make(buffer)
+        payload, handles = dumps([view], leased=False)
+        assert handles == []
+        assert content(loads(payload)[0]) == content(view)
+    assert dumps(VIEWS["a column"](buffer))[1]
+    with Listener() as listener, Client(listener.address) as here, listener.accept() as there:
+        here.send([memoryview(buffer), np.asarray(buffer)])
+        whole, array = there.recv()
+    assert bytes(whole) == bytes(array) == NUMBERS
 
 
 def test_a_message_keeps_what_it_refers_to_and_a_view_does() -> None:

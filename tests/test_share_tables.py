@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import decimal
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import forkless
@@ -16,6 +16,7 @@ import pytest
 from forkless import _gather
 from forkless._pickling import dumps, loads
 from support import Outcome
+from typing_extensions import assert_type
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -454,6 +455,18 @@ with context.Pool(2) as pool:
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_other_processes_read_them_without_a_copy(method: str, run_program: Callable[..., Outcome]) -> None:
     run_program(PROGRAM.format(tests=__file__.rpartition("/")[0], method=method)).check()
+
+
+def test_type_checkers_know_the_type() -> None:
+    """Mypy checks what the functions named so say; at run time they do nothing."""
+    assert_type(forkless.share(POLARS_FRAME), pl.DataFrame)
+    assert_type(forkless.share(POLARS_FRAME["int"]), pl.Series)
+    assert_type(forkless.share([POLARS_FRAME]), "tuple[pl.DataFrame, ...]")
+    frames = assert_type(
+        forkless.share({"a": POLARS_FRAME, "b": POLARS_FRAME[:3]}), Mapping[str, pl.DataFrame]
+    )
+    same(frames["a"], POLARS_FRAME)
+    same(frames["b"], POLARS_FRAME[:3])
 
 
 def test_nothing_is_imported_for_other_things(run_program: Callable[..., Outcome]) -> None:

@@ -44,18 +44,20 @@ class Beside:
     Attributes:
         buffers: What travels beside the pickle; None while nothing does.
         slots: Once there is a reference, all that the pickle will ask for, in order.
+        leased: Whether what carries the pickle keeps shared buffers alive: if not, they are copied.
     """
 
-    __slots__ = ("buffers", "slots")
+    __slots__ = ("buffers", "leased", "slots")
 
     def __init__(self) -> None:
+        self.leased = True
         self.buffers: list[pickle.PickleBuffer] | None = None
         self.slots: list[pickle.PickleBuffer | Stand] | None = None
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
         memory = buffer.raw()
         size = memory.nbytes
-        found = find_shared(address_of(memory), size)
+        found = find_shared(address_of(memory), size) if self.leased else None
         if found is not None:
             shared, start = found
             if self.slots is None:

@@ -250,7 +250,8 @@ def pack(
         PicklingError: Something does not pickle.
     """
     pickler = _pop(_idle) or Pickler()
-    pickler.home, pickler.stranger, pickler.leased = home, stranger, leased
+    pickler.home, pickler.stranger = home, stranger
+    pickler.leased = pickler.beside.leased = leased
     buffers: list[pickle.PickleBuffer] = []
     if beside:
         pickler.beside.buffers = buffers
@@ -616,12 +617,20 @@ def _deposit(pickler: Pickler, obj: Deposit) -> Any:
 
 
 def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
-    """All of a shared buffer: by handle. Anything else: its bytes, with their format and shape."""
+    """All of a shared buffer: by handle. Anything else: its bytes, with their format and shape.
+
+    The bytes of a part of one are found to be that; see `_beside`.
+    """
     shared = obj.obj
-    if isinstance(shared, SharedBuffer) and (obj.nbytes, obj.format, obj.shape) == (
-        shared.nbytes,
-        shared.format,
-        shared.shape,
+    if (
+        pickler.leased
+        and isinstance(shared, SharedBuffer)
+        and (obj.nbytes, obj.format, obj.shape)
+        == (
+            shared.nbytes,
+            shared.format,
+            shared.shape,
+        )
     ):
         return memoryview, (shared,)
     if type(shared).__module__ == _FILES:
@@ -693,7 +702,7 @@ def _array(pickler: Pickler, obj: Any) -> Any:
     if type(obj) is not numpy.ndarray:
         return NotImplemented
     shared = buffer_of(obj)
-    if shared is None:
+    if shared is None or (not pickler.leased and isinstance(shared, SharedBuffer)):
         is_large = pickler.beside.takes(obj.nbytes) and not obj.dtype.hasobject
         return array_beside(numpy, obj) if is_large else NotImplemented
     return reduce_view(obj, shared)
@@ -795,7 +804,7 @@ def _tensor(pickler: Pickler, obj: Any) -> Any:
     """A tensor of torch, or a storage: its memory, if that is in this process."""
     from ._tensors import reduce_tensor
 
-    return reduce_tensor(obj)
+    return reduce_tensor(pickler, obj)
 
 
 def _part_of_frame(pickler: Pickler, obj: Any) -> Any:

@@ -156,8 +156,8 @@ def series_of(table: Any) -> Any:
 
 
 def _table_of(frame: Any) -> Any:
-    polars = sys.modules["polars"]
-    return frame.to_arrow(compat_level=polars.CompatLevel.newest())
+    level = getattr(sys.modules["polars"], "CompatLevel", None)  # since 1.0; without it strings are copied
+    return frame.to_arrow() if level is None else frame.to_arrow(compat_level=level.newest())
 
 
 def _has_objects(polars: Any, dtype: Any) -> bool:

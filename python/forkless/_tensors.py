@@ -22,13 +22,16 @@ from ._forkless import SharedBuffer, find_shared
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from ._pickling import Pickler
+
 __all__ = ["parameter_of", "reduce_tensor", "share_tensor", "storage_of", "tensor_of"]
 
 
-def reduce_tensor(tensor: Any) -> Any:
+def reduce_tensor(pickler: "Pickler", tensor: Any) -> Any:
     """A reference to the memory of a tensor, or its bytes; `NotImplemented` for what is left to torch.
 
     Args:
+        pickler: What asks.
         tensor: Any object of torch: a parameter is a tensor, and a storage is what tensors are made of.
     """
     torch = sys.modules["torch"]
@@ -38,7 +41,7 @@ def reduce_tensor(tensor: Any) -> Any:
         return storage_of, (torch.empty(0, dtype=torch.uint8).set_(tensor),)
     if type(tensor) is not torch.Tensor or _why_not(tensor) or not tensor.is_leaf:
         return NotImplemented
-    found = _find(tensor)
+    found = _find(tensor) if pickler.leased else None
     if found is not None:
         buffer, start = found
         return tensor_of, _arguments(tensor, buffer, tensor.stride(), start)
