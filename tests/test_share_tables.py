@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,182 +15,10 @@ import pytest
 from forkless import _gather
 from forkless._pickling import dumps, loads
 from support import Outcome
+from tables import EVERYTHING, FRAME, GAPS, POLARS_FRAME, ROWS, TABLE, TEXT, same
 from typing_extensions import assert_type
 
 pytestmark = pytest.mark.timeout(120)
-
-N = 3000
-TEXT = [f"text number {number}" for number in range(N)]
-GAPS = [None if number % 7 == 0 else number for number in range(N)]
-
-
-def of_arrow() -> dict[str, Any]:
-    return {
-        "numbers": pa.array(range(N), pa.int64()),
-        "gaps": pa.array(GAPS, pa.int32()),
-        "booleans": pa.array([number % 3 == 0 for number in range(N)]),
-        "text": pa.array(TEXT),
-        "large text": pa.array(TEXT, pa.large_string()),
-        "text views": pa.array(TEXT, pa.string_view()),
-        "fixed width": pa.array([b"abcd"] * N, pa.binary(4)),
-        "dates": pa.array(range(N), pa.timestamp("us", "Europe/Berlin")),
-        "decimals": pa.array([decimal.Decimal("1.25")] * N),
-        "dictionary": pa.array(["a", "b", "c"] * (N // 3)).dictionary_encode(),
-        "lists": pa.array([[1, 2, None], [], None] * (N // 3)),
-        "structs": pa.array([{"x": number, "y": str(number)} for number in range(N)]),
-        "maps": pa.array([[("a", 1)]] * N, pa.map_(pa.string(), pa.int64())),
-        "nothing": pa.nulls(N),
-        "run ends": pa.RunEndEncodedArray.from_arrays([N // 2, N], [1, 2]),
-        "extension": pa.ExtensionArray.from_storage(
-            pa.opaque(pa.binary(), "kind", "vendor"), pa.array([b"x"] * N)
-        ),
-    }
-
-
-COLUMNS = of_arrow()
-TABLE = pa.table(COLUMNS)
-
-
-def always(value: Any) -> Callable[[], Any]:
-    """For what is made once and not changed."""
-    return lambda: value
-
-
-ARROW: dict[str, Callable[[], Any]] = {
-    **{f"array of {name}": always(column) for name, column in COLUMNS.items()},
-    **{f"no {name}": always(column.slice(0, 0)) for name, column in COLUMNS.items()},
-    "slice": lambda: COLUMNS["structs"].slice(100, 50),
-    "chunks": lambda: pa.chunked_array([COLUMNS["text"], COLUMNS["text"].slice(3, 40)]),
-    "no chunks": lambda: pa.chunked_array([], pa.int64()),
-    "table": lambda: TABLE.replace_schema_metadata({"made": "here"}),
-    "table in chunks": lambda: pa.concat_tables([TABLE.slice(start, 100) for start in range(0, N, 100)]),
-    "slice of a table": lambda: TABLE.slice(7, 900),
-    "no rows": lambda: TABLE.slice(0, 0),
-    "no columns": lambda: pa.table({}),
-    "batch": lambda: TABLE.to_batches()[0],
-    "wide": lambda: pa.table({f"c{number}": np.arange(3) for number in range(2000)}),
-    "buffer": lambda: pa.py_buffer(bytes(range(256))),
-    "no bytes": lambda: pa.py_buffer(b""),
-}
-
-
-def of_pandas() -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "float": np.arange(float(N)),
-            "int": np.arange(N),
-            "other": np.arange(N)[::-1],
-            "bool": np.arange(N) % 2 == 0,
-            "date": pd.date_range("2020-01-01", periods=N, freq="min"),
-            "zone": pd.date_range("2020-01-01", periods=N, freq="min", tz="Asia/Tokyo"),
-            "delta": pd.timedelta_range("1h", periods=N),
-            "period": pd.period_range("2020-01", periods=N, freq="D"),
-            "kind": pd.Categorical(["a", "b"] * (N // 2), ordered=True),
-            "nullable": pd.array(GAPS, dtype="Int64"),
-            "nullable bool": pd.array([True, None] * (N // 2), dtype="boolean"),
-            "text": pd.array(TEXT, dtype="string[pyarrow]"),
-            "arrow": pd.array([[1]] * N, dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
-            "interval": pd.interval_range(0, N),
-            "sparse": pd.arrays.SparseArray([0, 0, 1] * (N // 3)),
-        }
-    )
-
-
-FRAME = of_pandas()
-LEVELS = pd.MultiIndex.from_product([["a", "b", "c"], range(N // 3)], names=["x", None])
-
-PANDAS: dict[str, Callable[[], Any]] = {
-    "frame": lambda: FRAME,
-    "labelled rows": lambda: FRAME.set_index("zone"),
-    "rows of text": lambda: FRAME.set_index("text"),
-    "several levels": lambda: FRAME.set_axis(LEVELS),
-    "levels of columns": lambda: pd.DataFrame(np.ones((4, 6)), columns=LEVELS[:6]),
-    "slice of a frame": lambda: FRAME.iloc[100:900:3],
-    "some columns": lambda: FRAME[["int", "kind"]],
-    "no rows": lambda: FRAME.iloc[:0],
-    "no columns": lambda: pd.DataFrame(index=range(5)),
-    "nothing": lambda: pd.DataFrame(),
-    "wide": lambda: pd.DataFrame({number: [number, 1.5] for number in range(2000)}),
-    "transposed": lambda: pd.DataFrame(np.arange(60.0).reshape(3, 20)).T,
-    **{f"series {name}": always(FRAME[name]) for name in FRAME.columns},
-    "index": lambda: pd.Index(np.arange(N)[::-1], name="x"),
-    "range": lambda: pd.RangeIndex(5, name="x"),
-    "levels": lambda: LEVELS,
-    "dates": lambda: pd.DatetimeIndex(FRAME["zone"]),
-    "categories": lambda: pd.CategoricalIndex(FRAME["kind"]),
-    "index of text": lambda: pd.Index(FRAME["text"]),
-}
-
-
-def of_polars() -> pl.DataFrame:
-    plain = pl.DataFrame(
-        {
-            "int": np.arange(N),
-            "gaps": GAPS,
-            "bool": [True, None, False] * (N // 3),
-            "text": [None, *TEXT[1:]],
-            "short": ["ab", "c"] * (N // 2),
-            "bytes": [b"a" * 20, b""] * (N // 2),
-            "list": [[1, None], []] * (N // 2),
-            "struct": [{"a": 1, "b": "x"}] * N,
-            "decimal": [decimal.Decimal("1.25")] * N,
-            "nothing": [None] * N,
-        }
-    )
-    minutes = pl.int_range(N, dtype=pl.Int64)
-    kinds = pl.Series(["a", "b"] * (N // 2))
-    return plain.with_columns(
-        date=minutes.cast(pl.Datetime("us", "Europe/Berlin")),
-        day=minutes.cast(pl.Int32).cast(pl.Date),
-        delta=minutes.cast(pl.Duration("ms")),
-        time=minutes.cast(pl.Time),
-        category=kinds.cast(pl.Categorical),
-        enum=kinds.cast(pl.Enum(["a", "b", "c"])),
-        array=pl.Series([[1.0, 2.0]] * N, dtype=pl.Array(pl.Float32, 2)),
-    )
-
-
-POLARS_FRAME = of_polars()
-
-POLARS: dict[str, Callable[[], Any]] = {
-    "frame": lambda: POLARS_FRAME,
-    "slice": lambda: POLARS_FRAME.slice(13, 700),
-    "pieces": lambda: pl.concat([POLARS_FRAME, POLARS_FRAME[5:9]], rechunk=False),
-    "no rows": lambda: POLARS_FRAME.clear(),
-    "nothing": lambda: pl.DataFrame(),
-    "wide": lambda: pl.DataFrame({f"c{number}": [number, 1] for number in range(2000)}),
-    **{f"series {name}": always(POLARS_FRAME[name]) for name in POLARS_FRAME.columns},
-}
-
-EVERYTHING = {
-    **{f"pyarrow {name}": make for name, make in ARROW.items()},
-    **{f"pandas {name}": make for name, make in PANDAS.items()},
-    **{f"polars {name}": make for name, make in POLARS.items()},
-}
-
-
-def same(one: Any, other: Any) -> None:
-    """Asserts that both are equal, and of one type."""
-    assert type(one) is type(other)
-    if isinstance(one, pd.DataFrame):
-        pd.testing.assert_frame_equal(one, other)
-    elif isinstance(one, pd.Series):
-        pd.testing.assert_series_equal(one, other)
-    elif isinstance(one, pd.Index):
-        pd.testing.assert_index_equal(one, other)
-    elif isinstance(one, (pl.DataFrame, pl.Series)):
-        assert one.equals(other)
-        if isinstance(one, pl.DataFrame):
-            assert one.schema == other.schema
-        else:
-            assert (one.name, one.dtype) == (other.name, other.dtype)
-    else:
-        assert one.equals(other)
-        if not isinstance(one, pa.Buffer):
-            one.validate(full=True)
-            other.validate(full=True)
-        if isinstance(one, (pa.Table, pa.RecordBatch)):
-            assert one.schema.equals(other.schema, check_metadata=True)
 
 
 def buffers_of(obj: Any) -> set[Any]:
@@ -286,7 +113,7 @@ def test_all_of_it_is_in_one_buffer_with_its_pieces_in_line() -> None:
 
 
 def test_slices_of_one_table_are_copied_once() -> None:
-    given = pa.concat_tables([TABLE.slice(start, 10) for start in range(0, N, 10)])
+    given = pa.concat_tables([TABLE.slice(start, 10) for start in range(0, ROWS, 10)])
     table = forkless.share(given)
     same(table, given)
     (buffer,) = {id(handle): handle for handle in dumps(table)[1]}.values()
@@ -307,9 +134,9 @@ def test_a_slice_does_not_take_the_rest_along() -> None:
 
 
 def test_what_is_new_is_added_to_what_is_shared() -> None:
-    frame = forkless.share(pd.DataFrame({"a": np.arange(N), "s": pd.array(TEXT, dtype="string[pyarrow]")}))
+    frame = forkless.share(pd.DataFrame({"a": np.arange(ROWS), "s": pd.array(TEXT, dtype="string[pyarrow]")}))
     (first,) = buffers_of(frame)
-    more = frame.assign(b=np.ones(N))
+    more = frame.assign(b=np.ones(ROWS))
     again = forkless.share(more)
     same(again, more)
     assert len(buffers_of(again)) == 2
@@ -319,7 +146,7 @@ def test_what_is_new_is_added_to_what_is_shared() -> None:
 
 
 def test_memory_that_others_can_write_to_is_copied() -> None:
-    array = forkless.zeros((N, 3))
+    array = forkless.zeros((ROWS, 3))
     frame = forkless.share(pd.DataFrame(array, copy=False))
     array[0, 0] = 1
     assert frame.iloc[0, 0] == 0
