@@ -496,6 +496,10 @@ class SharedBuffer(Shared):
     """
 
     def __new__(cls, source: Buffer) -> Self: ...
+    @staticmethod
+    def gather(sources: Sequence[Buffer]) -> tuple[SharedBuffer, list[int]]:
+        """One buffer, of plain bytes, with a copy of each of these, and where each begins in it: at a multiple of 64."""
+
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
@@ -584,6 +588,12 @@ def open_dict(owner: SharedBuffer, at: int, row: int) -> SharedDict[Any, Any]:
 
 def address_of(source: Buffer) -> int:
     """Where a buffer begins, in this process."""
+
+def find_shared(address: int, size: int) -> tuple[SharedBuffer, int] | None:
+    """The shared buffer of this process that has these addresses, and where in it they begin.
+
+    None if they are not all in one buffer, or are none.
+    """
 
 def inherited(name: str) -> Any:
     """The object that the Rust program which started this one passed under this name."""

@@ -5,6 +5,7 @@
 //! ```
 #![allow(unsafe_code)]
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use forkless_shm::{Arena, Error, Handle, Lease};
@@ -67,6 +68,44 @@ impl Buffer {
             fits = fits && inside && arena.map().write(data + place, bytes);
         });
         if fits { Self::view(lease) } else { Err(corrupt()) }
+    }
+
+    /// Copies several pieces of bytes into the arena, one behind the other, each at [a place](Self::places) that is a
+    /// multiple of 64.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    ///
+    /// # Examples
+    /// ```
+    /// use forkless_ipc::{Buffer, KINDS};
+    /// use forkless_shm::Arena;
+    ///
+    /// let arena = Arena::create(KINDS)?;
+    /// let buffer = Buffer::gather(arena, b"", &[b"one", b"another"])?;
+    /// assert_eq!(buffer.length(), 64 + 7);
+    /// # Ok::<(), forkless_shm::Error>(())
+    /// ```
+    pub fn gather(arena: &'static Arena, description: &[u8], pieces: &[&[u8]]) -> Result<Self, Error> {
+        let full = || Error::Full { bytes: usize::MAX, size: arena.size() };
+        let places = Self::places(pieces.iter().map(|piece| piece.len())).ok_or_else(full)?;
+        let length = places.last().map_or(0, |place| place.end);
+        Self::create_with(arena, description, length, |write| {
+            for (piece, place) in pieces.iter().zip(&places) {
+                write(place.start, piece);
+            }
+        })
+    }
+
+    /// Where pieces of these lengths are in a buffer that is made of them; `None` if no memory could hold so many bytes.
+    pub fn places(lengths: impl IntoIterator<Item = usize>) -> Option<Vec<Range<usize>>> {
+        let mut end = 0usize;
+        let place = |length: usize| {
+            let start = end.checked_next_multiple_of(ALIGNMENT)?;
+            end = start.checked_add(length)?;
+            Some(start..end)
+        };
+        lengths.into_iter().map(place).collect()
     }
 
     /// The buffer that a handle names.

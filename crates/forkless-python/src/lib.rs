@@ -17,6 +17,7 @@ mod event;
 mod immortal;
 mod item;
 mod lock;
+mod mapped;
 mod memory;
 mod pool;
 mod queue;
@@ -50,6 +51,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<channel::Parcel>()?;
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_function(wrap_pyfunction!(buffer::address_of, module)?)?;
+    module.add_function(wrap_pyfunction!(mapped::find_shared, module)?)?;
     module.add_class::<deposit::Deposit>()?;
     module.add_class::<segment::Segment>()?;
     module.add_function(wrap_pyfunction!(segment::open_segment, module)?)?;
