@@ -6,8 +6,10 @@
 
 use std::ptr::NonNull;
 
+use forkless_shm::block::Block;
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sys::atomic::Ordering;
+use forkless_sys::crash::point;
 use forkless_sys::memory::Mapping;
 
 const DESCRIPTION: usize = 0;
@@ -38,16 +40,21 @@ impl Buffer {
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, description: &[u8], bytes: &[u8]) -> Result<Self, Error> {
         let corrupt = || Error::Corrupt("a new buffer");
-        // The data begins at a multiple of 64 in the arena; the payload may not.
-        let lease = arena.allocate(HEAD + description.len() + ALIGNMENT + bytes.len(), Self::KIND)?;
+        if description.len() > MAX_DESCRIPTION {
+            return Err(corrupt());
+        }
+        let size = HEAD + description.len() + ALIGNMENT + bytes.len();
+        let place = |block: Block| data_of(block, description.len());
+        let lease = arena.allocate_filled(size, Self::KIND, place, bytes)?;
+        point("buffer.filled");
         let at = lease.block().payload();
         for (field, value) in [(DESCRIPTION, description.len()), (LENGTH, bytes.len())] {
             arena.map().u64(at + field).ok_or_else(corrupt)?.store(value as u64, Ordering::Release);
         }
-        let data = (at + HEAD + description.len()).next_multiple_of(ALIGNMENT);
-        if !arena.map().write(at + HEAD, description) || !arena.map().write(data, bytes) {
+        if !arena.map().write(at + HEAD, description) {
             return Err(corrupt());
         }
+        point("buffer.described");
         Self::view(lease)
     }
 
@@ -70,7 +77,7 @@ impl Buffer {
         if description > MAX_DESCRIPTION || length > lease.block().capacity() {
             return Err(Error::Corrupt("the size of a buffer"));
         }
-        let data = (at + HEAD + description).next_multiple_of(ALIGNMENT);
+        let data = data_of(lease.block(), description);
         if data + length > at + lease.block().capacity() {
             return Err(Error::Corrupt("the size of a buffer"));
         }
@@ -105,4 +112,9 @@ impl Buffer {
     pub fn length(&self) -> usize {
         self.data.1
     }
+}
+
+/// Where the data is: at a multiple of 64 in the arena, which the payload may not be.
+fn data_of(block: Block, description: usize) -> usize {
+    (block.payload() + HEAD + description).next_multiple_of(ALIGNMENT)
 }
