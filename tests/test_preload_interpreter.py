@@ -24,8 +24,8 @@ DEV = (sys.executable, "-X", "dev")
 DEBUG = {"PYTHONMALLOC": "debug"}
 
 EVERYTHING = """
-import array, collections, ctypes, dataclasses, datetime, decimal, enum, functools, gc, json, logging, os, re, sys
-import threading, typing, weakref
+import array, collections, ctypes, dataclasses, datetime, decimal, enum, functools, gc, json, logging
+import os, re, sys, threading, typing, weakref
 import forkless
 from forkless._forkless import immortalise
 
