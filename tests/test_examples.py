@@ -85,11 +85,15 @@ def test_a_server_answers_while_it_computes() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["pool", "executor", "aio", "_options", "_futures", "_setup", "_evidence"])
-def test_examples_in_docstrings(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["pool", "executor", "aio", "_options", "_evidence", "_futures", "_setup", "_share"]
+)
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some of them make files
     module = importlib.import_module(f"forkless.{name}")
     names = {
-        each: importlib.import_module(each) for each in ("asyncio", "itertools", "math", "sqlite3", "time")
+        each: importlib.import_module(each)
+        for each in ("asyncio", "itertools", "math", "numpy", "sqlite3", "time")
     }
     globs = {"Pool": forkless.Pool, "Executor": forkless.Executor, **names, **vars(module)}
     outcome = doctest.testmod(
@@ -214,18 +218,23 @@ def programs_of(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```python\n(.*?)^```\n\n^```\n(.*?)^```$", text, re.S | re.M)
 
 
-POOLS = programs_of("pools.md")
+PAGES = {"pools": 9, "sharing": 5}  # at least so many programs
+PROGRAMS = [(page, *program) for page in PAGES for program in programs_of(f"{page}.md")]
 
 
-def test_all_programs_of_the_page_are_found() -> None:
-    assert len(POOLS) == (ROOT / "docs" / "pools.md").read_text().count("```python") > 8
+@pytest.mark.parametrize("page", PAGES)
+def test_all_programs_of_a_page_are_found(page: str) -> None:
+    found = sum(each[0] == page for each in PROGRAMS)
+    assert found == (ROOT / "docs" / f"{page}.md").read_text().count("```python") >= PAGES[page]
 
 
 @pytest.mark.parametrize(
-    ("program", "expected"), POOLS, ids=[text.splitlines()[-1].strip()[:40] for text, _ in POOLS]
+    ("page", "program", "expected"),
+    PROGRAMS,
+    ids=[f"{page}: {text.splitlines()[-1].strip()[:40]}" for page, text, _ in PROGRAMS],
 )
-def test_the_page_about_pools(
-    program: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_page_says_what_happens(
+    page: str, program: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     printed = run_program(program, timeout=50).check()

@@ -124,14 +124,14 @@ def test_mapped_files_can_be_shared() -> None:
 @pytest.mark.parametrize(
     ("obj", "message"),
     [
-        ([1, 2], r"cannot share 'list' object: share\(\) takes NumPy arrays, bytes"),
+        ({1, 2}, r"cannot share 'set' object: share\(\) takes NumPy arrays, bytes"),
         ("text", "cannot share 'str' object"),
         (None, "cannot share 'NoneType' object"),
         (np.array([None]), "cannot share an array of type object: its items are Python objects"),
         (np.zeros(2, [("a", "i4"), ("b", "O")]), "its items are Python objects"),
         (np.ma.masked_array([1], [True]), r"cannot share 'MaskedArray' object.*numpy.asarray"),
     ],
-    ids=["list", "str", "None", "objects", "records with objects", "masked"],
+    ids=["set", "str", "None", "objects", "records with objects", "masked"],
 )
 def test_what_cannot_be_shared_is_named(obj: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):

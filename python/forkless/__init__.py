@@ -14,6 +14,7 @@ Example:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import heap as heap
     from . import managers as managers
     from . import shared_memory as shared_memory
     from ._arrays import empty, empty_like, full, full_like, seal, zeros, zeros_like
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         RLock,
         Semaphore,
         SharedBuffer,
+        SharedDict,
+        SharedList,
         inherited,
     )
     from ._memory import memory_report, set_warm_memory, trim_memory
@@ -105,6 +108,8 @@ __all__ = [
     "Retry",
     "Semaphore",
     "SharedBuffer",
+    "SharedDict",
+    "SharedList",
     "SharedMemoryFull",
     "ShutDown",
     "SimpleQueue",
@@ -156,6 +161,10 @@ _HOMES = {
         "RLock",
         "Semaphore",
         "SharedBuffer",
+        "SharedDict",
+        "SharedList",
+        "SharedDict",
+        "SharedList",
         "inherited",
     ),
     "_options": ("Retry",),
@@ -204,7 +213,7 @@ _HOMES = {
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio", "managers", "shared_memory")
+_MODULES = ("aio", "heap", "managers", "shared_memory")
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.

@@ -1,14 +1,17 @@
 """The Rust core, as the Python layer sees it. Everything public is re-exported by `forkless`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar, final
+from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final, overload
 
 from typing_extensions import Buffer, Self, disjoint_base
 
 from .exceptions import OwnerDied
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+_K = TypeVar("_K")
+_V_co = TypeVar("_V_co", covariant=True)
 
 @disjoint_base
 class Shared:
@@ -501,6 +504,83 @@ class SharedBuffer(Shared):
     def format(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
+
+@final
+class SharedList(Sequence[_T_co]):
+    """A list in shared memory, made by `forkless.share`; read-only, and read where it is.
+
+    Has what a list has for reading, with slices that are views. A list of numbers supports the buffer protocol:
+    `numpy.asarray(shared)` copies nothing. Compares equal to lists and tuples with equal items.
+    """
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> _T_co: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> SharedList[_T_co]: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[_T_co]: ...
+    def __reversed__(self) -> Iterator[_T_co]: ...
+    def __contains__(self, value: object, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def index(self, value: Any, start: int = 0, stop: int = ..., /) -> int:
+        """The index of the first item that equals a value. Raises ValueError if there is none."""
+
+    def count(self, value: Any) -> int:
+        """How many items equal a value."""
+
+    def tolist(self) -> list[Any]:
+        """As a list of its own, and all lists and dictionaries in it, too."""
+
+    def column(self, part: int | str) -> SharedList[Any]:
+        """One part of all items: by its place in tuples of one length, by its name in dictionaries.
+
+        Items that have no such part have None. Raises IndexError or KeyError if there is no such column, and
+        TypeError for lists of anything else.
+        """
+
+@final
+class SharedDict(Mapping[_K, _V_co]):
+    """A dictionary in shared memory, made by `forkless.share`; read-only, and read where it is.
+
+    Has what a dictionary has for reading. Compares equal to dictionaries with equal entries.
+    """
+
+    def __getitem__(self, key: Any, /) -> _V_co: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[_K]: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        """The value for a key, or `default`."""
+
+    def keys(self) -> KeysView[_K]:
+        """A view of the keys."""
+
+    def values(self) -> Sequence[_V_co]:  # type: ignore[override]
+        """The values, in the order of the keys."""
+
+    def items(self) -> ItemsView[_K, _V_co]:
+        """A view of the entries."""
+
+    def todict(self) -> dict[_K, Any]:
+        """As a dictionary of its own, and all lists and dictionaries in it, too."""
+
+def share_columns(value: Any) -> Any:
+    """Copies a list, a tuple or a dictionary of plain values into shared memory.
+
+    None if there is something in it that is no plain value: nothing has been copied then.
+    """
+
+def open_list(owner: SharedBuffer, at: int, first: int, step: int, count: int) -> SharedList[Any]:
+    """Unpickles a `SharedList`."""
+
+def open_dict(owner: SharedBuffer, at: int, row: int) -> SharedDict[Any, Any]:
+    """Unpickles a `SharedDict`."""
 
 def address_of(source: Buffer) -> int:
     """Where a buffer begins, in this process."""

@@ -1,21 +1,50 @@
 """Large data in shared memory: written once, then read by every process without a copy."""
 
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._forkless import SharedBuffer, SharedBytes
+from ._forkless import SharedBuffer, SharedBytes, SharedDict, SharedList, share_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
     _Array = TypeVar("_Array", bound=NDArray[Any])
+    _Key = TypeVar("_Key")
+    _Plain = TypeVar("_Plain", bound=int | float | str | bytes | None)
 
 __all__ = ["share"]
 
 
 @overload
 def share(obj: "_Array") -> "_Array": ...
+
+
+@overload
+def share(obj: "list[_Array] | tuple[_Array, ...]") -> "tuple[_Array, ...]": ...
+
+
+@overload
+def share(obj: "dict[_Key, _Array]") -> "Mapping[_Key, _Array]": ...
+
+
+# What is a `SharedList` has a buffer, too, if it is one of numbers; it comes first.
+@overload
+def share(  # type: ignore[overload-overlap]
+    obj: "list[_Plain] | tuple[_Plain, ...] | SharedList[_Plain]",
+) -> "SharedList[_Plain]": ...
+
+
+@overload
+def share(  # type: ignore[overload-overlap]
+    obj: "list[Any] | tuple[Any, ...] | SharedList[Any]",
+) -> "SharedList[Any]": ...
+
+
+@overload
+def share(obj: "dict[_Key, Any] | SharedDict[_Key, Any]") -> "SharedDict[_Key, Any]": ...
 
 
 @overload
@@ -30,38 +59,65 @@ def share(obj: Any) -> Any:
     process is done with it. `multiprocessing` has no such thing: its `shared_memory` is writable, has to be
     named, closed and unlinked.
 
+    Python's own objects cannot be shared as they are, since looking at one writes its reference count, and so
+    copies the page that it is in. So lists, tuples and dicts become columns, arrays of their numbers and the
+    bytes of their strings, which read like the original: each item is made when it is asked for.
+
     Args:
-        obj: A NumPy array of any type except `object`, or anything else whose bytes can be read as one block:
-            `bytes`, `bytearray`, `array.array`, a C-contiguous `memoryview`.
+        obj: One of
+
+            - a NumPy array of any type except `object`;
+            - anything else whose bytes can be read as one block: `bytes`, `bytearray`, `array.array`, a
+              C-contiguous `memoryview`;
+            - a list, a tuple or a dict of numbers, strings, bytes, None, and of lists, tuples and dicts of
+              those. Keys are numbers, strings, bytes, None, or tuples of them. Plain types only: a subclass
+              may be more than its value;
+            - a list, a tuple or a dict of up to 1000 parts of any kind named here, arrays for one.
 
     Returns:
         For an array, a read-only array of the same type, shape and order (a strided view becomes
         contiguous). An array of `empty` and its like, all of it, is sealed instead of copied: `array`
-        becomes read-only, too. For other data a `SharedBuffer`: `memoryview(shared)` has the format and
-        shape of `obj`, and `bytes(shared)` copies it. What is shared already is returned as it is.
+        becomes read-only, too.
+
+        For bytes and the like, a `SharedBuffer`: `memoryview(shared)` has the format and shape of `obj`, and
+        `bytes(shared)` copies it.
+
+        For a list or a tuple, a `SharedList`; for a dict, a `SharedDict`. Lists and dicts within them are
+        such, too, tuples are tuples. Dicts with much the same keys are rows of one table, and their keys
+        come in the order in which they first appear in it. `tolist()` and `todict()` make ordinary ones.
+
+        For a list, a tuple or a dict with arrays in it, a tuple or a read-only mapping of what `share` makes
+        of each part.
+
+        What is shared already is returned as it is.
 
     Raises:
-        TypeError: The data is not one block of plain bytes: Python objects, or an object without a buffer.
+        TypeError: The data is not plain: it has other objects in it, or is an object without a buffer. The
+            message says which part.
+        ValueError: A list or dict that contains itself.
         BufferError: A `memoryview` with gaps, or in Fortran order.
+        SharedMemoryFull: There is no memory for it, a `MemoryError`; nothing has been copied.
 
     Example:
         >>> import forkless as mp, numpy
         >>> weights = mp.share(numpy.ones((1000, 1000)))
         >>> with mp.Pool(2) as pool:
-        ...     pool.map(weights.__getitem__, [0, 1])
+        ...     rows = pool.map(weights.__getitem__, [0, 1])
+        >>> people = mp.share([{"name": "Ada", "born": 1815}, {"name": "Alan", "born": 1912}])
+        >>> people[1]["name"], sum(people.column("born"))
+        ('Alan', 3727)
     """
-    if isinstance(obj, SharedBuffer):
+    if isinstance(obj, (SharedBuffer, SharedList, SharedDict)):
         return obj
+    if type(obj) in _CONTAINERS:
+        return _share_container(obj, "")
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(obj, getattr(numpy, "ndarray", ())):
         return _share_array(numpy, obj)
     try:
         source = memoryview(obj)
     except TypeError:
-        raise TypeError(
-            f"cannot share {type(obj).__qualname__!r} object: share() takes NumPy arrays, bytes, bytearray, "
-            "array.array and other objects with a buffer; preload or send anything else"
-        ) from None
+        raise TypeError(f"cannot share {type(obj).__qualname__!r} object: {_TAKEN}") from None
     if isinstance(source.obj, SharedBuffer) and source.nbytes == source.obj.nbytes:
         return source.obj
     if not source.c_contiguous:
@@ -69,6 +125,41 @@ def share(obj: Any) -> Any:
             "cannot share a memoryview with gaps: share bytes(view), or a NumPy array made of it"
         )
     return SharedBuffer(source)
+
+
+_TAKEN = (
+    "share() takes NumPy arrays, bytes, bytearray, array.array and other objects with a buffer, and lists, "
+    "tuples and dicts of numbers, strings, bytes and None; preload or send anything else"
+)
+_CONTAINERS = (list, tuple, dict)
+_SCALARS = (type(None), bool, int, float, str, bytes)
+# A container of more parts than this is meant to be columns: if it is not, that is an error.
+_MOST_PARTS = 1000
+
+
+def _share_container(obj: Any, path: str) -> Any:
+    """Columns of a container; if something in it is no plain value, its parts one by one."""
+    shared = share_columns(obj)
+    if shared is not None:
+        return shared
+    parts = obj.items() if isinstance(obj, dict) else enumerate(obj)
+    shared = {key: _share_part(value, f"{path}[{key!r}]", len(obj)) for key, value in parts}
+    return MappingProxyType(shared) if isinstance(obj, dict) else tuple(shared.values())
+
+
+def _share_part(part: Any, path: str, count: int) -> Any:
+    kind = type(part)
+    if kind in _SCALARS:
+        return part
+    if kind in _CONTAINERS:
+        return _share_container(part, path)
+    why = _TAKEN
+    if count <= _MOST_PARTS:
+        try:
+            return share(part)
+        except TypeError as error:
+            why = str(error).partition(": ")[2] or why
+    raise TypeError(f"cannot share this: {path} is a {kind.__module__}.{kind.__qualname__} object; {why}")
 
 
 def _share_array(numpy: Any, array: Any) -> Any:

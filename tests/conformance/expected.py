@@ -42,6 +42,7 @@ RUN: dict[str, str] = {
             "WithProcessesTestValue",
             "WithProcessesTestArray",
             "WithProcessesTestSharedCTypes",
+            "WithProcessesTestHeap",
             "WithProcessesTestSharedMemory",
             "WithProcessesTestQueue",
             "TestSimpleQueue",
@@ -114,7 +115,6 @@ WAITING: dict[str, str] = {
 # Classes that are not run at all.
 LEFT_OUT: dict[str, str] = {
     "WithProcessesTestFinalize": f"{_INTERNALS}: util.Finalize",
-    "WithProcessesTestHeap": f"{_INTERNALS}: the heap behind sharedctypes",
     "TestForkAwareThreadLock": f"{_INTERNALS}: util.ForkAwareThreadLock",
     "TestInternalDecorators": f"{_INTERNALS}: a decorator of the tests themselves",
     "TestPoolNotLeakOnFailure": f"{_INTERNALS}: a pool over processes that are mocks",
@@ -147,6 +147,7 @@ NOT_RUN: dict[str, str] = {
     ".test_parent_process": "differs on purpose: a grandchild ends with its parent, and so cannot tell of it",
     "WithProcessesTestPoolWorkerLifetime"
     ".test_worker_finalization_via_atexit_handler_of_multiprocessing": _PROGRAM,
+    "WithProcessesTestHeap.test_heap": f"{_INTERNALS}: the accounts of the heap, which has none here",
     "WithProcessesTestQueue.test_no_import_lock_contention": _PROGRAM,
     **dict.fromkeys(
         (

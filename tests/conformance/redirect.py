@@ -22,6 +22,7 @@ from typing import Any
 import forkless
 from forkless import _authentication
 from forkless.exceptions import RemoteTraceback
+from forkless.heap import BufferWrapper
 from support import eventually
 
 from .expected import NAMES, NOT_THERE
@@ -133,15 +134,10 @@ class _Template:
         return pid
 
 
-class _BufferWrapper:
-    """Stands for `heap.BufferWrapper`, of which the tests make lists to count arrivals in."""
+class _BufferWrapper(BufferWrapper):
+    """The tests of the heap begin with one of their own; there is none behind ours."""
 
-    def __init__(self, size: int) -> None:
-        self._memory = FACADES["multiprocessing"].RawArray("B", size)
-
-    def create_memoryview(self) -> memoryview:
-        """The bytes, which every process writes in place."""
-        return memoryview(self._memory).cast("B")
+    _heap: object = None
 
 
 class _Pool(forkless.Pool):
@@ -181,7 +177,7 @@ def _multiprocessing() -> Facade:
         ),
         "context": Facade("multiprocessing.context", ["forkless.context", "forkless.process", "forkless"]),
         "forkserver": SimpleNamespace(_forkserver=_Template()),
-        "heap": SimpleNamespace(BufferWrapper=_BufferWrapper),
+        "heap": SimpleNamespace(BufferWrapper=_BufferWrapper, Heap=object),
         "managers": Facade("multiprocessing.managers", ["forkless.managers"]),
         "pool": Facade("multiprocessing.pool", ["forkless.pool", "forkless.exceptions"]),
         "process": Facade(

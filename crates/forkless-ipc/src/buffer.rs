@@ -3,6 +3,7 @@
 //! ```text
 //! +0 bytes of the description   +8 bytes of the data   +16 the description, then at the next multiple of 64 the data
 //! ```
+#![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 
@@ -39,16 +40,39 @@ impl Buffer {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, description: &[u8], bytes: &[u8]) -> Result<Self, Error> {
-        let corrupt = || Error::Corrupt("a new buffer");
-        if description.len() > MAX_DESCRIPTION {
-            return Err(corrupt());
-        }
-        let size = HEAD + description.len() + ALIGNMENT + bytes.len();
-        let place = |block: Block| data_of(block, description.len());
-        let lease = arena.allocate_filled(size, Self::KIND, place, bytes)?;
+        let size = size_of(arena, description, bytes.len())?;
+        let lease = arena.allocate_filled(size, Self::KIND, |block| data_of(block, description.len()), bytes)?;
         point("buffer.filled");
-        let at = lease.block().payload();
-        for (field, value) in [(DESCRIPTION, description.len()), (LENGTH, bytes.len())] {
+        Self::describe(lease, description, bytes.len())
+    }
+
+    /// Writes bytes into the arena: `fill` is given a function that takes a place, from 0 to `length`, and the bytes that
+    /// belong there. There is room for all of them before it is called. Bytes that it leaves out may be anything.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`]; [`Error::Corrupt`] if something was written outside.
+    pub fn create_with(
+        arena: &'static Arena,
+        description: &[u8],
+        length: usize,
+        fill: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
+    ) -> Result<Self, Error> {
+        let lease = arena.allocate(size_of(arena, description, length)?, Self::KIND)?;
+        let data = data_of(lease.block(), description.len());
+        let mut fits = true;
+        fill(&mut |place, bytes: &[u8]| {
+            let inside = place.checked_add(bytes.len()).is_some_and(|end| end <= length);
+            fits = fits && inside && arena.map().write(data + place, bytes);
+        });
+        point("buffer.filled");
+        if fits { Self::describe(lease, description, length) } else { Err(Error::Corrupt("a new buffer")) }
+    }
+
+    /// Says what a new buffer is, in front of its data.
+    fn describe(lease: Lease, description: &[u8], length: usize) -> Result<Self, Error> {
+        let (arena, at) = (lease.arena(), lease.block().payload());
+        let corrupt = || Error::Corrupt("a new buffer");
+        for (field, value) in [(DESCRIPTION, description.len()), (LENGTH, length)] {
             arena.map().u64(at + field).ok_or_else(corrupt)?.store(value as u64, Ordering::Release);
         }
         if !arena.map().write(at + HEAD, description) {
@@ -101,6 +125,14 @@ impl Buffer {
         bytes
     }
 
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the data is within the mapping (checked by `view`), which `self` keeps. Nobody writes to it: that was done
+        // before the block had a handle, and from then on no function of ours gives out a way to.
+        unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.data.1) }
+    }
+
     /// Where the bytes are in this process, for as long as `self` lives. Not writable.
     #[must_use]
     pub fn address(&self) -> NonNull<u8> {
@@ -112,6 +144,15 @@ impl Buffer {
     pub fn length(&self) -> usize {
         self.data.1
     }
+}
+
+/// Bytes of payload for a buffer, wherever it begins in its cache line.
+fn size_of(arena: &Arena, description: &[u8], length: usize) -> Result<usize, Error> {
+    if description.len() > MAX_DESCRIPTION {
+        return Err(Error::Corrupt("the description of a new buffer"));
+    }
+    let size = length.checked_add(HEAD + description.len() + ALIGNMENT);
+    size.ok_or(Error::Full { bytes: length, size: arena.size() })
 }
 
 /// Where the data is: at a multiple of 64 in the arena, which the payload may not be.

@@ -115,6 +115,11 @@ impl SharedBuffer {
         Ok(PyClassInitializer::from(Shared).add_subclass(Self { buffer, kind, strides }))
     }
 
+    /// The description of a buffer of plain bytes.
+    pub(crate) fn of_bytes(length: usize) -> Vec<u8> {
+        Description { format: c"B".into(), item_size: 1, shape: vec![length.cast_signed()] }.to_bytes()
+    }
+
     pub(crate) fn wrap(py: Python<'_>, buffer: Buffer) -> PyResult<Py<PyAny>> {
         Ok(Py::new(py, Self::parts(py, buffer)?)?.into_any())
     }

@@ -9,6 +9,7 @@ mod bell;
 mod buffer;
 mod channel;
 mod child;
+mod columns;
 mod condition;
 mod deposit;
 mod errors;
@@ -52,6 +53,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<segment::Segment>()?;
     module.add_function(wrap_pyfunction!(segment::open_segment, module)?)?;
     pool::add_to(module)?;
+    columns::add_to(module)?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Coming>()?;
     module.add_class::<child::Job>()?;

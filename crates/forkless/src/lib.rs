@@ -125,6 +125,23 @@
 //! # }
 //! ```
 //!
+//! Data that is written once is a [`Buffer`](ipc::Buffer), which every process maps without permission to write. What
+//! Python's `forkless.share` makes of lists and dictionaries are [`columns`] in one, and so can a Rust program read and make
+//! them:
+//!
+//! ```
+//! use forkless::arena;
+//! use forkless::columns::{Column, Value, encode};
+//! use forkless::ipc::Buffer;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let block = encode(&Value::List(vec![Value::Int(5), Value::Int(7)]))?;
+//! let buffer = Buffer::create(arena()?, b"", &block)?;
+//! assert_eq!(Column::root(buffer.bytes())?.int(1)?, 7);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Together with Python
 //!
 //! The objects are those of the Python package forkless: a [`Lock`](sync::Lock) is its `Lock`, and so on; see the table in
@@ -156,6 +173,7 @@ pub mod ipc {
 }
 
 pub use error::{Death, Error};
+pub use forkless_columns as columns;
 pub use forkless_shm::{Arena, Handle, Lease, Owner};
 pub use forkless_sys::time::Deadline;
 pub use shared::Shared;
