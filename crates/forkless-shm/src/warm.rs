@@ -129,6 +129,8 @@ impl Arena {
                 return if self.map().write(at, bytes) { Ok(()) } else { Err(corrupt()) };
             }
         }
+        // For who fills the block next. And as long as one process alone has pages mapped, they count as its own.
+        self.map().populate(at + warm.len(), cold.len());
         if self.map().write(at, warm) { Ok(()) } else { Err(corrupt()) }
     }
 
