@@ -17,6 +17,13 @@ CAN_IMMORTALISE = sys.version_info[:2] in ((3, 12), (3, 13))
 MOST = 2e6 if CAN_IMMORTALISE else None
 
 
+def of(mp: Any, name: str) -> Any:
+    """What only some subjects have."""
+    if not hasattr(mp, name):
+        raise NotThere(name)
+    return getattr(mp, name)
+
+
 class Thing:
     """An object with a list."""
 
@@ -49,9 +56,9 @@ def sum_of_things(data: list[Thing]) -> int:
     return sum(each.number + each.items[0] - len(each.items) + 1 for each in data)
 
 
-def copied_by_reading(mp: Any, data: list[Any], read: Callable[[list[Any]], int]) -> float:
+def copied_by_reading(mp: Any, data: Any, read: Callable[[Any], int], *, preloaded: bool = True) -> float:
     """Bytes that become a child's own when it reads what it inherits, and collects garbage."""
-    if hasattr(mp, "preload"):
+    if preloaded and hasattr(mp, "preload"):
         mp.preload(data)
     queue = mp.SimpleQueue()
     child = mp.Process(target=jobs.read_and_tell, args=(queue, data, read, data[:1]))
@@ -82,10 +89,9 @@ def copied_objects(mp: Any) -> float:
 
 def prepared(mp: Any, data: list[Any]) -> tuple[float, float]:
     """Seconds that preloading took in all, and in the template."""
-    if not hasattr(mp, "preload"):
-        raise NotThere("preload")
+    preload = of(mp, "preload")
     begin = time.perf_counter()
-    report = mp.preload(data)
+    report = preload(data)
     elapsed = time.perf_counter() - begin
     assert (report.immortal > len(data) * 0.9) == CAN_IMMORTALISE
     return elapsed, report.seconds
@@ -176,3 +182,35 @@ def share_100_mb_cold(mp: Any) -> float:
 def share_100_mb_warm(mp: Any) -> float:
     """The same where something of that size was shared before, and dropped."""
     return shared(mp, lambda: None)
+
+
+@benchmark(limit=0.5)
+def share_ints(mp: Any) -> float:
+    """To share a list of ten million ints."""
+    share = of(mp, "share")
+    data = ints()
+    begin = time.perf_counter()
+    shared_ints = share(data)
+    elapsed = time.perf_counter() - begin
+    assert shared_ints[-1] == data[-1]
+    return elapsed
+
+
+@benchmark(limit=3e6, unit="B")
+def copied_shared_ints(mp: Any) -> float:
+    """What a child that sums a shared list of ten million ints copies; on every Python."""
+    data = getattr(mp, "share", lambda data: data)(ints())
+    return copied_by_reading(mp, data, sum, preloaded=False)
+
+
+@benchmark(at_most={"plain list": 1.5})
+def sum_shared_ints(mp: Any) -> float:
+    """To sum it."""
+    data = of(mp, "share")(ints())
+    figures = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        total = sum(data)
+        figures.append(time.perf_counter() - begin)
+        assert total == 9_999_999 * 5_000_000
+    return statistics.median(figures)
