@@ -735,8 +735,37 @@ def processes() -> list[tuple[int, str, str]]:
 def census() -> tuple[int, int]:
     """(blocks, leases) in the arena, counted one by one under its lock; checks that all of it fits together."""
 
-def memory(pid: int) -> tuple[int, int, int, int]:
-    """Bytes of (RSS, PSS, USS, private dirty) of one process. ProcessLookupError if it is gone."""
+def memory(pid: int) -> tuple[int, int, int, int, int, int, int]:
+    """Bytes of (RSS, PSS, USS, private dirty, shared, swap, saved) of one process.
+
+    ProcessLookupError if it is gone or has no memory any more, PermissionError if it is not ours to look at.
+    """
+
+def families(roots: Sequence[int]) -> list[tuple[int, str]]:
+    """(pid, command line) of processes and all that descend from them, parents first; nothing of one that is not there."""
+
+def arenas(
+    pids: Sequence[int], patience: float
+) -> tuple[
+    list[
+        tuple[
+            int,
+            int,
+            bool,
+            int,
+            int,
+            list[tuple[str, int, int]],
+            list[tuple[int, str, str, bool, int, int, int]],
+        ]
+    ],
+    list[str],
+]:
+    """The arenas that these processes have open, and why some could not be read.
+
+    An arena is (id, bytes, whether all of it could be read, bytes that processes hold, bytes that several hold, kinds, holders);
+    a kind (name, blocks, bytes); a holder (pid, name, role, whether it lives, leases, bytes, bytes that others hold too).
+    Takes no lock and no place in them, and waits at most `patience` seconds for changes that somebody is making.
+    """
 
 def arm_crash_point(name: str, passes: int = 1, *, halt: bool = False) -> bool:
     """For fault tests: has this process killed at the `passes`-th pass through a point. False in release builds.

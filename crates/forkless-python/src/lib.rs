@@ -21,6 +21,7 @@ mod memory;
 mod pool;
 mod queue;
 mod recovery;
+mod report;
 mod rlock;
 mod segment;
 mod semaphore;
@@ -79,7 +80,9 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::accept_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::ignore_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
-    module.add_function(wrap_pyfunction!(tree::memory, module)?)?;
+    module.add_function(wrap_pyfunction!(report::memory, module)?)?;
+    module.add_function(wrap_pyfunction!(report::families, module)?)?;
+    module.add_function(wrap_pyfunction!(report::arenas, module)?)?;
     module.add_function(wrap_pyfunction!(tree::set_warm_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::trim_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::warm_memory, module)?)?;

@@ -39,7 +39,7 @@ pub struct Kind {
 }
 
 /// The kind of lease records; belongs to this crate.
-pub(crate) const LEASE: u8 = 255;
+pub const LEASE: u8 = 255;
 /// Blocks that own nothing and are owned by another block; reached through no handle.
 pub const PLAIN: u8 = 254;
 
@@ -58,8 +58,10 @@ const DYING: u64 = 2;
 
 /// From this class on a block's pages are counted, and given back.
 const WARM_CLASS: u8 = 16;
+/// The size of those blocks at least, in bytes.
+pub(crate) const COUNTED: usize = 1 << WARM_CLASS;
 /// Where it says how far it has pages.
-const TOUCHED: usize = 16;
+pub(crate) const TOUCHED: usize = 16;
 
 /// Where a block is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +229,24 @@ impl Header {
     }
 }
 
+/// Size in bytes, kind and state, of the first word of a block; `None` of what cannot be one.
+pub(crate) fn parse_header(word: u64) -> Option<(usize, u8, State)> {
+    let header = Header(word);
+    let class = header.class();
+    if CLASSES.contains(&class) { Some((1 << class, header.kind(), State::parse(header.state())?)) } else { None }
+}
+
+impl State {
+    fn parse(state: u64) -> Option<Self> {
+        match state {
+            FREE => Some(Self::Free),
+            LIVE => Some(Self::Live),
+            DYING => Some(Self::Dying),
+            _ => None,
+        }
+    }
+}
+
 impl Transaction {
     /// A block of `kind` with room for `payload` bytes, without leases. Its bytes are whatever they were.
     pub(crate) fn allocate(&mut self, payload: usize, kind: u8) -> Result<Block, Error> {
@@ -373,12 +393,8 @@ impl Transaction {
     }
 
     pub(crate) fn state_of(&self, block: Block) -> Result<State, Error> {
-        match Header(self.get(block.offset())?).state() {
-            FREE => Ok(State::Free),
-            LIVE => Ok(State::Live),
-            DYING => Ok(State::Dying),
-            _ => Err(Error::Corrupt("the state of a block")),
-        }
+        let state = State::parse(Header(self.get(block.offset())?).state());
+        state.ok_or(Error::Corrupt("the state of a block"))
     }
 
     /// The lengths of all free lists. Gives up beyond `most`, since a damaged list may have no end.
