@@ -255,7 +255,7 @@ def pack(
     buffers: list[pickle.PickleBuffer] = []
     if beside:
         pickler.beside.buffers = buffers
-    _dump(pickler, obj, names)
+    dump(pickler, obj, names)
     packed = _finish(pickler, buffers)
     payload = packed.payload
     if type(payload) is bytes and len(payload) < _KEEP_BELOW:
@@ -283,7 +283,8 @@ def refer(obj: Any, depth: int = 3) -> Any:
     return obj
 
 
-def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+def dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+    """Has a pickler write an object, with errors that say which part of it does not pickle; see `dumps`."""
     if inherited:
         obj = refer(obj)
     try:
@@ -292,7 +293,7 @@ def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
         from ._blame import explain
         from ._unpicklable import error_of
 
-        raise error_of(error, explain(obj, error, names)) from error
+        raise error_of(error, explain(obj, error, names, type(pickler))) from error
 
 
 def _finish(pickler: Pickler, buffers: list[pickle.PickleBuffer]) -> Packed:
@@ -319,7 +320,7 @@ def pack_item(obj: object) -> bytes | Packed:
     if pickler is None:
         pickler = Pickler()
         pickler.beside.buffers = []
-    _dump(pickler, obj)
+    dump(pickler, obj)
     parts = pickler.parts
     beside = pickler.beside
     if len(parts) > 1 or pickler.handles or beside.buffers or beside.slots or pickler.uses_writer:

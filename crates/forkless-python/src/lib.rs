@@ -90,7 +90,6 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::warm_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;
     module.add_function(wrap_pyfunction!(tree::census, module)?)?;
-    module.add_function(wrap_pyfunction!(immortal::survey, module)?)?;
     module.add_function(wrap_pyfunction!(immortal::immortalise, module)?)?;
     Ok(())
 }

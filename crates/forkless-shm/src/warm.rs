@@ -87,13 +87,8 @@ impl Arena {
         if cfg!(loom) {
             return Ok(()); // a model's memory is in no file
         }
-        self.warm_limit()?;
         let Some(missing) = end.checked_sub(touched).filter(|missing| *missing > 0) else { return Ok(()) };
-        let available = || proc::memory_capacity().map_or(u64::MAX, |capacity| capacity.available);
-        // What is kept for later is not worth an error now.
-        if missing >= WORTH_ASKING && available() < missing && (self.trim(0)? == 0 || available() < missing) {
-            return Err(Error::NoMemory { bytes: missing, available: available() });
-        }
+        self.ask_for(missing)?;
         let reserved = self.memory().reserve(block.offset() + touched as usize, missing as usize);
         reserved.map_err(|errno| match errno {
             Errno::NOMEM | Errno::NOSPC => Error::NoMemory { bytes: missing, available: available() },
@@ -104,6 +99,51 @@ impl Arena {
         Ok(())
     }
 
+    /// Copies bytes into a block that has `touched` bytes of pages: through the mapping where there are pages, and past it
+    /// where there are none.
+    pub(crate) fn fill(&'static self, block: Block, touched: u64, at: usize, bytes: &[u8]) -> Result<(), Error> {
+        let end = at + bytes.len();
+        let (warm, cold) = bytes.split_at((block.offset() + touched as usize).saturating_sub(at).min(bytes.len()));
+        let corrupt = || Error::Corrupt("a new block");
+        if cfg!(loom) || !block.has_pages() || cold.is_empty() {
+            return if self.map().write(at, bytes) { Ok(()) } else { Err(corrupt()) };
+        }
+        self.ask_for(cold.len() as u64)?;
+        let (known, will_be) = (self.word(block.touched_at())?, (end - block.offset()) as u64);
+        // Beforehand: should this process be killed in the middle, some of the pages are there. Whoever has the block next
+        // and misses some gets them when it writes to them.
+        known.store(will_be, Ordering::Release);
+        crash::point("warm.filling");
+        let written = self.memory().write_at(at + warm.len(), cold);
+        crash::point("warm.filled");
+        match written {
+            Ok(()) => {}
+            Err(Errno::NOMEM | Errno::NOSPC) => {
+                self.cool(block)?;
+                return Err(Error::NoMemory { bytes: cold.len() as u64, available: available() });
+            }
+            // RLIMIT_FSIZE has been lowered since.
+            Err(_) => {
+                known.store(touched, Ordering::Release);
+                self.warm_up(block, touched, will_be)?;
+                return if self.map().write(at, bytes) { Ok(()) } else { Err(corrupt()) };
+            }
+        }
+        // For who fills the block next. And as long as one process alone has pages mapped, they count as its own.
+        self.map().populate(at + warm.len(), cold.len());
+        if self.map().write(at, warm) { Ok(()) } else { Err(corrupt()) }
+    }
+
+    /// Refuses to make so many bytes of new pages if there is no memory for them.
+    fn ask_for(&'static self, missing: u64) -> Result<(), Error> {
+        self.warm_limit()?;
+        // What is kept for later is not worth an error now.
+        if missing >= WORTH_ASKING && available() < missing && (self.trim(0)? == 0 || available() < missing) {
+            return Err(Error::NoMemory { bytes: missing, available: available() });
+        }
+        Ok(())
+    }
+
     /// Gives a block's pages back, but for that with its header. Somebody holds it, and nobody uses it.
     pub(crate) fn cool(&self, block: Block) -> Result<(), Error> {
         self.memory().punch(block.payload(), block.capacity());
@@ -111,6 +151,11 @@ impl Arena {
         self.word(block.touched_at())?.store(0, Ordering::Release);
         Ok(())
     }
+}
+
+/// Bytes of memory that are to be had.
+fn available() -> u64 {
+    proc::memory_capacity().map_or(u64::MAX, |capacity| capacity.available)
 }
 
 /// What is to be done before a block can be freed.
