@@ -41,10 +41,19 @@ impl Buffer {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, description: &[u8], bytes: &[u8]) -> Result<Self, Error> {
-        let size = size_of(arena, description, bytes.len())?;
-        let lease = arena.allocate_filled(size, Self::KIND, |block| data_of(block, description.len()), bytes)?;
+        Self::filled(arena, description, bytes.len(), &[(0, bytes)])
+    }
+
+    fn filled(
+        arena: &'static Arena,
+        description: &[u8],
+        length: usize,
+        pieces: &[(usize, &[u8])],
+    ) -> Result<Self, Error> {
+        let size = size_of(arena, description, length)?;
+        let lease = arena.allocate_filled(size, Self::KIND, |block| data_of(block, description.len()), pieces)?;
         point("buffer.filled");
-        Self::describe(lease, description, bytes.len())
+        Self::describe(lease, description, length)
     }
 
     /// Writes bytes into the arena: `fill` is given a function that takes a place, from 0 to `length`, and the bytes that
@@ -103,11 +112,8 @@ impl Buffer {
         let full = || Error::Full { bytes: usize::MAX, size: arena.size() };
         let places = Self::places(pieces.iter().map(|piece| piece.len())).ok_or_else(full)?;
         let length = places.last().map_or(0, |place| place.end);
-        Self::create_with(arena, description, length, |write| {
-            for (piece, place) in pieces.iter().zip(&places) {
-                write(place.start, piece);
-            }
-        })
+        let placed: Vec<_> = places.iter().zip(pieces).map(|(place, piece)| (place.start, *piece)).collect();
+        Self::filled(arena, description, length, &placed)
     }
 
     /// Where pieces of these lengths are in a buffer that is made of them; `None` if no memory could hold so many bytes.

@@ -446,8 +446,9 @@ impl Arena {
     }
 
     /// As [`Self::allocate`], with bytes in it: for those, new pages need not be zeroed first, which is most of what they
-    /// cost. They begin where `place` says, an offset in the arena within the payload; in front of it there is room on
-    /// the block's first page.
+    /// cost. The bytes are pieces, each with its place, in the order of their places and with no more than a cache line
+    /// between them. They count from where `begin` says, an offset in the arena within the payload; in front of it there
+    /// is room on the block's first page.
     ///
     /// # Errors
     /// See [`Self::allocate`]; [`Error::Corrupt`] if the bytes are not within the payload.
@@ -455,16 +456,18 @@ impl Arena {
         &'static self,
         payload: usize,
         kind: u8,
-        place: impl FnOnce(Block) -> usize,
-        bytes: &[u8],
+        begin: impl FnOnce(Block) -> usize,
+        pieces: &[(usize, &[u8])],
     ) -> Result<Lease, Error> {
         let (lease, touched) = self.allocate_as_it_is(payload, kind)?;
         let block = lease.block();
-        let at = place(block);
-        if at < block.payload() || at.saturating_add(bytes.len()) > block.payload() + payload {
+        let begin = begin(block);
+        let last = pieces.iter().map(|(place, bytes)| begin.saturating_add(place.saturating_add(bytes.len()))).max();
+        let end = last.unwrap_or(begin);
+        if begin < block.payload() || end > block.payload() + payload {
             return Err(Error::Corrupt("a place in a new block"));
         }
-        self.fill(block, touched, at, bytes)?;
+        self.fill(block, touched, begin, pieces, end)?;
         Ok(lease)
     }
 

@@ -99,39 +99,57 @@ impl Arena {
         Ok(())
     }
 
-    /// Copies bytes into a block that has `touched` bytes of pages: through the mapping where there are pages, and past it
-    /// where there are none.
-    pub(crate) fn fill(&'static self, block: Block, touched: u64, at: usize, bytes: &[u8]) -> Result<(), Error> {
-        let end = at + bytes.len();
-        let (warm, cold) = bytes.split_at((block.offset() + touched as usize).saturating_sub(at).min(bytes.len()));
-        let corrupt = || Error::Corrupt("a new block");
-        if cfg!(loom) || !block.has_pages() || cold.is_empty() {
-            return if self.map().write(at, bytes) { Ok(()) } else { Err(corrupt()) };
+    /// Copies pieces of bytes into a block that has `touched` bytes of pages: through the mapping where there are pages, and
+    /// past it where there are none. Their places count from `begin`, and the last ends at `end`.
+    pub(crate) fn fill(
+        &'static self,
+        block: Block,
+        touched: u64,
+        begin: usize,
+        pieces: &[(usize, &[u8])],
+        end: usize,
+    ) -> Result<(), Error> {
+        let copy = |at: usize, bytes: &[u8]| {
+            if self.map().write(at, bytes) { Ok(()) } else { Err(Error::Corrupt("a new block")) }
+        };
+        let copy_all = || pieces.iter().try_for_each(|(place, bytes)| copy(begin + place, bytes));
+        let (cold, will_be) = (block.offset() + touched as usize, (end - block.offset()) as u64);
+        if cfg!(loom) || !block.has_pages() || will_be <= touched {
+            return copy_all();
         }
-        self.ask_for(cold.len() as u64)?;
-        let (known, will_be) = (self.word(block.touched_at())?, (end - block.offset()) as u64);
+        self.ask_for(will_be - touched)?;
+        let known = self.word(block.touched_at())?;
         // Beforehand: should this process be killed in the middle, some of the pages are there. Whoever has the block next
         // and misses some gets them when it writes to them.
         known.store(will_be, Ordering::Release);
         crash::point("warm.filling");
-        let written = self.memory().write_at(at + warm.len(), cold);
+        let write = |(place, bytes): &(usize, &[u8])| {
+            let at = begin + place;
+            let (_, new) = bytes.split_at(cold.saturating_sub(at).min(bytes.len()));
+            self.memory().write_at(at + bytes.len() - new.len(), new)
+        };
+        let written = pieces.iter().try_for_each(write);
         crash::point("warm.filled");
         match written {
             Ok(()) => {}
             Err(Errno::NOMEM | Errno::NOSPC) => {
                 self.cool(block)?;
-                return Err(Error::NoMemory { bytes: cold.len() as u64, available: available() });
+                return Err(Error::NoMemory { bytes: will_be - touched, available: available() });
             }
             // RLIMIT_FSIZE has been lowered since.
             Err(_) => {
                 known.store(touched, Ordering::Release);
                 self.warm_up(block, touched, will_be)?;
-                return if self.map().write(at, bytes) { Ok(()) } else { Err(corrupt()) };
+                return copy_all();
             }
         }
         // For who fills the block next. And as long as one process alone has pages mapped, they count as its own.
-        self.map().populate(at + warm.len(), cold.len());
-        if self.map().write(at, warm) { Ok(()) } else { Err(corrupt()) }
+        let first = cold.max(begin);
+        self.map().populate(first, end.saturating_sub(first));
+        pieces.iter().try_for_each(|(place, bytes)| {
+            let at = begin + place;
+            copy(at, &bytes[..cold.saturating_sub(at).min(bytes.len())])
+        })
     }
 
     /// Refuses to make so many bytes of new pages if there is no memory for them.

@@ -120,7 +120,9 @@ fn fill(scene: Scene) {
 
 fn filled(arena: &'static Arena, size: usize) -> Lease {
     let bytes: Vec<u8> = (0..size).map(|place| (place % 251) as u8).collect();
-    let lease = arena.allocate_filled(size + 100, PLAIN, |block| block.payload() + 60, &bytes).unwrap();
+    let (one, other) = bytes.split_at(size / 3);
+    let pieces = [(0, one), (size / 3, other)];
+    let lease = arena.allocate_filled(size + 100, PLAIN, |block| block.payload() + 60, &pieces).unwrap();
     let mut there = vec![0; size];
     assert!(arena.map().read_into(lease.block().payload() + 60, &mut there));
     assert!(there == bytes);
@@ -135,8 +137,8 @@ fn new_blocks_are_filled_whatever_pages_they_have() {
         drop(filled(arena, size));
     }
     let place = |block: forkless_shm::block::Block| block.payload();
-    assert!(matches!(arena.allocate_filled(10, PLAIN, place, &[1; 11]), Err(Error::Corrupt(_))));
-    assert!(matches!(arena.allocate_filled(10, PLAIN, |_| 0, &[1]), Err(Error::Corrupt(_))));
+    assert!(matches!(arena.allocate_filled(10, PLAIN, place, &[(0, &[1; 11])]), Err(Error::Corrupt(_))));
+    assert!(matches!(arena.allocate_filled(10, PLAIN, |_| 0, &[(0, &[1])]), Err(Error::Corrupt(_))));
     arena.trim(0).unwrap();
     assert_eq!(warm(arena), 0);
 }
