@@ -496,6 +496,10 @@ class SharedBuffer(Shared):
     """
 
     def __new__(cls, source: Buffer) -> Self: ...
+    @staticmethod
+    def gather(sources: Sequence[Buffer]) -> tuple[SharedBuffer, list[int]]:
+        """One buffer, of plain bytes, with a copy of each of these, and where each begins in it: at a multiple of 64."""
+
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
@@ -584,6 +588,12 @@ def open_dict(owner: SharedBuffer, at: int, row: int) -> SharedDict[Any, Any]:
 
 def address_of(source: Buffer) -> int:
     """Where a buffer begins, in this process."""
+
+def find_shared(address: int, size: int) -> tuple[SharedBuffer, int] | None:
+    """The shared buffer of this process that has these addresses, and where in it they begin.
+
+    None if they are not all in one buffer, or are none.
+    """
 
 def inherited(name: str) -> Any:
     """The object that the Rust program which started this one passed under this name."""
@@ -698,13 +708,14 @@ class Job:
 def serve(
     learn: Callable[[SharedBytes], object],
     rehearse: Callable[[], object],
-    preload: Callable[[], list[str]],
+    preload: Callable[[], tuple[list[str], list[str]]],
 ) -> Job:
     """The template's life. Returns in each child it forks; in the template itself never (it exits).
 
     Finds the arena, the listening socket and the root's pid in the environment variable its parent set. `learn` gets
     what children to come take over from the main process; `rehearse` is called in a child that will wait for a job,
-    `preload` once, before any fork: it returns the names of modules that have left threads.
+    `preload` once, before any fork: it returns the names of modules that have left threads, and of those that
+    have opened a device which forked processes cannot use.
     """
 
 def adopt() -> Job:
@@ -793,8 +804,8 @@ def trim_memory() -> int:
 def warm_memory() -> int:
     """Bytes of pages that free blocks keep now."""
 
-def survey(object: Any) -> tuple[int, Any]:
-    """How many objects can be reached from one, and the first of them that has a finaliser, or None."""
+def immortalise(object: Any, array_type: type | None) -> tuple[int, list[Any]]:
+    """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only.
 
-def immortalise(object: Any) -> int:
-    """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only."""
+    Returns how many objects that were, and the arrays of NumPy's `array_type` among them.
+    """

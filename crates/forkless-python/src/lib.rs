@@ -18,6 +18,7 @@ mod event;
 mod immortal;
 mod item;
 mod lock;
+mod mapped;
 mod memory;
 mod pool;
 mod queue;
@@ -51,6 +52,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<channel::Parcel>()?;
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_function(wrap_pyfunction!(buffer::address_of, module)?)?;
+    module.add_function(wrap_pyfunction!(mapped::find_shared, module)?)?;
     module.add_class::<deposit::Deposit>()?;
     module.add_class::<segment::Segment>()?;
     module.add_function(wrap_pyfunction!(segment::open_segment, module)?)?;
@@ -91,7 +93,6 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::warm_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;
     module.add_function(wrap_pyfunction!(tree::census, module)?)?;
-    module.add_function(wrap_pyfunction!(immortal::survey, module)?)?;
     module.add_function(wrap_pyfunction!(immortal::immortalise, module)?)?;
     Ok(())
 }

@@ -440,18 +440,51 @@ impl Arena {
     /// # Errors
     /// See [`Self::allocate`].
     pub fn allocate_used(&'static self, payload: usize, kind: u8) -> Result<(Lease, usize), Error> {
-        let me = self.me()?;
-        let mut transaction = Transaction::begin(self)?;
-        let block = transaction.allocate(payload, kind)?;
-        let lease = transaction.lease(me, block)?;
-        let touched = transaction.touched(block)?;
-        transaction.commit()?;
+        let (lease, touched) = self.allocate_as_it_is(payload, kind)?;
+        let block = lease.block();
         if block.has_pages() {
             self.warm_up(block, touched, (payload + payload_at(block.class())) as u64)?;
         }
         // Pages that it did not have are zero now; the one with the header it always has.
         let used = if block.has_pages() { touched.max(forkless_sys::memory::PAGE as u64) } else { u64::MAX };
         Ok((lease, payload.min(used as usize)))
+    }
+
+    /// As [`Self::allocate`], with bytes in it: for those, new pages need not be zeroed first, which is most of what they
+    /// cost. The bytes are pieces, each with its place, in the order of their places and with no more than a cache line
+    /// between them. They count from where `begin` says, an offset in the arena within the payload; in front of it there
+    /// is room on the block's first page.
+    ///
+    /// # Errors
+    /// See [`Self::allocate`]; [`Error::Corrupt`] if the bytes are not within the payload.
+    pub fn allocate_filled(
+        &'static self,
+        payload: usize,
+        kind: u8,
+        begin: impl FnOnce(Block) -> usize,
+        pieces: &[(usize, &[u8])],
+    ) -> Result<Lease, Error> {
+        let (lease, touched) = self.allocate_as_it_is(payload, kind)?;
+        let block = lease.block();
+        let begin = begin(block);
+        let last = pieces.iter().map(|(place, bytes)| begin.saturating_add(place.saturating_add(bytes.len()))).max();
+        let end = last.unwrap_or(begin);
+        if begin < block.payload() || end > block.payload() + payload {
+            return Err(Error::Corrupt("a place in a new block"));
+        }
+        self.fill(block, touched, begin, pieces, end)?;
+        Ok(lease)
+    }
+
+    /// A new block, and how many bytes of it have pages.
+    fn allocate_as_it_is(&'static self, payload: usize, kind: u8) -> Result<(Lease, u64), Error> {
+        let me = self.me()?;
+        let mut transaction = Transaction::begin(self)?;
+        let block = transaction.allocate(payload, kind)?;
+        let lease = transaction.lease(me, block)?;
+        let touched = transaction.touched(block)?;
+        transaction.commit()?;
+        Ok((lease, touched))
     }
 
     /// Opens the block that a handle names.
