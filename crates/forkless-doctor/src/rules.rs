@@ -56,9 +56,14 @@ fn named(process: &Process) -> String {
     format!("process {}", process.pid)
 }
 
+/// A thread for a sentence: the main one is its process.
+fn thread_of(pid: u32, tid: u32) -> String {
+    if tid == pid { format!("process {pid}") } else { format!("thread {tid} of process {pid}") }
+}
+
 /// Where a thread is in the program: its innermost frame that does not belong to the machinery of locks and queues.
 fn place(thread: &Thread) -> String {
-    const MACHINERY: [&str; 9] = [
+    const MACHINERY: [&str; 10] = [
         "multiprocessing/synchronize.py",
         "multiprocessing/connection.py",
         "multiprocessing/popen_fork.py",
@@ -67,6 +72,7 @@ fn place(thread: &Thread) -> String {
         "multiprocessing/process.py",
         "multiprocessing/pool.py",
         "concurrent/futures/_base.py",
+        "concurrent/futures/process.py",
         "forkless/queues.py",
     ];
     let is_own = |frame: &&Frame| !MACHINERY.iter().any(|file| frame.file.ends_with(file));
@@ -78,8 +84,7 @@ fn place(thread: &Thread) -> String {
 
 /// What a thread waits for, and where, as an observation.
 fn observed(facts: &Facts, process: &Process, thread: &Thread) -> String {
-    let who =
-        if thread.tid == process.pid { named(process) } else { format!("thread {} of {}", thread.tid, named(process)) };
+    let who = thread_of(process.pid, thread.tid);
     let Some(wait) = thread.wait else { return format!("{who} runs at {}", place(thread)) };
     let what = match (facts.object(wait), wait.process) {
         (Some(object), _) => object.name.clone(),

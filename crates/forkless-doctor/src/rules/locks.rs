@@ -1,6 +1,6 @@
 //! Locks between processes, whose holders are known.
 
-use super::{Finding, ended, observed};
+use super::{Finding, ended, observed, thread_of};
 use crate::facts::{Facts, Kind, Process, Thread, Wait};
 
 /// Who held it has ended, and nobody gives it back.
@@ -83,10 +83,10 @@ pub(super) fn cycle(facts: &Facts) -> Vec<Finding> {
         let evidence = cycle.iter().filter_map(|&(pid, tid)| {
             let process = facts.process(pid)?;
             let thread = process.threads.iter().find(|thread| thread.tid == tid)?;
-            let next = holders(facts, process, thread)
-                .first()
-                .map_or_else(String::new, |node| format!(", which process {} has", node.0));
-            Some(observed(facts, process, thread) + &next)
+            let next = holders(facts, process, thread);
+            let has =
+                next.first().map_or_else(String::new, |node| format!(", which {} has", thread_of(node.0, node.1)));
+            Some(observed(facts, process, thread) + &has)
         });
         findings.push(Finding {
             hazard: "lock-cycle",
