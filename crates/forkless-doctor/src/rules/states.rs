@@ -65,11 +65,17 @@ pub(super) fn zombies(facts: &Facts) -> Vec<Finding> {
             hazard,
             pids: pids(std::iter::once(parent.pid).chain(dead.iter().map(|it| it.pid))),
             threads: Vec::new(),
-            summary: if killer.is_some() {
-                format!("{} of process {} were killed, perhaps by the memory killer", children(dead.len()), parent.pid)
-            } else {
-                format!("{} of process {} have ended and were never reaped (zombies)", children(dead.len()), parent.pid)
-            },
+            summary: format!(
+                "{} of process {} {}",
+                children(dead.len()),
+                parent.pid,
+                match (killer.is_some(), dead.len()) {
+                    (true, 1) => "was killed, perhaps by the memory killer",
+                    (true, _) => "were killed, perhaps by the memory killer",
+                    (false, 1) => "has ended and was never reaped (a zombie)",
+                    (false, _) => "have ended and were never reaped (zombies)",
+                }
+            ),
             evidence,
             advice: "join() children that have ended, or look at exitcode; one that SIGKILL ended without anybody sending it \
                      was the memory killer's: give the tree more memory, or fewer workers",
