@@ -18,6 +18,7 @@ from forkless.doctor import Diagnosis
 from support import run_program
 
 PROGRAMS = Path(__file__).parent / "doctor"
+GALLERY = Path(forkless.__file__).parent / "_gallery" / "programs"
 COMMAND = (sys.executable, "-m", "forkless", "doctor")
 NO_PID = 2**22 + 1  # the kernel's limit is below it
 NOBODY = 65534
@@ -134,6 +135,25 @@ def test_nothing_is_wrong_with_a_tree_that_is_busy_or_idle(program: str, name: s
             diagnosis = forkless.doctor.report(process.pid)
             assert diagnosis.healthy, diagnosis
         assert str(diagnosis).startswith("Nothing wrong with process")
+
+
+@pytest.mark.parametrize(
+    ("hazard", "program"),
+    [
+        ("inherited-lock", "standard.py"),
+        ("inherited-lock", "standard_import.py"),
+        ("pool-in-pool-deadlock", "standard.py"),
+    ],
+)
+def test_traps_of_the_gallery_are_named(hazard: str, program: str) -> None:
+    folder = GALLERY / hazard
+    with subprocess.Popen(
+        [sys.executable, program], cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            assert [each.hazard for each in diagnosis_of(process.pid, hazard).findings] == [hazard]
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_thread_that_has_an_inherited_lock_is_named() -> None:
