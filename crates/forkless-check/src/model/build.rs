@@ -1,0 +1,417 @@
+//! From a syntax tree to a module, in one walk.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use crate::syntax::ast::visitor::{Visitor, walk_expr, walk_stmt};
+use crate::syntax::ast::{self, Expr, Stmt};
+use crate::syntax::{Ranged, TextRange, TextSize};
+
+use super::{
+    Binding, Bound, Call, Method, Module, Place, PlaceId, PlaceKind, Raise, Read, Scope, ScopeId, ScopeKind, Store, With,
+};
+
+/// Makes a module of its statements.
+pub fn build(body: &[Stmt], has_no_file: bool, default_method: Method) -> Module<'_> {
+    let module = Module {
+        scopes: Vec::new(),
+        places: Vec::new(),
+        calls: Vec::new(),
+        withs: Vec::new(),
+        stores: Vec::new(),
+        raises: Vec::new(),
+        loops: Vec::new(),
+        reads: HashMap::new(),
+        attributes: Vec::new(),
+        attribute_bases: HashSet::new(),
+        stars: Vec::new(),
+        has_no_file,
+        default_method,
+        calls_by_name: HashMap::new(),
+        calls_by_range: HashMap::new(),
+        calls_by_function: HashMap::new(),
+        scopes_by_range: HashMap::new(),
+        values: Default::default(),
+        depth: Default::default(),
+    };
+    let mut builder = Builder { module, scope: 0, place: 0, statement: None, parents: Vec::new() };
+    let end = body.last().map_or(TextSize::default(), Ranged::end);
+    builder.enter(ScopeKind::Module, TextRange::up_to(end), |builder| builder.visit_body(body));
+    let mut module = builder.module;
+    module.calls.sort_by_key(|call| (call.offset(), call.range().end()));
+    for (id, call) in module.calls.iter().enumerate() {
+        module.calls_by_name.entry(call.name()).or_default().push(id);
+        module.calls_by_range.insert(call.range(), id);
+        module.calls_by_function.entry(module.function_of(call.scope)).or_default().push(id);
+    }
+    module
+}
+
+struct Builder<'a> {
+    module: Module<'a>,
+    scope: ScopeId,
+    place: PlaceId,
+    statement: Option<&'a Stmt>,
+    parents: Vec<&'a Expr>,
+}
+
+impl<'a> Builder<'a> {
+    /// Does something in a new scope, whose body is a new block.
+    fn enter(&mut self, kind: ScopeKind<'a>, range: TextRange, inside: impl FnOnce(&mut Self)) -> ScopeId {
+        let id = self.module.scopes.len();
+        self.module.scopes.push(Scope {
+            kind,
+            parent: (id > 0).then_some(self.scope),
+            place: self.place,
+            bindings: HashMap::new(),
+            globals: HashSet::new(),
+            attributes: HashMap::new(),
+            returns: Vec::new(),
+            has_yield: false,
+        });
+        self.module.scopes_by_range.insert(range, id);
+        let outer = std::mem::replace(&mut self.scope, id);
+        let kind = if matches!(kind, ScopeKind::Comprehension) { PlaceKind::Loop } else { PlaceKind::Body };
+        self.block(kind, range, inside);
+        self.scope = outer;
+        id
+    }
+
+    /// Does something in a new block, and returns that.
+    fn block(&mut self, kind: PlaceKind<'a>, range: TextRange, inside: impl FnOnce(&mut Self)) -> PlaceId {
+        let id = self.module.places.len();
+        let parent = (id > 0).then_some(self.place);
+        self.module.places.push(Place { parent, scope: self.scope, kind, range });
+        let outer = std::mem::replace(&mut self.place, id);
+        inside(self);
+        self.place = outer;
+        id
+    }
+
+    fn bind(&mut self, name: &'a str, bound: Bound<'a>, offset: TextSize) {
+        let scope = if self.module.scopes[self.scope].globals.contains(name) { 0 } else { self.scope };
+        let binding = Binding { bound, place: self.place, offset };
+        self.module.scopes[scope].bindings.entry(name).or_default().push(binding);
+    }
+
+    /// Binds the names in a target of an assignment.
+    fn assign(&mut self, target: &'a Expr, bound: Bound<'a>) {
+        match target {
+            Expr::Name(name) => self.bind(name.id.as_str(), bound, target.start()),
+            Expr::Tuple(ast::ExprTuple { elts, .. }) | Expr::List(ast::ExprList { elts, .. }) => {
+                for (number, element) in elts.iter().enumerate() {
+                    self.assign(element, Bound::Item(Box::new(bound.clone()), number));
+                }
+            }
+            Expr::Starred(starred) => self.assign(&starred.value, Bound::Other),
+            Expr::Attribute(attribute) => self.store(attribute, &bound),
+            _ => {}
+        }
+    }
+
+    fn store(&mut self, target: &'a ast::ExprAttribute, bound: &Bound<'a>) {
+        let (Bound::Value(value) | Bound::Entered(value)) = bound else { return };
+        self.module.stores.push(Store { target, value, scope: self.scope });
+        let Some(class) = self.module.class_of(self.scope) else { return };
+        let ScopeKind::Function(function) = self.module.scopes[self.module.function_of(self.scope)].kind else { return };
+        let first = function.parameters.iter_non_variadic_params().next().map(|first| first.name().as_str());
+        if first == target.value.as_name_expr().map(|name| name.id.as_str()) {
+            self.module.scopes[class].attributes.entry(target.attr.as_str()).or_default().push(value);
+        }
+    }
+
+    fn parameters(&mut self, parameters: &'a ast::Parameters) {
+        for (number, parameter) in parameters.iter().enumerate() {
+            let bound = if parameter.is_variadic() { Bound::Other } else { Bound::Parameter(number) };
+            self.bind(parameter.name().as_str(), bound, parameter.name().start());
+        }
+    }
+
+    fn function(&mut self, function: &'a ast::StmtFunctionDef) {
+        for decorator in &function.decorator_list {
+            self.visit_expr(&decorator.expression);
+        }
+        for default in function.parameters.iter_non_variadic_params().filter_map(|parameter| parameter.default()) {
+            self.visit_expr(default);
+        }
+        let id = self.enter(ScopeKind::Function(function), function.range(), |builder| {
+            builder.parameters(&function.parameters);
+            builder.visit_body(&function.body);
+        });
+        self.bind(function.name.as_str(), Bound::Function(id), function.name.start());
+    }
+
+    fn class(&mut self, class: &'a ast::StmtClassDef) {
+        for decorator in &class.decorator_list {
+            self.visit_expr(&decorator.expression);
+        }
+        if let Some(arguments) = &class.arguments {
+            self.visit_arguments(arguments);
+        }
+        let id = self.enter(ScopeKind::Class(class), class.range(), |builder| builder.visit_body(&class.body));
+        self.bind(class.name.as_str(), Bound::Class(id), class.name.start());
+    }
+
+    fn import_from(&mut self, import: &'a ast::StmtImportFrom) {
+        let module = import.module.as_ref().map_or("", |module| module.as_str());
+        let from = format!("{}{module}", ".".repeat(import.level as usize));
+        for alias in &import.names {
+            if alias.name.as_str() == "*" {
+                self.module.stars.push(from.as_str().into());
+            } else {
+                let name = alias.asname.as_ref().unwrap_or(&alias.name);
+                let separator = if module.is_empty() { "" } else { "." };
+                let path: Rc<str> = format!("{from}{separator}{}", alias.name).into();
+                self.bind(name.as_str(), Bound::Import(path), alias.start());
+            }
+        }
+    }
+
+    fn import(&mut self, import: &'a ast::StmtImport) {
+        for alias in &import.names {
+            let whole = alias.name.as_str();
+            let (name, path) = match &alias.asname {
+                Some(name) => (name.as_str(), whole),
+                None => whole.split_once('.').map_or((whole, whole), |(top, _)| (top, top)),
+            };
+            self.bind(name, Bound::Import(path.into()), alias.start());
+        }
+    }
+
+    fn branches(&mut self, statement: &'a ast::StmtIf) {
+        self.visit_expr(&statement.test);
+        let of = statement.range();
+        let first = (Some(&*statement.test), &statement.body[..]);
+        let others = statement.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), &clause.body[..]));
+        let mut before = None;
+        for (index, (test, body)) in std::iter::once(first).chain(others).enumerate() {
+            if index > 0
+                && let Some(test) = test
+            {
+                self.visit_expr(test);
+            }
+            let kind = PlaceKind::Branch { of, index, test, before, body };
+            self.block(kind, range_of(body), |builder| builder.visit_body(body));
+            before = test;
+        }
+    }
+
+    fn cases(&mut self, statement: &'a ast::StmtMatch) {
+        self.visit_expr(&statement.subject);
+        for (index, case) in statement.cases.iter().enumerate() {
+            self.visit_pattern(&case.pattern);
+            let kind =
+                PlaceKind::Branch { of: statement.range(), index, test: None, before: None, body: &case.body };
+            self.block(kind, range_of(&case.body), |builder| builder.visit_body(&case.body));
+        }
+    }
+
+    fn with(&mut self, statement: &'a ast::StmtWith) {
+        for item in &statement.items {
+            self.visit_expr(&item.context_expr);
+            if let Some(target) = &item.optional_vars {
+                self.assign(target, Bound::Entered(&item.context_expr));
+            }
+        }
+        let body = self.block(PlaceKind::With(statement), range_of(&statement.body), |builder| {
+            builder.visit_body(&statement.body);
+        });
+        let scope = self.scope;
+        self.module.withs.extend(statement.items.iter().map(|item| With { item, scope, body }));
+    }
+
+    fn attempt(&mut self, statement: &'a ast::StmtTry) {
+        let parts = [
+            (PlaceKind::Try(statement), &statement.body),
+            (PlaceKind::Else(statement), &statement.orelse),
+            (PlaceKind::Finally, &statement.finalbody),
+        ];
+        for (kind, body) in parts {
+            self.block(kind, range_of(body), |builder| builder.visit_body(body));
+        }
+        for ast::ExceptHandler::ExceptHandler(handler) in &statement.handlers {
+            if let Some(type_) = &handler.type_ {
+                self.visit_expr(type_);
+            }
+            let kind = PlaceKind::Handler(statement, handler);
+            self.block(kind, handler.range(), |builder| {
+                if let Some(name) = &handler.name {
+                    builder.bind(name.as_str(), Bound::Other, name.start());
+                }
+                builder.visit_body(&handler.body);
+            });
+        }
+    }
+
+    fn comprehension(&mut self, expr: &'a Expr, generators: &'a [ast::Comprehension], results: &[&'a Expr]) {
+        if let Some(first) = generators.first() {
+            self.visit_expr(&first.iter);
+        }
+        self.enter(ScopeKind::Comprehension, expr.range(), |builder| {
+            for (number, generator) in generators.iter().enumerate() {
+                if number > 0 {
+                    builder.visit_expr(&generator.iter);
+                }
+                builder.assign(&generator.target, Bound::Element(&generator.iter));
+                builder.module.loops.push((&generator.iter, builder.scope, builder.place));
+                for test in &generator.ifs {
+                    builder.visit_expr(test);
+                }
+            }
+            for result in results {
+                builder.visit_expr(result);
+            }
+        });
+    }
+
+    /// What a statement does beyond what is in it.
+    fn note(&mut self, statement: &'a Stmt) {
+        match statement {
+            Stmt::Assign(assign) => {
+                for target in &assign.targets {
+                    self.assign_parts(target, &assign.value);
+                }
+            }
+            Stmt::AnnAssign(assign) => {
+                if let Some(value) = &assign.value {
+                    self.assign(&assign.target, Bound::Value(value));
+                }
+            }
+            Stmt::AugAssign(assign) => self.assign(&assign.target, Bound::Other),
+            Stmt::Return(ast::StmtReturn { value: Some(value), .. }) => {
+                let function = self.module.function_of(self.scope);
+                self.module.scopes[function].returns.push(value);
+            }
+            Stmt::Raise(ast::StmtRaise { exc: Some(exception), .. }) => {
+                self.module.raises.push(Raise { exception, scope: self.scope });
+            }
+            _ => {}
+        }
+    }
+
+    /// `a, b = 1, 2` binds each name to its own part.
+    fn assign_parts(&mut self, target: &'a Expr, value: &'a Expr) {
+        let (Some(targets), Some(values)) = (elements(target), elements(value)) else {
+            return self.assign(target, Bound::Value(value));
+        };
+        if targets.len() != values.len() || targets.iter().chain(values).any(Expr::is_starred_expr) {
+            return self.assign(target, Bound::Value(value));
+        }
+        for (target, value) in targets.iter().zip(values) {
+            self.assign_parts(target, value);
+        }
+    }
+}
+
+/// The items of a tuple or list that is written out.
+pub fn elements(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::Tuple(tuple) => Some(&tuple.elts),
+        Expr::List(list) => Some(&list.elts),
+        _ => None,
+    }
+}
+
+fn range_of(body: &[Stmt]) -> TextRange {
+    match (body.first(), body.last()) {
+        (Some(first), Some(last)) => TextRange::new(first.start(), last.end().max(first.start())),
+        _ => TextRange::default(),
+    }
+}
+
+impl<'a> Visitor<'a> for Builder<'a> {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        let outer = self.statement.replace(statement);
+        let parents = std::mem::take(&mut self.parents);
+        match statement {
+            Stmt::FunctionDef(function) => self.function(function),
+            Stmt::ClassDef(class) => self.class(class),
+            Stmt::Import(import) => self.import(import),
+            Stmt::ImportFrom(import) => self.import_from(import),
+            Stmt::If(statement) => self.branches(statement),
+            Stmt::Match(statement) => self.cases(statement),
+            Stmt::With(statement) => self.with(statement),
+            Stmt::Try(statement) => self.attempt(statement),
+            Stmt::For(statement) => {
+                self.visit_expr(&statement.iter);
+                let body = &statement.body;
+                self.assign(&statement.target, Bound::Element(&statement.iter));
+                let place = self.block(PlaceKind::Loop, range_of(body), |builder| builder.visit_body(body));
+                self.module.loops.push((&statement.iter, self.scope, place));
+                self.visit_body(&statement.orelse);
+            }
+            Stmt::While(statement) => {
+                let range = TextRange::new(statement.test.start(), range_of(&statement.body).end().max(statement.test.end()));
+                self.block(PlaceKind::Loop, range, |builder| {
+                    builder.visit_expr(&statement.test);
+                    builder.visit_body(&statement.body);
+                });
+                self.visit_body(&statement.orelse);
+            }
+            Stmt::Global(global) => {
+                let names = global.names.iter().map(|name| name.as_str());
+                self.module.scopes[self.scope].globals.extend(names);
+            }
+            _ => {
+                walk_stmt(self, statement);
+                self.note(statement);
+            }
+        }
+        self.parents = parents;
+        self.statement = outer;
+    }
+
+    /// Annotations make no processes.
+    fn visit_annotation(&mut self, _: &'a Expr) {}
+
+    fn visit_expr(&mut self, expr: &'a Expr) {
+        let parent = self.parents.last().copied();
+        self.parents.push(expr);
+        match expr {
+            Expr::Name(name) if name.ctx.is_load() => {
+                let read = Read { scope: self.scope, place: self.place };
+                self.module.reads.insert(name.range(), (read, name.id.as_str()));
+            }
+            Expr::Attribute(attribute) => {
+                self.module.attributes.push(attribute);
+                self.module.attribute_bases.insert(attribute.value.range());
+                walk_expr(self, expr);
+            }
+            Expr::Call(call) => {
+                let (scope, place, statement) = (self.scope, self.place, self.statement);
+                self.module.calls.push(Call { expr: call, parent, statement, scope, place });
+                walk_expr(self, expr);
+            }
+            Expr::Lambda(lambda) => {
+                self.enter(ScopeKind::Lambda, lambda.range(), |builder| {
+                    if let Some(parameters) = &lambda.parameters {
+                        builder.parameters(parameters);
+                    }
+                    builder.module.scopes[builder.scope].returns.push(&lambda.body);
+                    builder.visit_expr(&lambda.body);
+                });
+            }
+            Expr::ListComp(ast::ExprListComp { elt, generators, .. })
+            | Expr::SetComp(ast::ExprSetComp { elt, generators, .. })
+            | Expr::Generator(ast::ExprGenerator { elt, generators, .. }) => {
+                self.comprehension(expr, generators, &[elt]);
+            }
+            Expr::DictComp(comprehension) => {
+                let key = comprehension.key.as_deref();
+                let results: Vec<&Expr> = key.into_iter().chain([&*comprehension.value]).collect();
+                self.comprehension(expr, &comprehension.generators, &results);
+            }
+            Expr::Named(named) => {
+                self.visit_expr(&named.value);
+                self.assign(&named.target, Bound::Value(&named.value));
+            }
+            Expr::Yield(_) | Expr::YieldFrom(_) => {
+                let function = self.module.function_of(self.scope);
+                self.module.scopes[function].has_yield = true;
+                walk_expr(self, expr);
+            }
+            _ => walk_expr(self, expr),
+        }
+        self.parents.pop();
+    }
+}
