@@ -54,6 +54,13 @@ impl Kind {
         matches!(self, File | ThreadLock | ThreadRLock | ThreadSemaphore | ThreadCondition | ThreadQueue)
     }
 
+    /// Its noun with an article.
+    pub fn a_noun(self) -> String {
+        let noun = self.noun();
+        let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        format!("{article} {noun}")
+    }
+
     /// What to call it in a message.
     pub fn noun(self) -> &'static str {
         match self {

@@ -111,6 +111,12 @@ impl<'a> Value<'a> {
                 site: if a.site == b.site { a.site } else { None },
                 class: if a.class == b.class { a.class } else { None },
             }),
+            // As far as it matters here, these two are the same.
+            (Self::Text(a), Self::Text(b))
+                if Method::named(&a).imports_again() && Method::named(&b).imports_again() =>
+            {
+                Self::Text(a)
+            }
             (Self::Context(_), Self::Context(_)) => Self::Context(Method::Unknown),
             (Self::Member(_, a), Self::Member(_, b)) if a == b => Self::Member(Method::Unknown, a),
             (Self::Each(a), Self::Each(b)) => Self::Each(Box::new(a.or(*b))),

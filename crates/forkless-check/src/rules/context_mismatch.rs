@@ -91,7 +91,7 @@ pub fn sent_with_a_message(facts: &Facts<'_>) -> Vec<Hit> {
 }
 
 fn refused(object: &Object, range: TextRange, with: &str) -> Hit {
-    let noun = object.kind.noun();
-    let message = format!("a {noun} of `multiprocessing` travels only when a process starts: as part of {with} it is refused with a RuntimeError");
+    let noun = object.kind.a_noun();
+    let message = format!("{noun} of `multiprocessing` travels only when a process starts: as part of {with} it is refused with a RuntimeError");
     Hit { range, message }
 }

@@ -35,10 +35,16 @@ fn queues_filled_by<'a>(module: &Module<'a>, child: &Child<'a>) -> Vec<TextRange
     let given = given.filter(|(object, _)| matches!(object.kind, Kind::Queue | Kind::SimpleQueue));
     let given: Vec<TextRange> = given.filter_map(|(object, _)| object.site).collect();
     let functions = module.reachable(function);
-    let is_filled = |site: &TextRange| {
-        module.calls_on(*site, &["put", "put_nowait"]).any(|put| functions.contains(&module.function_of(put.scope)))
+    // A parameter that several calls give stands for a queue, but not for this one alone.
+    let fills = |put: &Call<'a>, site: TextRange| {
+        let queue = put.receiver().and_then(|receiver| module.object(receiver));
+        queue.is_some_and(|queue| {
+            matches!(queue.kind, Kind::Queue | Kind::SimpleQueue) && queue.site.is_none_or(|other| other == site)
+        })
     };
-    given.into_iter().filter(is_filled).collect()
+    let puts = module.calls_named("put").chain(module.calls_named("put_nowait"));
+    let puts: Vec<&Call<'_>> = puts.filter(|put| functions.contains(&module.function_of(put.scope))).collect();
+    given.into_iter().filter(|site| puts.iter().any(|put| fills(put, *site))).collect()
 }
 
 /// The first `get` of a queue, if it comes after a call.
@@ -82,7 +88,7 @@ pub(super) fn what_cannot_be_pickled<'a>(module: &Module<'a>, expr: &'a Expr) ->
     match module.value(expr) {
         Value::Function(scope) if matches!(module.scopes[scope].kind, ScopeKind::Lambda) => Some("a lambda".to_owned()),
         Value::Function(scope) if is_local(module, scope) => Some(format!("the local function `{}`", module.name_of(scope))),
-        Value::Object(object) if object.kind.is_unpicklable() => Some(format!("a {}", object.kind.noun()).replace("a open", "an open")),
+        Value::Object(object) if object.kind.is_unpicklable() => Some(object.kind.a_noun()),
         Value::Unknown => match expr {
             Expr::Call(call) => {
                 let function = match module.value(&call.func) {

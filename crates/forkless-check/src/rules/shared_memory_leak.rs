@@ -59,6 +59,9 @@ fn names_attribute(expr: Option<&Expr>, name: &str) -> bool {
 /// What is missing for a segment in a variable to be unlinked whatever happens.
 fn missing_unlink<'a>(module: &Module<'a>, call: &Call<'a>, site: TextRange, name: &str) -> Option<&'static str> {
     let unlinks: Vec<&Call<'_>> = module.calls_on(site, &["unlink"]).collect();
+    if is_registered(module, site) {
+        return None;
+    }
     if unlinks.is_empty() {
         return (!escapes(module, call, name)).then_some("nothing here unlinks it");
     }
@@ -67,13 +70,11 @@ fn missing_unlink<'a>(module: &Module<'a>, call: &Call<'a>, site: TextRange, nam
         // In another function: a fixture, a callback, a method that ends things.
         in_finally || module.function_of(unlink.scope) != module.function_of(call.scope)
     };
-    if unlinks.iter().any(is_certain) || is_registered(module, site) || escapes(module, call, name) {
+    if unlinks.iter().any(is_certain) || escapes(module, call, name) {
         return None;
     }
-    let first = unlinks.iter().map(|unlink| unlink.offset()).min()?;
-    let between = module.calls.iter().any(|other| {
-        other.offset() > site.end() && other.offset() < first && module.function_of(other.scope) == module.function_of(call.scope)
-    });
+    let first = unlinks.iter().min_by_key(|unlink| unlink.offset())?;
+    let between = module.calls.iter().any(|other| other.offset() > site.end() && module.comes_before(other, first));
     between.then_some("an exception before `unlink()` leaves it behind")
 }
 

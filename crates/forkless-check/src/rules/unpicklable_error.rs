@@ -105,7 +105,7 @@ pub fn returns_unpicklable(facts: &Facts<'_>) -> Vec<Hit> {
             if let Some(what) = super::queue_join::what_cannot_be_pickled(module, value) {
                 add(value.range(), &what);
             } else if let Some(object) = module.object(value).filter(|object| object.kind.is_bound_to_context()) {
-                add(value.range(), &format!("a {} of a context", object.kind.noun()));
+                add(value.range(), &format!("{} of a context", object.kind.a_noun()));
             }
         }
     }
