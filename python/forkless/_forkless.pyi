@@ -1,6 +1,7 @@
 """The Rust core, as the Python layer sees it. Everything public is re-exported by `forkless`."""
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final, overload
 
@@ -757,3 +758,30 @@ def survey(object: Any) -> tuple[int, Any]:
 
 def immortalise(object: Any) -> int:
     """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only."""
+
+def check(
+    paths: Sequence[str | PathLike[str]],
+    *,
+    format: str,
+    colour: bool = False,
+    select: Sequence[str] = [],
+    ignore: Sequence[str] = [],
+    exclude: Sequence[str] = [],
+    target_version: str | None = None,
+    fix: bool = False,
+    text: bytes | None = None,
+) -> tuple[str, list[str], int]:
+    """Looks for traps in files and folders, or in `text`, which then has the name of the first path.
+
+    What is not given is looked for in the nearest pyproject.toml. Returns the report, a line for each file that could not be
+    read as it should be, and the exit code of the command. ValueError if the options make no sense.
+    """
+
+def check_explain(name: str) -> str | None:
+    """What there is to say about a rule, or about the rules of a hazard, in Markdown. None if there is no such."""
+
+def check_list() -> str:
+    """One line for each rule."""
+
+def check_reference() -> str:
+    """What there is to say about all rules, in Markdown."""

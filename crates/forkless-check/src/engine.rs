@@ -151,9 +151,12 @@ fn check_bytes(bytes: &[u8], path: &Path, has_no_file: bool, options: &Options, 
     let facts = Facts { module, processes, lines: &source.lines };
     let suppressions = Suppressions::of(&source.text, &parsed.comments, &source.lines);
     for rule in RULES.iter().filter(|rule| options.asks_for(rule)) {
-        for hit in (rule.find)(&facts) {
+        let hits = (rule.find)(&facts).into_iter();
+        for hit in hits.filter(|hit| !facts.module.is_expected_to_fail(hit.range.start())) {
             let finding = finding(rule, hit, path, &source);
-            if !suppressions.covers(finding.line_of_text, rule.code) && !suppressions.covers(finding.end_line, rule.code) {
+            if !suppressions.covers(finding.line_of_text, rule.code)
+                && !suppressions.covers(finding.end_line, rule.code)
+            {
                 checked.findings.push(finding);
             }
         }

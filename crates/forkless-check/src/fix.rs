@@ -1,6 +1,7 @@
 //! `--fix`: what is certain to be right, which is to import forkless in place of `multiprocessing`.
 //!
-//! It is certain if the file uses only names that both have, asks for no start method that forkless refuses, and gives none of
+//! It is certain if the file uses only names that both have, asks for no start method that forkless refuses, and
+//! gives none of
 //! its objects to anything that knows `multiprocessing` by another import.
 
 use crate::model::{self, Method, Module, Value};
@@ -10,11 +11,41 @@ use crate::syntax::{self, Ranged, TextRange};
 
 /// Names that mean the same in both.
 const SAME: [&str; 35] = [
-    "Array", "Barrier", "BoundedSemaphore", "Condition", "Event", "JoinableQueue", "Lock", "Manager", "Pipe", "Pool", "Process",
-    "Queue", "RLock", "RawArray", "RawValue", "Semaphore", "SimpleQueue", "TimeoutError", "Value", "active_children", "cpu_count",
-    "current_process", "freeze_support", "get_all_start_methods", "get_context", "get_start_method", "parent_process",
-    "set_executable", "set_forkserver_preload", "set_start_method", "ProcessError", "AuthenticationError", "BufferTooShort",
-    "get_logger", "log_to_stderr",
+    "Array",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_start_method",
+    "parent_process",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+    "ProcessError",
+    "AuthenticationError",
+    "BufferTooShort",
+    "get_logger",
+    "log_to_stderr",
 ];
 
 /// A program with its imports changed, if that is certain to be right.

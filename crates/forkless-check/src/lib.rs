@@ -1,4 +1,5 @@
-//! The linter behind `forkless check`: reads Python programs, without running them, and finds the traps of processes in them.
+//! The linter behind `forkless check`: reads Python programs, without running them, and finds the traps of processes
+//! in them.
 //!
 //! ```
 //! use forkless_check::{Options, check_text};
@@ -8,9 +9,11 @@
 //! assert_eq!(report.findings[0].code, "FL010");
 //! ```
 //!
-//! A file is read (`source`, `notebook`) and parsed (`syntax`); one walk over the tree makes a `model` of it: scopes, blocks and
+//! A file is read (`source`, `notebook`) and parsed (`syntax`); one walk over the tree makes a `model` of it: scopes,
+//! blocks and
 //! calls. The model answers what an expression is (`model/value.rs`), what runs before what (`model/flow.rs`), and
-//! which processes and tasks there are (`model/processes.rs`). The `rules` ask it. All is for one file at a time: what another
+//! which processes and tasks there are (`model/processes.rs`). The `rules` ask it. All is for one file at a time:
+//! what another
 //! module does is unknown, and a rule that would have to know it says nothing.
 
 mod engine;

@@ -42,7 +42,8 @@ impl Default for Text {
     }
 }
 
-/// The code of all cells, and at which line of it each cell begins: pairs of line, from 1, and number of the cell, from 1.
+/// The code of all cells, and at which line of it each cell begins: pairs of line, from 1, and number of the cell,
+/// from 1.
 ///
 /// # Errors
 /// If it is no notebook, or one in another language.

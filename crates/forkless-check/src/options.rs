@@ -102,11 +102,8 @@ impl Options {
 
     /// Whether a rule is asked for.
     pub(crate) fn asks_for(&self, rule: &Rule) -> bool {
-        let selected = if self.select.is_empty() {
-            !rule.is_advice
-        } else {
-            self.select.iter().any(|name| names(name, rule))
-        };
+        let selected =
+            if self.select.is_empty() { !rule.is_advice } else { self.select.iter().any(|name| names(name, rule)) };
         selected && !self.ignore.iter().any(|name| names(name, rule))
     }
 

@@ -66,7 +66,9 @@ fn decode(bytes: &[u8]) -> Result<(String, Option<&'static str>), NotSource> {
     match declared(bytes).map(|name| name.to_ascii_lowercase().replace('_', "-")) {
         None => Ok(match str::from_utf8(bytes) {
             Ok(text) => (text.to_owned(), None),
-            Err(_) => (byte_by_byte(bytes), Some("is not UTF-8, and does not say what it is: some columns may be wrong")),
+            Err(_) => {
+                (byte_by_byte(bytes), Some("is not UTF-8, and does not say what it is: some columns may be wrong"))
+            }
         }),
         Some(name) if matches!(&*name, "utf-8" | "utf8" | "u8" | "utf-8-sig" | "ascii" | "us-ascii") => {
             Ok(match str::from_utf8(bytes) {
@@ -147,7 +149,9 @@ mod tests {
         assert_eq!(text(b"# -*- coding: latin-1 -*-\nx = '\xe4'").unwrap().0, "# -*- coding: latin-1 -*-\nx = 'ä'");
         assert_eq!(text(b"x = '\xe4'").unwrap(), ("x = 'ä'".to_owned(), true));
         assert!(matches!(text(b"\xff\xfex\0"), Err(NotSource::Encoding(_))));
-        assert!(matches!(text(b"#!/bin/python\n# vim: coding=utf-16 :\n"), Err(NotSource::Encoding(name)) if name == "utf-16"));
+        assert!(
+            matches!(text(b"#!/bin/python\n# vim: coding=utf-16 :\n"), Err(NotSource::Encoding(name)) if name == "utf-16")
+        );
         assert!(matches!(text(b"\x7fELF\0\0"), Err(NotSource::Binary)));
     }
 

@@ -47,10 +47,13 @@ pub fn parse(source: &str, is_notebook: bool) -> Result<Parsed, TooDeep> {
     Ok(Parsed { body: parsed.into_syntax().body, comments, errors })
 }
 
-/// The most levels that a tree of these tokens can have: every token may add one to the expression that it is in, until a
+/// The most levels that a tree of these tokens can have: every token may add one to the expression that it is in,
+/// until a
 /// comma or the end of the line.
 fn depth(kinds: impl Iterator<Item = TokenKind>) -> usize {
-    use TokenKind::{Comma, Comment, Dedent, Indent, Lbrace, Lpar, Lsqb, Newline, NonLogicalNewline, Rbrace, Rpar, Rsqb};
+    use TokenKind::{
+        Comma, Comment, Dedent, Indent, Lbrace, Lpar, Lsqb, Newline, NonLogicalNewline, Rbrace, Rpar, Rsqb,
+    };
     let (mut most, mut all, mut here) = (0, 0_usize, 0_usize);
     let mut outer = Vec::new();
     for kind in kinds {
@@ -78,7 +81,9 @@ mod tests {
 
     #[test]
     fn what_is_too_deep_is_refused_and_long_is_not_deep() {
-        for deep in ["(".repeat(60_000), "not ".repeat(60_000), format!("x{}", ".y".repeat(60_000)), "x+".repeat(60_000)] {
+        for deep in
+            ["(".repeat(60_000), "not ".repeat(60_000), format!("x{}", ".y".repeat(60_000)), "x+".repeat(60_000)]
+        {
             assert!(parse(&deep, false).is_err(), "{}", &deep[..10]);
         }
         let long = format!("x = [{}]\n", "f(1), ".repeat(60_000)) + &"y = 1\n".repeat(60_000);

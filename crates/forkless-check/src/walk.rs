@@ -27,7 +27,12 @@ pub fn files(paths: &[PathBuf], exclude: &[String]) -> Result<(Vec<PathBuf>, Vec
                     }
                 }
                 Ok(_) => {}
-                Err(error) => problems.push(Problem { path: path.clone(), line: None, message: error.to_string(), is_fatal: false }),
+                Err(error) => problems.push(Problem {
+                    path: path.clone(),
+                    line: None,
+                    message: error.to_string(),
+                    is_fatal: false,
+                }),
             }
         }
     }

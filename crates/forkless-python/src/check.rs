@@ -32,18 +32,20 @@ fn check(
     text: Option<Vec<u8>>,
 ) -> PyResult<(String, Vec<String>, u8)> {
     let wrong = |error: forkless_check::BadOptions| PyValueError::new_err(error.to_string());
-    let format = Format::named(format, colour).ok_or_else(|| PyValueError::new_err(format!("no format is called {format:?}")))?;
+    let format = Format::named(format, colour)
+        .ok_or_else(|| PyValueError::new_err(format!("no format is called {format:?}")))?;
     let given = Options { select, ignore, exclude, target_version };
-    let report: Report = python.detach(|| {
-        let first = paths.first().map_or(Path::new("."), PathBuf::as_path);
-        let folder = if text.is_some() || !first.is_dir() { first.parent().unwrap_or(first) } else { first };
-        let options = given.or(Options::find(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?);
-        match text {
-            Some(text) => forkless_check::check_text(&text, first, &options),
-            None => forkless_check::check(&paths, &options, fix),
-        }
-    })
-    .map_err(wrong)?;
+    let report: Report = python
+        .detach(|| {
+            let first = paths.first().map_or(Path::new("."), PathBuf::as_path);
+            let folder = if text.is_some() || !first.is_dir() { first.parent().unwrap_or(first) } else { first };
+            let options = given.or(Options::find(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?);
+            match text {
+                Some(text) => forkless_check::check_text(&text, first, &options),
+                None => forkless_check::check(&paths, &options, fix),
+            }
+        })
+        .map_err(wrong)?;
     let problems = report.problems.iter().map(ToString::to_string).collect();
     Ok((format.write(&report), problems, report.exit_code()))
 }

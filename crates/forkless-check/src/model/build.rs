@@ -7,8 +7,9 @@ use crate::syntax::ast::visitor::{Visitor, walk_expr, walk_stmt};
 use crate::syntax::ast::{self, Expr, Stmt};
 use crate::syntax::{Ranged, TextRange, TextSize};
 
+use super::blocks::range_of;
 use super::{
-    Binding, Bound, Call, Method, Module, Place, PlaceId, PlaceKind, Raise, Read, Scope, ScopeId, ScopeKind, Store, With,
+    Binding, Bound, Call, Method, Module, Place, PlaceId, PlaceKind, Raise, Read, Scope, ScopeId, ScopeKind, Store,
 };
 
 /// Makes a module of its statements.
@@ -47,17 +48,17 @@ pub fn build(body: &[Stmt], has_no_file: bool, default_method: Method) -> Module
     module
 }
 
-struct Builder<'a> {
-    module: Module<'a>,
-    scope: ScopeId,
-    place: PlaceId,
+pub(super) struct Builder<'a> {
+    pub(super) module: Module<'a>,
+    pub(super) scope: ScopeId,
+    pub(super) place: PlaceId,
     statement: Option<&'a Stmt>,
-    parents: Vec<&'a Expr>,
+    pub(super) parents: Vec<&'a Expr>,
 }
 
 impl<'a> Builder<'a> {
     /// Does something in a new scope, whose body is a new block.
-    fn enter(&mut self, kind: ScopeKind<'a>, range: TextRange, inside: impl FnOnce(&mut Self)) -> ScopeId {
+    pub(super) fn enter(&mut self, kind: ScopeKind<'a>, range: TextRange, inside: impl FnOnce(&mut Self)) -> ScopeId {
         let id = self.module.scopes.len();
         self.module.scopes.push(Scope {
             kind,
@@ -78,7 +79,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Does something in a new block, and returns that.
-    fn block(&mut self, kind: PlaceKind<'a>, range: TextRange, inside: impl FnOnce(&mut Self)) -> PlaceId {
+    pub(super) fn block(&mut self, kind: PlaceKind<'a>, range: TextRange, inside: impl FnOnce(&mut Self)) -> PlaceId {
         let id = self.module.places.len();
         let parent = (id > 0).then_some(self.place);
         self.module.places.push(Place { parent, scope: self.scope, kind, range });
@@ -88,14 +89,14 @@ impl<'a> Builder<'a> {
         id
     }
 
-    fn bind(&mut self, name: &'a str, bound: Bound<'a>, offset: TextSize) {
+    pub(super) fn bind(&mut self, name: &'a str, bound: Bound<'a>, offset: TextSize) {
         let scope = if self.module.scopes[self.scope].globals.contains(name) { 0 } else { self.scope };
         let binding = Binding { bound, place: self.place, offset };
         self.module.scopes[scope].bindings.entry(name).or_default().push(binding);
     }
 
     /// Binds the names in a target of an assignment.
-    fn assign(&mut self, target: &'a Expr, bound: Bound<'a>) {
+    pub(super) fn assign(&mut self, target: &'a Expr, bound: Bound<'a>) {
         match target {
             Expr::Name(name) => self.bind(name.id.as_str(), bound, target.start()),
             Expr::Tuple(ast::ExprTuple { elts, .. }) | Expr::List(ast::ExprList { elts, .. }) => {
@@ -113,7 +114,9 @@ impl<'a> Builder<'a> {
         let (Bound::Value(value) | Bound::Entered(value)) = bound else { return };
         self.module.stores.push(Store { target, value, scope: self.scope });
         let Some(class) = self.module.class_of(self.scope) else { return };
-        let ScopeKind::Function(function) = self.module.scopes[self.module.function_of(self.scope)].kind else { return };
+        let ScopeKind::Function(function) = self.module.scopes[self.module.function_of(self.scope)].kind else {
+            return;
+        };
         let first = function.parameters.iter_non_variadic_params().next().map(|first| first.name().as_str());
         if first == target.value.as_name_expr().map(|name| name.id.as_str()) {
             self.module.scopes[class].attributes.entry(target.attr.as_str()).or_default().push(value);
@@ -178,92 +181,6 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn branches(&mut self, statement: &'a ast::StmtIf) {
-        self.visit_expr(&statement.test);
-        let of = statement.range();
-        let first = (Some(&*statement.test), &statement.body[..]);
-        let others = statement.elif_else_clauses.iter().map(|clause| (clause.test.as_ref(), &clause.body[..]));
-        let mut before = None;
-        for (index, (test, body)) in std::iter::once(first).chain(others).enumerate() {
-            if index > 0
-                && let Some(test) = test
-            {
-                self.visit_expr(test);
-            }
-            let kind = PlaceKind::Branch { of, index, test, before, body };
-            self.block(kind, range_of(body), |builder| builder.visit_body(body));
-            before = test;
-        }
-    }
-
-    fn cases(&mut self, statement: &'a ast::StmtMatch) {
-        self.visit_expr(&statement.subject);
-        for (index, case) in statement.cases.iter().enumerate() {
-            self.visit_pattern(&case.pattern);
-            let kind =
-                PlaceKind::Branch { of: statement.range(), index, test: None, before: None, body: &case.body };
-            self.block(kind, range_of(&case.body), |builder| builder.visit_body(&case.body));
-        }
-    }
-
-    fn with(&mut self, statement: &'a ast::StmtWith) {
-        for item in &statement.items {
-            self.visit_expr(&item.context_expr);
-            if let Some(target) = &item.optional_vars {
-                self.assign(target, Bound::Entered(&item.context_expr));
-            }
-        }
-        let body = self.block(PlaceKind::With(statement), range_of(&statement.body), |builder| {
-            builder.visit_body(&statement.body);
-        });
-        let scope = self.scope;
-        self.module.withs.extend(statement.items.iter().map(|item| With { item, scope, body }));
-    }
-
-    fn attempt(&mut self, statement: &'a ast::StmtTry) {
-        let parts = [
-            (PlaceKind::Try(statement), &statement.body),
-            (PlaceKind::Else(statement), &statement.orelse),
-            (PlaceKind::Finally, &statement.finalbody),
-        ];
-        for (kind, body) in parts {
-            self.block(kind, range_of(body), |builder| builder.visit_body(body));
-        }
-        for ast::ExceptHandler::ExceptHandler(handler) in &statement.handlers {
-            if let Some(type_) = &handler.type_ {
-                self.visit_expr(type_);
-            }
-            let kind = PlaceKind::Handler(statement, handler);
-            self.block(kind, handler.range(), |builder| {
-                if let Some(name) = &handler.name {
-                    builder.bind(name.as_str(), Bound::Other, name.start());
-                }
-                builder.visit_body(&handler.body);
-            });
-        }
-    }
-
-    fn comprehension(&mut self, expr: &'a Expr, generators: &'a [ast::Comprehension], results: &[&'a Expr]) {
-        if let Some(first) = generators.first() {
-            self.visit_expr(&first.iter);
-        }
-        self.enter(ScopeKind::Comprehension, expr.range(), |builder| {
-            for (number, generator) in generators.iter().enumerate() {
-                if number > 0 {
-                    builder.visit_expr(&generator.iter);
-                }
-                builder.assign(&generator.target, Bound::Element(&generator.iter));
-                builder.module.loops.push((&generator.iter, builder.scope, builder.place));
-                for test in &generator.ifs {
-                    builder.visit_expr(test);
-                }
-            }
-            for result in results {
-                builder.visit_expr(result);
-            }
-        });
-    }
-
     /// What a statement does beyond what is in it.
     fn note(&mut self, statement: &'a Stmt) {
         match statement {
@@ -312,13 +229,6 @@ pub fn elements(expr: &Expr) -> Option<&[Expr]> {
     }
 }
 
-fn range_of(body: &[Stmt]) -> TextRange {
-    match (body.first(), body.last()) {
-        (Some(first), Some(last)) => TextRange::new(first.start(), last.end().max(first.start())),
-        _ => TextRange::default(),
-    }
-}
-
 impl<'a> Visitor<'a> for Builder<'a> {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         let outer = self.statement.replace(statement);
@@ -341,7 +251,8 @@ impl<'a> Visitor<'a> for Builder<'a> {
                 self.visit_body(&statement.orelse);
             }
             Stmt::While(statement) => {
-                let range = TextRange::new(statement.test.start(), range_of(&statement.body).end().max(statement.test.end()));
+                let range =
+                    TextRange::new(statement.test.start(), range_of(&statement.body).end().max(statement.test.end()));
                 self.block(PlaceKind::Loop, range, |builder| {
                     builder.visit_expr(&statement.test);
                     builder.visit_body(&statement.body);

@@ -31,7 +31,8 @@ impl<'a> Module<'a> {
     pub fn is_guard(&self, place: &Place<'a>) -> bool {
         match place.kind {
             PlaceKind::Branch { test, before, .. } => {
-                test.is_some_and(|test| is_main_guard(test, true)) || before.is_some_and(|test| is_main_guard(test, false))
+                test.is_some_and(|test| is_main_guard(test, true))
+                    || before.is_some_and(|test| is_main_guard(test, false))
             }
             _ => false,
         }
@@ -82,10 +83,20 @@ impl<'a> Module<'a> {
     /// Whether a block that is left for good contains the first place and ends before the second.
     fn has_left(&self, first: PlaceId, second: PlaceId, offset: TextSize) -> bool {
         self.enclosing_in_function(first).any(|(id, place)| match place.kind {
-            PlaceKind::Branch { body, .. } => {
-                place.range.end() < offset && !self.is_within(second, id) && leaves(body)
-            }
+            PlaceKind::Branch { body, .. } => place.range.end() < offset && !self.is_within(second, id) && leaves(body),
             _ => false,
+        })
+    }
+
+    /// Whether a test expects an error there, so that what goes wrong is meant to.
+    pub fn is_expected_to_fail(&self, offset: TextSize) -> bool {
+        const EXPECTING: [&str; 4] = ["assertRaises", "assertRaisesRegex", "raises", "deprecated_call"];
+        self.withs.iter().any(|with| {
+            let expects = match &with.item.context_expr {
+                Expr::Call(call) => last_name(&call.func).is_some_and(|name| EXPECTING.contains(&name)),
+                _ => false,
+            };
+            expects && self.places[with.body].range.contains_inclusive(offset)
         })
     }
 
@@ -100,7 +111,6 @@ impl<'a> Module<'a> {
                 Expr::Call(call) => {
                     let called = last_name(&call.func);
                     called == Some("suppress") && call.arguments.args.iter().any(|argument| mentions(argument, names))
-                        || called == Some("raises")
                 }
                 _ => false,
             }),
@@ -120,9 +130,10 @@ fn is_main_guard(test: &Expr, outcome: bool) -> bool {
             let names_main = sides.iter().any(|side| {
                 matches!(side, Expr::StringLiteral(text) if matches!(text.value.to_str(), "__main__" | "MainProcess"))
             });
-            let is_of_parent = sides.iter().any(|side| {
-                matches!(side, Expr::Call(call) if last_name(&call.func) == Some("parent_process"))
-            }) && sides.iter().any(|side| side.is_none_literal_expr());
+            let is_of_parent = sides
+                .iter()
+                .any(|side| matches!(side, Expr::Call(call) if last_name(&call.func) == Some("parent_process")))
+                && sides.iter().any(|side| side.is_none_literal_expr());
             (names_main || is_of_parent) && if outcome { is_equal } else { is_unequal }
         }
         Expr::BoolOp(operation) => {

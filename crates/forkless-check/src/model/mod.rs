@@ -1,11 +1,15 @@
 //! What a module is made of: scopes and what they bind, blocks, calls, and where each of them stands.
 
+mod blocks;
 mod build;
+mod evaluate;
 pub mod flow;
 pub mod kinds;
+mod members;
 pub mod processes;
 mod reach;
-pub mod value;
+mod results;
+mod value;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -91,7 +95,13 @@ pub enum PlaceKind<'a> {
     /// The body of a module, class, function or lambda.
     Body,
     /// One of several: of `if`, `elif`, `else`, `case`. The test is that of this branch.
-    Branch { of: TextRange, index: usize, test: Option<&'a Expr>, before: Option<&'a Expr>, body: &'a [Stmt] },
+    Branch {
+        of: TextRange,
+        index: usize,
+        test: Option<&'a Expr>,
+        before: Option<&'a Expr>,
+        body: &'a [Stmt],
+    },
     Loop,
     With(&'a ast::StmtWith),
     Try(&'a ast::StmtTry),
@@ -259,9 +269,9 @@ impl<'a> Module<'a> {
     /// The same module, with the start method that it chooses as its default.
     #[must_use]
     pub fn with_default_method(mut self) -> Self {
-        let setters = self.calls_named("set_start_method").filter(|call| {
-            self.path(&call.expr.func).as_deref() == Some("multiprocessing.set_start_method")
-        });
+        let setters = self
+            .calls_named("set_start_method")
+            .filter(|call| self.path(&call.expr.func).as_deref() == Some("multiprocessing.set_start_method"));
         let mut chosen = None;
         for setter in setters {
             let method = setter.argument("method", 0).map(|method| self.value(method));

@@ -1,7 +1,7 @@
 //! What a module does with processes: the children it starts, its pools and their tasks, and its forks.
 
-use crate::syntax::ast::Expr;
 use crate::syntax::TextRange;
+use crate::syntax::ast::Expr;
 
 use super::build::elements;
 use super::{Call, CallId, Kind, Method, Module, Object, ScopeId, Value};
@@ -77,7 +77,13 @@ impl<'a> Processes<'a> {
     fn note(&mut self, module: &Module<'a>, id: CallId, call: &Call<'a>) {
         match module.value(&call.expr.func) {
             Value::Path(path) if matches!(&*path, "os.fork" | "os.forkpty" | "pty.fork") => {
-                self.starts.push(Start { call: id, method: Method::Fork, what: "os.fork()", child: None, is_os_fork: true });
+                self.starts.push(Start {
+                    call: id,
+                    method: Method::Fork,
+                    what: "os.fork()",
+                    child: None,
+                    is_os_fork: true,
+                });
             }
             Value::Bound(receiver, name) => self.note_method(module, id, call, &receiver, name),
             _ => {}
@@ -131,14 +137,24 @@ impl<'a> Processes<'a> {
                 let given = call.argument("args", 1).map_or(&[][..], |args| elements(args).unwrap_or_default());
                 let arguments = given.iter().collect();
                 self.tasks.push(Task {
-                    call: id, pool: object.clone(), target, function: function(target), arguments, is_map: false,
+                    call: id,
+                    pool: object.clone(),
+                    target,
+                    function: function(target),
+                    arguments,
+                    is_map: false,
                 });
             }
             (Kind::Pool, "map" | "map_async" | "imap" | "imap_unordered" | "starmap" | "starmap_async") => {
                 let Some(target) = call.argument("func", 0) else { return };
                 let arguments = call.argument("iterable", 1).into_iter().collect();
                 self.tasks.push(Task {
-                    call: id, pool: object.clone(), target, function: function(target), arguments, is_map: true,
+                    call: id,
+                    pool: object.clone(),
+                    target,
+                    function: function(target),
+                    arguments,
+                    is_map: true,
                 });
             }
             (Kind::Executor, "submit" | "map") => {
@@ -148,7 +164,12 @@ impl<'a> Processes<'a> {
                 let arguments = arguments.iter().chain(keywords.map(|keyword| &keyword.value)).collect();
                 let is_map = name == "map";
                 self.tasks.push(Task {
-                    call: id, pool: object.clone(), target, function: function(target), arguments, is_map,
+                    call: id,
+                    pool: object.clone(),
+                    target,
+                    function: function(target),
+                    arguments,
+                    is_map,
                 });
             }
             _ => {}
@@ -218,14 +239,12 @@ impl<'a> Module<'a> {
         }
     }
 
-
     /// The calls of a method of an object that one call makes.
     pub fn calls_on<'b>(&'b self, site: TextRange, names: &'b [&str]) -> impl Iterator<Item = &'b Call<'a>> {
         let calls = names.iter().flat_map(|name| self.calls_named(name));
         calls.filter(move |call| {
-            call.receiver().is_some_and(|receiver| {
-                self.value(receiver).object().is_some_and(|object| object.site == Some(site))
-            })
+            call.receiver()
+                .is_some_and(|receiver| self.value(receiver).object().is_some_and(|object| object.site == Some(site)))
         })
     }
 }

@@ -64,8 +64,9 @@ impl<'a> Module<'a> {
 
     /// Where functions read globals of this module.
     pub fn global_reads(&self) -> impl Iterator<Item = (TextRange, Read, &'a str)> {
-        self.reads.iter().filter(|(_, (read, name))| read.scope != 0 && self.resolve(name, read.scope) == Some(0)).map(
-            |(range, (read, name))| (*range, *read, *name),
-        )
+        self.reads
+            .iter()
+            .filter(|(_, (read, name))| read.scope != 0 && self.resolve(name, read.scope) == Some(0))
+            .map(|(range, (read, name))| (*range, *read, *name))
     }
 }

@@ -10,7 +10,9 @@ pub fn write(report: &Report) -> String {
     let problems: Vec<Value> = report
         .problems
         .iter()
-        .map(|problem| json!({"path": problem.path.to_string_lossy(), "line": problem.line, "message": problem.message}))
+        .map(
+            |problem| json!({"path": problem.path.to_string_lossy(), "line": problem.line, "message": problem.message}),
+        )
         .collect();
     let document = json!({"findings": findings, "files": report.files, "problems": problems, "fixed": report.fixed});
     format!("{document:#}\n")

@@ -1,8 +1,8 @@
 //! `big-message`: pipes copy what they carry, and some of them carry no more than 2 GiB.
 
 use crate::model::{Bound, Call, Kind, Module};
-use crate::syntax::ast::Expr;
 use crate::syntax::Ranged;
+use crate::syntax::ast::Expr;
 
 use super::{Facts, Hit};
 
@@ -17,10 +17,12 @@ pub fn too_big(facts: &Facts<'_>) -> Vec<Hit> {
     let mut hits = Vec::new();
     for call in ["put", "send", "send_bytes"].into_iter().flat_map(|name| module.calls_named(name)) {
         let receiver = call.receiver().and_then(|receiver| module.object(receiver));
-        let carries = receiver.is_some_and(|object| matches!(object.kind, Kind::Queue | Kind::SimpleQueue | Kind::Connection));
+        let carries =
+            receiver.is_some_and(|object| matches!(object.kind, Kind::Queue | Kind::SimpleQueue | Kind::Connection));
         let Some(message) = call.expr.arguments.args.first().filter(|_| carries) else { continue };
         if bytes_of(module, message, 4).is_some_and(|size| size >= TOO_BIG) {
-            let text = "this message has more than 2 GiB, which takes several copies, and fails on some paths".to_owned();
+            let text =
+                "this message has more than 2 GiB, which takes several copies, and fails on some paths".to_owned();
             hits.push(Hit { range: message.range(), message: text });
         }
     }
@@ -42,7 +44,9 @@ fn repeated_in_loop<'a>(module: &Module<'a>, call: &Call<'a>) -> Vec<&'a Expr> {
         return Vec::new();
     }
     let arguments = call.expr.arguments.args.iter().skip(1);
-    arguments.flat_map(|argument| crate::model::elements(argument).map_or(vec![argument], |items| items.iter().collect())).collect()
+    arguments
+        .flat_map(|argument| crate::model::elements(argument).map_or(vec![argument], |items| items.iter().collect()))
+        .collect()
 }
 
 /// What every item of a `map` has in it: of `[(array, i) for i in …]`, `repeat(array)`, `partial(function, array)`.
@@ -50,8 +54,12 @@ fn repeated_in_map<'a>(module: &Module<'a>, call: &Call<'a>) -> Vec<&'a Expr> {
     let mut found = Vec::new();
     for argument in &call.expr.arguments.args {
         match argument {
-            Expr::ListComp(comprehension) => found.extend(crate::model::elements(&comprehension.elt).unwrap_or_default()),
-            Expr::Generator(comprehension) => found.extend(crate::model::elements(&comprehension.elt).unwrap_or_default()),
+            Expr::ListComp(comprehension) => {
+                found.extend(crate::model::elements(&comprehension.elt).unwrap_or_default());
+            }
+            Expr::Generator(comprehension) => {
+                found.extend(crate::model::elements(&comprehension.elt).unwrap_or_default());
+            }
             Expr::Call(inner) => {
                 let path = module.path(&inner.func);
                 match path.as_deref() {
@@ -59,7 +67,8 @@ fn repeated_in_map<'a>(module: &Module<'a>, call: &Call<'a>) -> Vec<&'a Expr> {
                     Some("itertools.repeat") => found.extend(inner.arguments.args.first()),
                     Some("builtins.zip") => found.extend(inner.arguments.args.iter().filter_map(|part| {
                         let part = part.as_call_expr()?;
-                        (module.path(&part.func).as_deref() == Some("itertools.repeat")).then(|| part.arguments.args.first())?
+                        (module.path(&part.func).as_deref() == Some("itertools.repeat"))
+                            .then(|| part.arguments.args.first())?
                     })),
                     _ => {}
                 }
@@ -92,8 +101,14 @@ fn bytes_of<'a>(module: &Module<'a>, expr: &'a Expr, depth: usize) -> Option<i12
             let first = call.arguments.args.first()?;
             match &*path {
                 "builtins.bytes" | "builtins.bytearray" => module.number(first),
-                "numpy.zeros" | "numpy.ones" | "numpy.empty" | "numpy.full" | "numpy.arange" | "numpy.random.rand"
-                | "numpy.random.random" | "numpy.random.randn" => items(module, &call.arguments.args, &path)?.checked_mul(8),
+                "numpy.zeros"
+                | "numpy.ones"
+                | "numpy.empty"
+                | "numpy.full"
+                | "numpy.arange"
+                | "numpy.random.rand"
+                | "numpy.random.random"
+                | "numpy.random.randn" => items(module, &call.arguments.args, &path)?.checked_mul(8),
                 _ => None,
             }
         }

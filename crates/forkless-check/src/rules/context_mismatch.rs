@@ -27,7 +27,8 @@ pub fn given_to_another_context(facts: &Facts<'_>) -> Vec<Hit> {
                     of.name(),
                 );
                 hits.push(Hit { range, message });
-            } else if user.method == Method::Default && object.method == Method::Default && is_too_early(facts, &object) {
+            } else if user.method == Method::Default && object.method == Method::Default && is_too_early(facts, &object)
+            {
                 let message = format!(
                     "this {noun} is made before `set_start_method` chooses {}, so it belongs to another context",
                     of.name()
@@ -69,9 +70,11 @@ pub fn sent_with_a_message(facts: &Facts<'_>) -> Vec<Hit> {
         let with_partial = task.target.is_call_expr().then_some(task.target);
         for argument in task.arguments.iter().copied().chain(with_partial) {
             let objects = module.carried(argument).into_iter();
-            hits.extend(objects.filter(|(object, _)| object.kind.is_bound_to_context()).map(|(object, range)| {
-                refused(&object, range, "a task")
-            }));
+            hits.extend(
+                objects
+                    .filter(|(object, _)| object.kind.is_bound_to_context())
+                    .map(|(object, range)| refused(&object, range, "a task")),
+            );
         }
     }
     for call in module.calls_named("put").chain(module.calls_named("send")) {
@@ -92,6 +95,9 @@ pub fn sent_with_a_message(facts: &Facts<'_>) -> Vec<Hit> {
 
 fn refused(object: &Object, range: TextRange, with: &str) -> Hit {
     let noun = object.kind.a_noun();
-    let message = format!("{noun} of `multiprocessing` travels only when a process starts: as part of {with} it is refused with a RuntimeError");
+    let message = format!(
+        "{noun} of `multiprocessing` travels only when a process starts: as part of {with} it is refused with \
+         a RuntimeError"
+    );
     Hit { range, message }
 }

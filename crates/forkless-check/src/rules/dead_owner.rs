@@ -1,6 +1,7 @@
 //! `dead-owner`: a process that dies inside a lock or queue leaves it as it is, for ever.
 
-use crate::model::{Kind, Module};
+use crate::model::{Call, Kind, Module, ScopeId};
+use crate::syntax::{Ranged, TextRange};
 
 use super::{Facts, Hit};
 
@@ -15,11 +16,15 @@ pub fn killed_with_what_others_need(facts: &Facts<'_>) -> Vec<Hit> {
         let Some(child) = child else { continue };
         let shared = child.arguments.iter().flat_map(|argument| module.carried(argument));
         let mut shared = shared.filter(|(object, _)| object.kind.is_lost_with_its_user());
-        let used = shared.find(|(shared, _)| shared.site.is_some_and(|site| is_used_later(module, site, kill)));
+        // What the killed process itself does with it is over.
+        let killed = child.function.map(|function| module.reachable(function)).unwrap_or_default();
+        let used =
+            shared.find(|(shared, _)| shared.site.is_some_and(|site| is_used_later(module, site, kill, &killed)));
         if let Some((shared, _)) = used {
             let noun = shared.kind.noun();
             let message = format!(
-                "the process may be inside the {noun} that it was given, which others use: that {noun} then stays locked, or its data torn"
+                "the process may be inside the {noun} that it was given, which others use: that {noun} then \
+                 stays locked, or its data torn"
             );
             hits.push(Hit { range: kill.range(), message });
         }
@@ -29,13 +34,17 @@ pub fn killed_with_what_others_need(facts: &Facts<'_>) -> Vec<Hit> {
 }
 
 /// Whether what the killed process had is used after it: later in that function, or in another one.
-fn is_used_later<'a>(module: &Module<'a>, site: crate::syntax::TextRange, kill: &crate::model::Call<'a>) -> bool {
+fn is_used_later(module: &Module<'_>, site: TextRange, kill: &Call<'_>, killed: &[ScopeId]) -> bool {
     let uses = ["get", "get_nowait", "put", "put_nowait", "acquire", "empty", "join", "wait", "notify"];
+    let is_by_others = |scope: ScopeId| !killed.contains(&module.function_of(scope));
     let called = module.calls_on(site, &uses).any(|call| {
-        call.offset() > kill.offset() || module.is_in_loop(kill.place) && module.function_of(call.scope) == module.function_of(kill.scope)
+        let is_repeated =
+            module.is_in_loop(kill.place) && module.function_of(call.scope) == module.function_of(kill.scope);
+        is_by_others(call.scope) && (call.offset() > kill.offset() || is_repeated)
     });
     let entered = module.withs.iter().any(|with| {
-        crate::syntax::Ranged::start(&with.item.context_expr) > kill.offset()
+        with.item.context_expr.start() > kill.offset()
+            && is_by_others(with.scope)
             && module.object(&with.item.context_expr).is_some_and(|object| object.site == Some(site))
     });
     called || entered

@@ -1,8 +1,8 @@
 //! `descriptor-inheritance`: a fork copies every descriptor, those of sockets and pipes too.
 
 use crate::model::{Call, Kind, Method, Module, ScopeId};
-use crate::syntax::ast::{self, Expr};
 use crate::syntax::TextRange;
+use crate::syntax::ast::{self, Expr};
 
 use super::inherited_lock::child_branches;
 use super::{Facts, Hit};
@@ -17,7 +17,8 @@ pub fn listening(facts: &Facts<'_>) -> Vec<Hit> {
             let is_open = module.comes_before(since, fork) && !is_closed_between(module, site, since, fork);
             if is_open && is_forgotten(facts, start, site) && !hits.iter().any(|hit| hit.range == fork.range()) {
                 let message = format!(
-                    "the socket that listens since line {} is open in the child too: its port stays bound as long as the child lives",
+                    "the socket that listens since line {} is open in the child too: its port stays bound as \
+                     long as the child lives",
                     facts.line_of(since.range())
                 );
                 hits.push(Hit { range: fork.range(), message });
@@ -37,11 +38,13 @@ fn listeners<'m, 'a>(module: &'m Module<'a>) -> Vec<(TextRange, &'m Call<'a>)> {
         let path = module.path(&call.expr.func)?;
         (&*path == "socket.create_server").then_some((call.range(), call))
     });
-listening.chain(servers).collect()
+    listening.chain(servers).collect()
 }
 
 fn is_closed_between<'a>(module: &Module<'a>, site: TextRange, since: &Call<'a>, fork: &Call<'a>) -> bool {
-    let closed = module.calls_on(site, &["close", "detach"]).any(|close| since.offset() < close.offset() && close.offset() < fork.offset());
+    let closed = module
+        .calls_on(site, &["close", "detach"])
+        .any(|close| since.offset() < close.offset() && close.offset() < fork.offset());
     closed
         || module.withs.iter().any(|with| {
             let object = module.object(&with.item.context_expr);
@@ -58,7 +61,9 @@ fn is_forgotten(facts: &Facts<'_>, start: &crate::model::processes::Start, site:
         let branches = child_branches(facts, fork);
         let mentions = module.calls.iter().any(|call| {
             branches.iter().any(|branch| module.is_within(call.place, *branch))
-                && (call.receiver().is_some_and(is_it) || call.expr.arguments.args.iter().any(is_it) || call.name().starts_with("exec"))
+                && (call.receiver().is_some_and(is_it)
+                    || call.expr.arguments.args.iter().any(is_it)
+                    || call.name().starts_with("exec"))
         });
         return !branches.is_empty() && !mentions;
     }
@@ -68,7 +73,8 @@ fn is_forgotten(facts: &Facts<'_>, start: &crate::model::processes::Start, site:
     let functions = module.reachable(function);
     let is_given = child.arguments.iter().any(|argument| is_it(argument));
     let is_used = module.calls.iter().any(|call| {
-        functions.contains(&module.function_of(call.scope)) && (call.receiver().is_some_and(is_it) || call.expr.arguments.args.iter().any(is_it))
+        functions.contains(&module.function_of(call.scope))
+            && (call.receiver().is_some_and(is_it) || call.expr.arguments.args.iter().any(is_it))
     });
     !is_given && !is_used
 }
@@ -88,7 +94,8 @@ pub fn own_writing_end(facts: &Facts<'_>) -> Vec<Hit> {
             let Some(name) = parameter_name(module, function, position) else { continue };
             if reads_to_the_end(module, function, name) && !closes_another(module, function, name, site) {
                 let message = format!(
-                    "`{}` waits for the end of this pipe, but the fork gives it the writing end as well: the end never comes",
+                    "`{}` waits for the end of this pipe, but the fork gives it the writing end as well: the \
+                     end never comes",
                     module.name_of(function)
                 );
                 hits.push(Hit { range: crate::syntax::Ranged::range(*argument), message });
@@ -108,7 +115,10 @@ fn parameter_name<'a>(module: &Module<'a>, function: ScopeId, position: usize) -
 fn reads_to_the_end(module: &Module<'_>, function: ScopeId, name: &str) -> bool {
     module.calls_in(function).any(|call| {
         let is_it = call.receiver().and_then(Expr::as_name_expr).is_some_and(|read| read.id.as_str() == name);
-        is_it && matches!(call.name(), "recv" | "recv_bytes") && module.is_in_loop(call.place) && catches_end(module, call)
+        is_it
+            && matches!(call.name(), "recv" | "recv_bytes")
+            && module.is_in_loop(call.place)
+            && catches_end(module, call)
     })
 }
 

@@ -11,11 +11,13 @@ pub fn awaited_after_end(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
     let mut hits: Vec<Hit> = Vec::new();
     for with in &module.withs {
-        let Some(pool) = module.object(&with.item.context_expr).filter(|object| object.kind == Kind::Pool) else { continue };
+        let Some(pool) = module.object(&with.item.context_expr).filter(|object| object.kind == Kind::Pool) else {
+            continue;
+        };
         let body = module.places[with.body].range;
-        let is_joined = pool.site.is_some_and(|site| {
-            module.calls_on(site, &["join"]).any(|join| body.contains_range(join.range()))
-        });
+        let is_joined = pool
+            .site
+            .is_some_and(|site| module.calls_on(site, &["join"]).any(|join| body.contains_range(join.range())));
         if is_joined {
             continue;
         }
@@ -24,7 +26,8 @@ pub fn awaited_after_end(facts: &Facts<'_>) -> Vec<Hit> {
             if !body.contains_range(call.range()) {
                 continue;
             }
-            let lasting = matches!(call.name(), "apply_async" | "map_async" | "starmap_async" | "imap" | "imap_unordered");
+            let lasting =
+                matches!(call.name(), "apply_async" | "map_async" | "starmap_async" | "imap" | "imap_unordered");
             if !lasting {
                 continue;
             }
@@ -32,7 +35,9 @@ pub fn awaited_after_end(facts: &Facts<'_>) -> Vec<Hit> {
             if let Some(range) = awaited_later(module, call, body) {
                 hits.push(Hit { range, message });
             } else if is_returned(call) {
-                let message = "the caller gets this result when leaving the `with` has terminated the pool: it never comes".to_owned();
+                let message =
+                    "the caller gets this result when leaving the `with` has terminated the pool: it never comes"
+                        .to_owned();
                 hits.push(Hit { range: call.range(), message });
             }
         }
@@ -75,14 +80,19 @@ pub fn never_closed(facts: &Facts<'_>) -> Vec<Hit> {
 }
 
 fn unclosed<'a>(module: &Module<'a>, call: &Call<'a>) -> Option<&'static str> {
-    const NOT_CLOSED: &str = "this pool is neither closed nor terminated: its workers stay, and the interpreter may hang at its exit";
+    const NOT_CLOSED: &str =
+        "this pool is neither closed nor terminated: its workers stay, and the interpreter may hang at its exit";
     let is_whole = |value: &Expr| value.as_call_expr().is_some_and(|value| std::ptr::eq(value, call.expr));
     match (call.parent, call.statement) {
-        (Some(Expr::Attribute(_)), _) => Some("this pool is used once and dropped: nobody closes it, and its workers stay until it is collected"),
+        (Some(Expr::Attribute(_)), _) => {
+            Some("this pool is used once and dropped: nobody closes it, and its workers stay until it is collected")
+        }
         (None, Some(Stmt::Expr(_))) => Some(NOT_CLOSED),
         (None, Some(Stmt::Assign(assign))) if is_whole(&assign.value) => match &assign.targets[..] {
             [Expr::Name(name)] => (!is_name_ended(module, call, name.id.as_str())).then_some(NOT_CLOSED),
-            [Expr::Attribute(attribute)] => (!is_attribute_ended(module, attribute.attr.as_str())).then_some(NOT_CLOSED),
+            [Expr::Attribute(attribute)] => {
+                (!is_attribute_ended(module, attribute.attr.as_str())).then_some(NOT_CLOSED)
+            }
             _ => None,
         },
         _ => None,
@@ -95,7 +105,10 @@ const ENDS: [&str; 5] = ["close", "terminate", "join", "shutdown", "__exit__"];
 fn is_name_ended<'a>(module: &Module<'a>, call: &Call<'a>, name: &str) -> bool {
     let is_it = |expr: &Expr| expr.as_name_expr().is_some_and(|read| read.id.as_str() == name);
     let bound = module.resolve(name, call.scope);
-    let reads = module.reads.iter().filter(|(_, (read, read_name))| *read_name == name && module.resolve(name, read.scope) == bound);
+    let reads = module
+        .reads
+        .iter()
+        .filter(|(_, (read, read_name))| *read_name == name && module.resolve(name, read.scope) == bound);
     // A method call or an iteration is not the end of it; whatever else happens to the name may be.
     let tame: Vec<TextRange> = module
         .calls
@@ -110,20 +123,26 @@ fn is_name_ended<'a>(module: &Module<'a>, call: &Call<'a>, name: &str) -> bool {
 
 /// Whether a name is only looked into: `pool._processes`.
 fn is_attribute_of(module: &Module<'_>, range: TextRange) -> bool {
-    module.attribute_bases.contains(&range) && !module.calls.iter().any(|call| {
-        ENDS.contains(&call.name()) && call.receiver().is_some_and(|receiver| receiver.range() == range)
-    }) && !module.withs.iter().any(|with| with.item.context_expr.range() == range)
+    module.attribute_bases.contains(&range)
+        && !module.calls.iter().any(|call| {
+            ENDS.contains(&call.name()) && call.receiver().is_some_and(|receiver| receiver.range() == range)
+        })
+        && !module.withs.iter().any(|with| with.item.context_expr.range() == range)
 }
 
 /// Whether anything in the module ends what an attribute of this name holds.
 fn is_attribute_ended(module: &Module<'_>, name: &str) -> bool {
     let names_it = |expr: &Expr| matches!(expr, Expr::Attribute(attribute) if attribute.attr.as_str() == name);
-    let is_ended = ENDS.iter().flat_map(|end| module.calls_named(end)).any(|call| call.receiver().is_some_and(names_it));
+    let is_ended =
+        ENDS.iter().flat_map(|end| module.calls_named(end)).any(|call| call.receiver().is_some_and(names_it));
     // It is also ended where it is handed to something else, or kept in a variable that is.
     let is_given = module.calls.iter().any(|call| call.expr.arguments.args.iter().any(names_it));
-    let is_copied = module.scopes.iter().flat_map(|scope| scope.bindings.values()).flatten().any(|binding| {
-        matches!(binding.bound, crate::model::Bound::Value(value) if names_it(value))
-    });
+    let is_copied = module
+        .scopes
+        .iter()
+        .flat_map(|scope| scope.bindings.values())
+        .flatten()
+        .any(|binding| matches!(binding.bound, crate::model::Bound::Value(value) if names_it(value)));
     let is_entered = module.withs.iter().any(|with| names_it(&with.item.context_expr));
     let is_returned = module.scopes.iter().flat_map(|scope| &scope.returns).any(|value| names_it(value));
     is_ended || is_given || is_copied || is_entered || is_returned

@@ -17,13 +17,15 @@ pub fn fork_with_threads(facts: &Facts<'_>) -> Vec<Hit> {
         if start.is_os_fork && execs(facts, fork) {
             continue;
         }
-        let running = module.calls_in(module.function_of(fork.scope)).find_map(|call| running_thread(facts, call, fork));
+        let running =
+            module.calls_in(module.function_of(fork.scope)).find_map(|call| running_thread(facts, call, fork));
         if let Some((what, range)) = running
             && !hits.iter().any(|hit| hit.range == fork.range())
         {
             let line = facts.line_of(range);
             let message = format!(
-                "the {what} of line {line} is still running when this {} forks: locks that it holds stay locked in the child for ever",
+                "the {what} of line {line} is still running when this {} forks: locks that it holds stay \
+                 locked in the child for ever",
                 start.what
             );
             hits.push(Hit { range: fork.range(), message });
@@ -55,7 +57,9 @@ fn running_thread<'a>(facts: &Facts<'a>, call: &Call<'a>, fork: &Call<'a>) -> Op
         _ => &["join", "cancel"],
     };
     let is_over = module.calls_on(site, ends).any(|end| {
-        call.offset() < end.offset() && end.offset() < fork.offset() && end.expr.arguments.find_keyword("timeout").is_none()
+        call.offset() < end.offset()
+            && end.offset() < fork.offset()
+            && end.expr.arguments.find_keyword("timeout").is_none()
     });
     let left = module.withs.iter().find(|with| {
         let object = module.value(&with.item.context_expr);
@@ -92,12 +96,17 @@ pub fn fork_with_lock_held(facts: &Facts<'_>) -> Vec<Hit> {
         let taken: HashSet<TextRange> = if start.is_os_fork {
             child_branches(facts, fork).into_iter().flat_map(|place| taken_in_place(facts, place)).collect()
         } else {
-            let child = start.child.and_then(|site| facts.processes.children.iter().find(|child| module.calls[child.call].range() == site));
+            let child = start.child.and_then(|site| {
+                facts.processes.children.iter().find(|child| module.calls[child.call].range() == site)
+            });
             let functions = child.and_then(|child| child.function).map(|function| module.reachable(function));
             functions.into_iter().flatten().flat_map(|function| taken_in(facts, function)).collect()
         };
         if held.iter().any(|lock| taken.contains(lock)) {
-            let message = format!("this {} forks while it holds a lock that the child takes: in the child nobody releases it", start.what);
+            let message = format!(
+                "this {} forks while it holds a lock that the child takes: in the child nobody releases it",
+                start.what
+            );
             hits.push(Hit { range: fork.range(), message });
         }
     }
@@ -119,9 +128,9 @@ fn held_at<'a>(facts: &Facts<'a>, fork: &Call<'a>) -> Vec<TextRange> {
     for acquire in module.calls_named("acquire").filter(|acquire| module.comes_before(acquire, fork)) {
         let Some(lock) = acquire.receiver().and_then(|receiver| module.object(receiver)) else { continue };
         let Some(site) = lock.site.filter(|_| is_lock(lock.kind)) else { continue };
-        let is_released = module.calls_on(site, &["release"]).any(|release| {
-            acquire.offset() < release.offset() && release.offset() < fork.offset()
-        });
+        let is_released = module
+            .calls_on(site, &["release"])
+            .any(|release| acquire.offset() < release.offset() && release.offset() < fork.offset());
         if !is_released {
             held.push(site);
         }

@@ -14,7 +14,8 @@ pub fn ends_in_a_task(facts: &Facts<'_>) -> Vec<Hit> {
             for call in module.calls_in(function).filter(|call| ends_process(module, call)) {
                 if !hits.iter().any(|hit| hit.range == call.range()) {
                     let message = format!(
-                        "this ends a worker of the pool in the middle of a task: the result that line {} waits for never comes",
+                        "this ends a worker of the pool in the middle of a task: the result that line {} \
+                         waits for never comes",
                         facts.line_of(module.calls[task.call].range())
                     );
                     hits.push(Hit { range: call.range(), message });
@@ -71,7 +72,9 @@ fn killed_workers(facts: &Facts<'_>) -> Vec<Hit> {
                 task.pool.site == site && module.comes_before(call, later) && waits(module, task)
             });
             if kills && is_waited_for {
-                let message = "this kills workers of a pool whose results are waited for later: the tasks that they had are lost".to_owned();
+                let message =
+                    "this kills workers of a pool whose results are waited for later: the tasks that they had are lost"
+                        .to_owned();
                 hits.push(Hit { range: call.range(), message });
             }
         }

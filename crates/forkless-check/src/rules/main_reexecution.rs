@@ -50,9 +50,17 @@ fn unfindable<'a>(facts: &Facts<'a>, target: &'a Expr, method: Method, is_task: 
     let (Value::Function(scope) | Value::Class(scope)) = module.value(target) else { return None };
     let name = module.name_of(scope);
     let definition = &module.scopes[scope];
-    let how = if is_task { "tasks are pickled by the name of their function" } else { "children get the name of their target" };
+    let how = if is_task {
+        "tasks are pickled by the name of their function"
+    } else {
+        "children get the name of their target"
+    };
     if matches!(definition.kind, ScopeKind::Lambda) {
-        return if again || is_task { hit(format!("a lambda has no name that another process could find: {how}")) } else { None };
+        return if again || is_task {
+            hit(format!("a lambda has no name that another process could find: {how}"))
+        } else {
+            None
+        };
     }
     let parent = definition.parent.unwrap_or(0);
     let is_nested = !matches!(module.scopes[module.function_of(parent)].kind, ScopeKind::Module);
@@ -97,10 +105,15 @@ pub fn global_not_set(facts: &Facts<'_>) -> Vec<Hit> {
             let is_value = |bound: &Bound<'_>| !matches!(bound, Bound::Function(_) | Bound::Class(_));
             let guarded = bindings.iter().any(|binding| module.is_guarded(binding.place) && is_value(&binding.bound));
             let is_also_set = bindings.iter().any(|binding| !module.is_guarded(binding.place));
-            let is_placeholder = bindings.iter().filter(|binding| !module.is_guarded(binding.place)).all(|binding| {
-                matches!(binding.bound, Bound::Value(value) if is_constant(value))
-            });
-            if guarded && !is_set_there && (!is_also_set || is_placeholder) && !hits.iter().any(|hit| hit.range == range) {
+            let is_placeholder = bindings
+                .iter()
+                .filter(|binding| !module.is_guarded(binding.place))
+                .all(|binding| matches!(binding.bound, Bound::Value(value) if is_constant(value)));
+            if guarded
+                && !is_set_there
+                && (!is_also_set || is_placeholder)
+                && !hits.iter().any(|hit| hit.range == range)
+            {
                 let message = format!(
                     "`{name}` is set under the guard, which a child ({}) does not run: there it is {}",
                     method.name(),
@@ -114,7 +127,9 @@ pub fn global_not_set(facts: &Facts<'_>) -> Vec<Hit> {
 }
 
 fn is_constant(value: &Expr) -> bool {
-    value.is_literal_expr() || matches!(value, Expr::Dict(dict) if dict.is_empty()) || matches!(value, Expr::List(list) if list.is_empty())
+    value.is_literal_expr()
+        || matches!(value, Expr::Dict(dict) if dict.is_empty())
+        || matches!(value, Expr::List(list) if list.is_empty())
 }
 
 /// The names of globals that functions read.
@@ -141,7 +156,10 @@ pub fn side_effects(facts: &Facts<'_>) -> Vec<Hit> {
         .filter(|call| module.is_at_import(call))
         .filter_map(|call| {
             let effect = effect(facts, call)?;
-            let message = format!("{effect} runs again in every child, because children import this script ({})", start.method.name());
+            let message = format!(
+                "{effect} runs again in every child, because children import this script ({})",
+                start.method.name()
+            );
             Some(Hit { range: call.range(), message })
         })
         .collect()
@@ -155,7 +173,10 @@ fn effect<'a>(facts: &Facts<'a>, call: &Call<'a>) -> Option<String> {
     }
     let function = module.callable(&module.value(&call.expr.func))?;
     module.reachable(function).into_iter().find_map(|function| {
-        module.calls_in(function).find_map(|inner| own_effect(facts, inner)).map(|effect| format!("this call ({effect})"))
+        module
+            .calls_in(function)
+            .find_map(|inner| own_effect(facts, inner))
+            .map(|effect| format!("this call ({effect})"))
     })
 }
 
@@ -163,10 +184,28 @@ fn own_effect<'a>(facts: &Facts<'a>, call: &Call<'a>) -> Option<String> {
     let path = facts.module.path(&call.expr.func)?;
     let certain = matches!(
         &*path,
-        "builtins.print" | "builtins.input" | "os.remove" | "os.unlink" | "os.mkdir" | "os.rename" | "os.system" | "os.kill"
-            | "shutil.rmtree" | "shutil.move" | "shutil.copy" | "subprocess.run" | "subprocess.Popen" | "subprocess.call"
-            | "subprocess.check_call" | "subprocess.check_output" | "time.sleep" | "requests.get" | "requests.post"
-            | "urllib.request.urlopen" | "sqlite3.connect" | "webbrowser.open"
+        "builtins.print"
+            | "builtins.input"
+            | "os.remove"
+            | "os.unlink"
+            | "os.mkdir"
+            | "os.rename"
+            | "os.system"
+            | "os.kill"
+            | "shutil.rmtree"
+            | "shutil.move"
+            | "shutil.copy"
+            | "subprocess.run"
+            | "subprocess.Popen"
+            | "subprocess.call"
+            | "subprocess.check_call"
+            | "subprocess.check_output"
+            | "time.sleep"
+            | "requests.get"
+            | "requests.post"
+            | "urllib.request.urlopen"
+            | "sqlite3.connect"
+            | "webbrowser.open"
     );
     let writes = || {
         let mode = call.argument("mode", 1).and_then(Expr::as_string_literal_expr);

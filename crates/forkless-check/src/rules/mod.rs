@@ -78,7 +78,8 @@ macro_rules! rules {
 rules! {
     FL001 "context-mismatch" context_mismatch::given_to_another_context,
         "a lock, event or queue of one context is given to a child of another",
-        "make both with the same context: `context = get_context(...)`, then `context.Lock()` and `context.Process(...)`";
+        "make both with the same context: `context = get_context(...)`, then `context.Lock()` and \
+         `context.Process(...)`";
     FL002 "context-mismatch" context_mismatch::sent_with_a_message,
         "a lock, event or queue is sent to a pool's task or through a queue",
         "hand it over when the worker starts (`initializer=`, `initargs=`), or use one of a `Manager()`";
@@ -105,7 +106,8 @@ rules! {
         "set it once, under the guard of the program; in a library use a context of its own: `get_context(...)`";
     FL040 "reentrant-queue" reentrant_queue::in_finalizer_method,
         "`__del__` uses a queue, lock or executor",
-        "give objects a `close` method that is called in its turn, or append to a `collections.deque` that somebody else empties";
+        "give objects a `close` method that is called in its turn, or append to a `collections.deque` that \
+         somebody else empties";
     FL041 "reentrant-queue" reentrant_queue::in_weakref_callback,
         "a callback of a weak reference uses a queue, lock or executor",
         "append to a `collections.deque` in the callback, and do the work elsewhere";

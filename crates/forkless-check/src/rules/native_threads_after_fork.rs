@@ -12,14 +12,16 @@ pub fn used_before_fork(facts: &Facts<'_>) -> Vec<Hit> {
         let fork = &module.calls[start.call];
         let used = module.calls.iter().find_map(|call| {
             let library = library_used(module, call)?;
-            let is_before = module.comes_before(call, fork) || (module.is_at_import(call) && !module.is_at_import(fork));
+            let is_before =
+                module.comes_before(call, fork) || (module.is_at_import(call) && !module.is_at_import(fork));
             is_before.then_some((library, call.range()))
         });
         if let Some((library, range)) = used
             && !hits.iter().any(|hit| hit.range == fork.range())
         {
             let message = format!(
-                "{library} has been used before this {} forks (line {}): its threads and devices do not exist in the child",
+                "{library} has been used before this {} forks (line {}): its threads and devices do not exist \
+                 in the child",
                 start.what,
                 facts.line_of(range)
             );
@@ -39,10 +41,21 @@ fn library_used<'a>(module: &Module<'a>, call: &Call<'a>) -> Option<&'static str
         }
         return match () {
             () if starts_with("torch.cuda.") => Some("CUDA"),
-            () if matches!(&*path, "grpc.insecure_channel" | "grpc.secure_channel" | "grpc.server" | "grpc.aio.server" | "grpc.aio.insecure_channel") => {
+            () if matches!(
+                &*path,
+                "grpc.insecure_channel"
+                    | "grpc.secure_channel"
+                    | "grpc.server"
+                    | "grpc.aio.server"
+                    | "grpc.aio.insecure_channel"
+            ) =>
+            {
                 Some("gRPC")
             }
-            () if starts_with("polars.read_") || starts_with("polars.scan_") || matches!(&*path, "polars.DataFrame" | "polars.LazyFrame") => {
+            () if starts_with("polars.read_")
+                || starts_with("polars.scan_")
+                || matches!(&*path, "polars.DataFrame" | "polars.LazyFrame") =>
+            {
                 Some("polars")
             }
             () if starts_with("jax.numpy.") || starts_with("jax.random.") || starts_with("jax.device") => Some("JAX"),

@@ -18,8 +18,14 @@ pub fn children_of_daemons(facts: &Facts<'_>) -> Vec<Hit> {
         for start in &facts.processes.starts {
             let call = &module.calls[start.call];
             let is_there = functions.contains(&module.function_of(call.scope)) && !start.is_os_fork;
-            if is_there && !module.catches(call.place, &["AssertionError"]) && !hits.iter().any(|hit| hit.range == call.range()) {
-                let message = format!("{who} starts this {}: \"daemonic processes are not allowed to have children\"", start.what);
+            if is_there
+                && !module.catches(call.place, &["AssertionError"])
+                && !hits.iter().any(|hit| hit.range == call.range())
+            {
+                let message = format!(
+                    "{who} starts this {}: \"daemonic processes are not allowed to have children\"",
+                    start.what
+                );
                 hits.push(Hit { range: call.range(), message });
             }
         }

@@ -12,13 +12,18 @@ pub fn waits_for_its_own_pool(facts: &Facts<'_>) -> Vec<Hit> {
     for task in &facts.processes.tasks {
         let (Some(function), Some(pool)) = (task.function, task.pool.site) else { continue };
         let functions = module.reachable(function);
+        // A pool that the task itself makes is another one each time.
+        if module.call(pool).is_none_or(|made| functions.contains(&module.function_of(made.scope))) {
+            continue;
+        }
         for inner in facts.processes.tasks.iter().filter(|inner| inner.pool.site == Some(pool)) {
             let call = &module.calls[inner.call];
             let is_new = !hits.iter().any(|hit| hit.range == call.range());
             if functions.contains(&module.function_of(call.scope)) && is_new && waits(module, call, inner.pool.kind) {
                 let noun = inner.pool.kind.noun();
                 let message = format!(
-                    "this runs in a task of the same {noun} and waits for another one: when all workers wait, none is left to run it"
+                    "this runs in a task of the same {noun} and waits for another one: when all workers wait, \
+                     none is left to run it"
                 );
                 hits.push(Hit { range: call.range(), message });
             }

@@ -15,9 +15,12 @@ pub fn join_before_get(facts: &Facts<'_>) -> Vec<Hit> {
         let process = join.receiver().and_then(|receiver| module.object(receiver));
         let Some(process) = process.filter(|object| object.kind == Kind::Process) else { continue };
         let has_limit = join.argument("timeout", 0).is_some_and(|timeout| !timeout.is_none_literal_expr());
-        let child = facts.processes.children.iter().find(|child| Some(module.calls[child.call].range()) == process.site);
+        let child =
+            facts.processes.children.iter().find(|child| Some(module.calls[child.call].range()) == process.site);
         let Some(child) = child.filter(|_| !has_limit) else { continue };
-        if let Some(get) = queues_filled_by(module, child).into_iter().find_map(|queue| drained_after(module, join, queue)) {
+        if let Some(get) =
+            queues_filled_by(module, child).into_iter().find_map(|queue| drained_after(module, join, queue))
+        {
             let message = format!(
                 "the child ends only when its queue has been emptied, which happens after this, in line {}",
                 facts.line_of(get)
@@ -71,7 +74,8 @@ pub fn unpicklable(facts: &Facts<'_>) -> Vec<Hit> {
         for part in parts {
             if let Some(what) = what_cannot_be_pickled(module, part) {
                 let message = format!(
-                    "{what} cannot be pickled: the queue's hidden thread prints an error and drops the item, and `get` waits for ever"
+                    "{what} cannot be pickled: the queue's hidden thread prints an error and drops the item, \
+                     and `get` waits for ever"
                 );
                 hits.push(Hit { range: part.range(), message });
             }
@@ -87,7 +91,9 @@ pub(super) fn what_cannot_be_pickled<'a>(module: &Module<'a>, expr: &'a Expr) ->
     }
     match module.value(expr) {
         Value::Function(scope) if matches!(module.scopes[scope].kind, ScopeKind::Lambda) => Some("a lambda".to_owned()),
-        Value::Function(scope) if is_local(module, scope) => Some(format!("the local function `{}`", module.name_of(scope))),
+        Value::Function(scope) if is_local(module, scope) => {
+            Some(format!("the local function `{}`", module.name_of(scope)))
+        }
         Value::Object(object) if object.kind.is_unpicklable() => Some(object.kind.a_noun()),
         Value::Unknown => match expr {
             Expr::Call(call) => {
@@ -106,7 +112,8 @@ pub(super) fn what_cannot_be_pickled<'a>(module: &Module<'a>, expr: &'a Expr) ->
 /// Whether a function is defined in another one.
 fn is_local(module: &Module<'_>, scope: usize) -> bool {
     let parent = module.scopes[scope].parent.unwrap_or(0);
-    matches!(module.scopes[parent].kind, ScopeKind::Function(_)) && !module.scopes[parent].globals.contains(module.name_of(scope))
+    matches!(module.scopes[parent].kind, ScopeKind::Function(_))
+        && !module.scopes[parent].globals.contains(module.name_of(scope))
 }
 
 /// FL082.
@@ -115,13 +122,18 @@ pub fn exit_after_put(facts: &Facts<'_>) -> Vec<Hit> {
     let exits = module.calls_named("_exit").filter(|call| module.path(&call.expr.func).as_deref() == Some("os._exit"));
     exits
         .filter_map(|exit| {
-            let puts = module.calls_in(module.function_of(exit.scope)).filter(|put| matches!(put.name(), "put" | "put_nowait"));
+            let puts = module
+                .calls_in(module.function_of(exit.scope))
+                .filter(|put| matches!(put.name(), "put" | "put_nowait"));
             let queue = puts.filter(|put| module.comes_before(put, exit)).find_map(|put| {
                 let queue = put.receiver().and_then(|receiver| module.object(receiver));
                 queue.filter(|queue| queue.kind == Kind::Queue)
             })?;
             let is_flushed = module.calls_named("join_thread").any(|join| {
-                module.comes_before(join, exit) && join.receiver().is_some_and(|receiver| module.object(receiver).is_some_and(|it| it.site == queue.site))
+                module.comes_before(join, exit)
+                    && join
+                        .receiver()
+                        .is_some_and(|receiver| module.object(receiver).is_some_and(|it| it.site == queue.site))
             });
             let message = "what was put is still with the queue's hidden thread, which dies here".to_owned();
             (!is_flushed).then(|| Hit { range: exit.range(), message })

@@ -15,7 +15,10 @@ pub fn in_finalizer_method(facts: &Facts<'_>) -> Vec<Hit> {
         matches!(module.scopes[*scope].kind, ScopeKind::Function(function) if function.name.as_str() == "__del__")
             && module.class_of(*scope).is_some()
     });
-    let found = methods.flat_map(|method| uses(module, method, "the garbage collector runs `__del__` at any moment"));
+    let found = methods.flat_map(|method| {
+        let uses = uses(module, method, "the garbage collector runs `__del__` at any moment");
+        uses.into_iter().filter(move |(receiver, _)| !is_its_own(module, method, receiver)).map(|(_, hit)| hit)
+    });
     once(found)
 }
 
@@ -33,9 +36,20 @@ pub fn in_weakref_callback(facts: &Facts<'_>) -> Vec<Hit> {
 /// FL042.
 pub fn in_signal_handler(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
-    let handlers = module.calls_named("signal").filter(|call| module.path(&call.expr.func).as_deref() == Some("signal.signal"));
+    let handlers =
+        module.calls_named("signal").filter(|call| module.path(&call.expr.func).as_deref() == Some("signal.signal"));
     let handlers = handlers.filter_map(|call| call.argument("handler", 1));
     once(handlers.flat_map(|handler| uses_of_callback(module, handler, "a signal arrives at any moment")))
+}
+
+/// Whether a `__del__` uses what its object has made for itself alone. Who uses that through the object keeps it alive, so `__del__`
+/// does not interrupt it.
+fn is_its_own<'a>(module: &Module<'a>, method: ScopeId, receiver: &'a Expr) -> bool {
+    let (Some(class), Expr::Attribute(attribute)) = (module.class_of(method), receiver) else { return false };
+    let is_of_self = matches!(module.value(&attribute.value), Value::Instance(of) if of == class);
+    let stored = module.scopes[class].attributes.get(attribute.attr.as_str());
+    is_of_self
+        && stored.is_some_and(|values| values.iter().all(|value| value.is_call_expr() || value.is_none_literal_expr()))
 }
 
 fn once(hits: impl Iterator<Item = Hit>) -> Vec<Hit> {
@@ -51,29 +65,34 @@ fn uses_of_callback<'a>(module: &Module<'a>, callback: &'a Expr, when: &str) -> 
                 Some(kind) => vec![hit(callback.range(), kind, name, when)],
                 None => {
                     let method = module.callable(&Value::Bound(receiver, name));
-                    method.map_or_else(Vec::new, |method| uses(module, method, when))
+                    method.map_or_else(Vec::new, |method| hits_of(uses(module, method, when)))
                 }
             }
         }
-        value => module.callable(&value).map_or_else(Vec::new, |function| uses(module, function, when)),
+        value => module.callable(&value).map_or_else(Vec::new, |function| hits_of(uses(module, function, when))),
     }
 }
 
-/// What a function and all that it calls do with queues and locks.
-fn uses(module: &Module<'_>, function: ScopeId, when: &str) -> Vec<Hit> {
+fn hits_of(uses: Vec<(&Expr, Hit)>) -> Vec<Hit> {
+    uses.into_iter().map(|(_, hit)| hit).collect()
+}
+
+/// What a function and all that it calls do with queues and locks, and with which.
+fn uses<'a>(module: &Module<'a>, function: ScopeId, when: &str) -> Vec<(&'a Expr, Hit)> {
     let mut hits = Vec::new();
     for function in module.reachable(function) {
         for call in module.calls_in(function) {
             let Value::Bound(receiver, name) = module.value(&call.expr.func) else { continue };
             let Some(kind) = receiver.object().map(|object| object.kind) else { continue };
             if is_reentrant_trap(kind, name) && !does_not_wait(call) {
-                hits.push(hit(call.range(), kind, name, when));
+                hits.extend(call.receiver().map(|receiver| (receiver, hit(call.range(), kind, name, when))));
             }
         }
         for with in module.withs.iter().filter(|with| module.function_of(with.scope) == function) {
             let Some(object) = module.object(&with.item.context_expr) else { continue };
             if is_reentrant_trap(object.kind, "acquire") {
-                hits.push(hit(with.item.context_expr.range(), object.kind, "acquire", when));
+                let lock = &with.item.context_expr;
+                hits.push((lock, hit(lock.range(), object.kind, "acquire", when)));
             }
         }
     }
@@ -101,6 +120,7 @@ fn is_reentrant_trap(kind: Kind, method: &str) -> bool {
 
 fn hit(range: TextRange, kind: Kind, method: &str, when: &str) -> Hit {
     let noun = kind.noun();
-    let message = format!("{when}, also while this thread is inside the same {noun}: then `{method}` waits for itself for ever");
+    let message =
+        format!("{when}, also while this thread is inside the same {noun}: then `{method}` waits for itself for ever");
     Hit { range, message }
 }

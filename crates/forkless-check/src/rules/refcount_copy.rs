@@ -14,12 +14,17 @@ pub fn read_by_forked(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
     let mut hits: Vec<Hit> = Vec::new();
     for (name, bindings) in &module.scopes[0].bindings {
-        let Some((binding, count)) = bindings.iter().find_map(|binding| Some((binding, size(module, binding)?))) else { continue };
+        let Some((binding, count)) = bindings.iter().find_map(|binding| Some((binding, size(module, binding)?))) else {
+            continue;
+        };
         if !reads(facts, name) {
             continue;
         }
         let Bound::Value(value) = binding.bound else { continue };
-        let message = format!("forked children read these {count} objects: each read writes a reference count, so every child gets a copy of its own");
+        let message = format!(
+            "forked children read these {count} objects: each read writes a reference count, so every child \
+             gets a copy of its own"
+        );
         hits.push(Hit { range: value.range(), message });
     }
     hits
@@ -45,7 +50,10 @@ fn objects_in<'a>(module: &Module<'a>, expr: &'a Expr) -> Option<i128> {
         Expr::DictComp(comprehension) => comprehended(&comprehension.generators),
         Expr::Call(call) => {
             let path = module.path(&call.func)?;
-            let is_container = matches!(&*path, "builtins.list" | "builtins.set" | "builtins.dict" | "builtins.tuple" | "builtins.sorted");
+            let is_container = matches!(
+                &*path,
+                "builtins.list" | "builtins.set" | "builtins.dict" | "builtins.tuple" | "builtins.sorted"
+            );
             let first = call.arguments.args.first().filter(|_| is_container)?;
             objects_in(module, first).or_else(|| length(module, first))
         }
@@ -80,6 +88,8 @@ fn reads(facts: &Facts<'_>, name: &str) -> bool {
         let entries = facts.processes.entries(module);
         let forked = entries.iter().filter(|(_, method, _)| *method == Method::Fork);
         let functions: Vec<usize> = forked.flat_map(|(function, _, _)| module.reachable(*function)).collect();
-        module.global_reads().any(|(_, read, read_name)| read_name == name && functions.contains(&module.function_of(read.scope)))
+        module
+            .global_reads()
+            .any(|(_, read, read_name)| read_name == name && functions.contains(&module.function_of(read.scope)))
     }
 }

@@ -42,7 +42,9 @@ fn owner<'a>(module: &Module<'a>, call: &Call<'a>) -> Owner<'a> {
     let is_whole = |value: &Expr| value.as_call_expr().is_some_and(|value| std::ptr::eq(value, call.expr));
     match call.statement {
         Some(Stmt::Assign(assign)) if is_whole(&assign.value) => match &assign.targets[..] {
-            [Expr::Name(name)] if module.scopes[module.function_of(call.scope)].globals.contains(name.id.as_str()) => Owner::Somebody,
+            [Expr::Name(name)] if module.scopes[module.function_of(call.scope)].globals.contains(name.id.as_str()) => {
+                Owner::Somebody
+            }
             [Expr::Name(name)] => Owner::Name(name.id.as_str()),
             [Expr::Attribute(attribute)] => Owner::Attribute(attribute.attr.as_str()),
             _ => Owner::Somebody,
@@ -60,6 +62,15 @@ fn names_attribute(expr: Option<&Expr>, name: &str) -> bool {
 fn missing_unlink<'a>(module: &Module<'a>, call: &Call<'a>, site: TextRange, name: &str) -> Option<&'static str> {
     let unlinks: Vec<&Call<'_>> = module.calls_on(site, &["unlink"]).collect();
     if is_registered(module, site) {
+        return None;
+    }
+    let by_name = |unlink: &Call<'_>| {
+        let receiver = unlink.receiver().and_then(Expr::as_name_expr);
+        receiver.is_some_and(|receiver| receiver.id.as_str() == name)
+            && module.function_of(unlink.scope) == module.function_of(call.scope)
+    };
+    if unlinks.is_empty() && module.calls_named("unlink").any(by_name) {
+        // The name may also stand for another segment: it is not certain which is unlinked.
         return None;
     }
     if unlinks.is_empty() {
@@ -100,10 +111,12 @@ fn escapes<'a>(module: &Module<'a>, call: &Call<'a>, name: &str) -> bool {
     let within = |expr: &Expr| is_it(expr) || crate::model::elements(expr).is_some_and(|items| items.iter().any(is_it));
     let scope = &module.scopes[function];
     let is_returned = scope.has_yield || scope.returns.iter().any(|value| within(value));
-    let is_stored = module.stores.iter().any(|store| within(store.value) && module.function_of(store.scope) == function);
+    let is_stored =
+        module.stores.iter().any(|store| within(store.value) && module.function_of(store.scope) == function);
     let is_given = module.calls_in(function).any(|other| {
         let arguments = &other.expr.arguments;
-        let is_process = module.object_made(other).is_some_and(|object| matches!(object.kind, Kind::Process | Kind::Pool));
+        let is_process =
+            module.object_made(other).is_some_and(|object| matches!(object.kind, Kind::Process | Kind::Pool));
         !is_process && arguments.args.iter().chain(arguments.keywords.iter().map(|keyword| &keyword.value)).any(within)
     });
     is_returned || is_stored || is_given || scope_nested_reads(module, function, name)
@@ -113,15 +126,21 @@ fn escapes<'a>(module: &Module<'a>, call: &Call<'a>, name: &str) -> bool {
 fn scope_nested_reads(module: &Module<'_>, function: usize, name: &str) -> bool {
     function != 0
         && module.reads.values().any(|(read, read_name)| {
-            *read_name == name && module.function_of(read.scope) != function && module.resolve(name, read.scope) == Some(function)
+            *read_name == name
+                && module.function_of(read.scope) != function
+                && module.resolve(name, read.scope) == Some(function)
         })
 }
 
 /// The calls that make, or attach to, a segment.
 fn segments<'m, 'a>(module: &'m Module<'a>, created: bool) -> impl Iterator<Item = (&'m Call<'a>, TextRange)> {
-    module.calls_named("SharedMemory").chain(module.calls.iter().filter(|call| call.name() != "SharedMemory")).filter_map(
-        move |call| {
-            let object = module.object_made(call).filter(|object| object.kind == Kind::SharedMemory && object.class.is_none())?;
+    module
+        .calls_named("SharedMemory")
+        .chain(module.calls.iter().filter(|call| call.name() != "SharedMemory"))
+        .filter_map(move |call| {
+            let object = module
+                .object_made(call)
+                .filter(|object| object.kind == Kind::SharedMemory && object.class.is_none())?;
             let create = call.argument("create", 1);
             let is_creating = match create {
                 Some(Expr::BooleanLiteral(literal)) => literal.value,
@@ -129,8 +148,7 @@ fn segments<'m, 'a>(module: &'m Module<'a>, created: bool) -> impl Iterator<Item
                 None => false,
             };
             (is_creating == created).then_some((call, object.site?))
-        },
-    )
+        })
 }
 
 /// FL061.
@@ -143,7 +161,8 @@ pub fn unlinked_by_a_guest(facts: &Facts<'_>) -> Vec<Hit> {
             let clears = call.parent.is_some_and(|parent| parent.is_attribute_expr())
                 || module.enclosing(unlink.place).any(|(_, place)| matches!(place.kind, PlaceKind::Handler(..)));
             if !clears {
-                let message = "this process only attached to the segment: whoever still needs it finds it gone".to_owned();
+                let message =
+                    "this process only attached to the segment: whoever still needs it finds it gone".to_owned();
                 hits.push(Hit { range: unlink.range(), message });
             }
         }

@@ -18,14 +18,17 @@ pub fn set_twice(facts: &Facts<'_>) -> Vec<Hit> {
         let function = module.function_of(setter.scope);
         let why = if module.is_in_loop(setter.place) {
             Some("in a loop it is set again and again".to_owned())
-        } else if matches!(module.name_of(function), "__init__" | "__new__" | "__post_init__") && module.class_of(function).is_some() {
+        } else if matches!(module.name_of(function), "__init__" | "__new__" | "__post_init__")
+            && module.class_of(function).is_some()
+        {
             Some("a constructor runs once for each object, and the second one fails".to_owned())
         } else if module.is_at_import(setter) && imports_again(facts, setter) {
             Some("children import this module and set it again".to_owned())
         } else {
-            setters[..number].iter().find(|earlier| both_run(facts, earlier, setter)).map(|earlier| {
-                format!("it has already been set, in line {}", facts.line_of(earlier.range()))
-            })
+            setters[..number]
+                .iter()
+                .find(|earlier| both_run(facts, earlier, setter))
+                .map(|earlier| format!("it has already been set, in line {}", facts.line_of(earlier.range())))
         };
         if let Some(why) = why {
             let message = format!("`set_start_method` works once in a program, then it raises RuntimeError: {why}");
@@ -37,7 +40,8 @@ pub fn set_twice(facts: &Facts<'_>) -> Vec<Hit> {
 
 fn imports_again<'a>(facts: &Facts<'a>, setter: &Call<'a>) -> bool {
     let method = setter.argument("method", 0).map(|method| facts.module.value(method));
-    let method = method.and_then(|method| if let Value::Text(name) = method { Some(Method::named(&name)) } else { None });
+    let method =
+        method.and_then(|method| if let Value::Text(name) = method { Some(Method::named(&name)) } else { None });
     method.is_some_and(Method::imports_again) && !facts.processes.starts.is_empty()
 }
 
@@ -61,11 +65,13 @@ fn asks<'a>(facts: &Facts<'a>, test: &'a Expr) -> bool {
     let directly = module.calls_named("get_start_method").any(|call| range.contains_range(call.range()));
     let by_name = module.reads.iter().any(|(read, (_, name))| {
         range.contains_range(*read)
-            && module.scopes.iter().flat_map(|scope| scope.bindings.get(name)).flatten().any(|binding| match binding.bound {
-                crate::model::Bound::Value(Expr::Call(call)) => {
-                    module.call(crate::syntax::Ranged::range(call)).is_some_and(is_asked)
+            && module.scopes.iter().flat_map(|scope| scope.bindings.get(name)).flatten().any(|binding| {
+                match binding.bound {
+                    crate::model::Bound::Value(Expr::Call(call)) => {
+                        module.call(crate::syntax::Ranged::range(call)).is_some_and(is_asked)
+                    }
+                    _ => false,
                 }
-                _ => false,
             })
     });
     directly || by_name
@@ -81,7 +87,9 @@ fn both_run<'a>(facts: &Facts<'a>, one: &Call<'a>, other: &Call<'a>) -> bool {
     let runs_both = |caller: usize, own: &Call<'_>, function: usize| {
         module.calls_in(caller).any(|call| {
             !module.are_exclusive(call.place, own.place)
-                && module.callable(&module.value(&call.expr.func)).is_some_and(|callee| module.reachable(callee).contains(&function))
+                && module
+                    .callable(&module.value(&call.expr.func))
+                    .is_some_and(|callee| module.reachable(callee).contains(&function))
         })
     };
     runs_both(first, one, second) || runs_both(second, other, first)

@@ -1,8 +1,8 @@
 //! `unpicklable-error`: exceptions and results travel as pickles, which not everything survives.
 
 use crate::model::{Module, ScopeId, ScopeKind, Value};
-use crate::syntax::ast::{self, Expr};
 use crate::syntax::Ranged;
+use crate::syntax::ast::{self, Expr};
 
 use super::{Facts, Hit};
 
@@ -43,13 +43,17 @@ fn broken(module: &Module<'_>, class: ScopeId) -> Option<String> {
     let needs_keyword = parameters.kwonlyargs.iter().find(|parameter| parameter.default.is_none());
     if let Some(parameter) = needs_keyword {
         let name = parameter.parameter.name.as_str();
-        return Some(format!("`{name}` is required by name, and pickle passes positional arguments only: the parent cannot rebuild the exception"));
+        return Some(format!(
+            "`{name}` is required by name, and pickle passes positional arguments only: the parent cannot \
+             rebuild the exception"
+        ));
     }
     let passed = passed_to_super(module, init)?;
     let too_many = parameters.vararg.is_none() && passed > positional.len();
     (passed < required || too_many).then(|| {
         format!(
-            "pickle rebuilds an exception by calling its class with what `super().__init__` got: {passed} of {required} required arguments. \
+            "pickle rebuilds an exception by calling its class with what `super().__init__` got: {passed} of \
+             {required} required arguments. \
              The parent fails there, and a pool hangs or breaks"
         )
     })
@@ -72,7 +76,8 @@ fn passed_to_super(module: &Module<'_>, init: ScopeId) -> Option<usize> {
     let mut calls = module.calls_in(init).filter(|call| call.name() == "__init__");
     let call = calls.next().filter(|call| {
         let receiver = call.receiver().and_then(Expr::as_call_expr);
-        receiver.is_some_and(|receiver| crate::model::flow::last_name(&receiver.func) == Some("super")) && call.expr.arguments.keywords.is_empty()
+        receiver.is_some_and(|receiver| crate::model::flow::last_name(&receiver.func) == Some("super"))
+            && call.expr.arguments.keywords.is_empty()
     })?;
     let arguments = &call.expr.arguments.args;
     let ends_there = calls.next().is_none() && !sets_args(module, init);
@@ -95,7 +100,12 @@ pub fn returns_unpicklable(facts: &Facts<'_>) -> Vec<Hit> {
         }
         let mut add = |range, what: &str| {
             if !hits.iter().any(|hit| hit.range == range) {
-                hits.push(Hit { range, message: format!("the task's result is {what}, which cannot be pickled: the caller gets an error in its place") });
+                hits.push(Hit {
+                    range,
+                    message: format!(
+                        "the task's result is {what}, which cannot be pickled: the caller gets an error in its place"
+                    ),
+                });
             }
         };
         if module.scopes[function].has_yield && !is_context_manager(definition) {

@@ -7,10 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 class Node:
     lock = threading.Lock()
 
-    def __init__(self, results):
+    def __init__(self, results, items, executor):
         self.results = results
-        self.items = mp.Queue()
-        self.executor = ProcessPoolExecutor()
+        self.items = items
+        self.executor = executor
 
     def __del__(self):
         self.items.put("gone")  # expect: FL040
@@ -23,4 +23,4 @@ class Node:
             pass
 
 
-node = Node(queue.Queue())
+node = Node(queue.Queue(), mp.Queue(), ProcessPoolExecutor())

@@ -27,6 +27,20 @@ def made():
     return segment
 
 
+def ambiguous(name, is_first):
+    segment = None
+    if is_first:
+        segment = SharedMemory(create=True, size=10)
+    else:
+        segment = SharedMemory(name)
+    segment.unlink()
+
+
+def expected(case):
+    with case.assertRaises(ValueError):
+        SharedMemory(create=True, size=-1)
+
+
 def attached(name, create):
     SharedMemory(name).close()
     SharedMemory(name, create=create, size=10)

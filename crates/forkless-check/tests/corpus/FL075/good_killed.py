@@ -10,6 +10,26 @@ def alone():
     process.kill()
 
 
+def put(queue):
+    queue.put(1)
+
+
+class Tracker:
+    def start(self):
+        self.queue = mp.Queue()
+        self.process = mp.Process(target=self.work, args=(self.queue,))
+
+    def read(self):
+        return self.queue.get()
+
+    def stop(self):
+        self.process.terminate()
+
+    @staticmethod
+    def work(queue):
+        queue.put(1)
+
+
 def last():
     queue = mp.Queue()
     process = mp.Process(target=print, args=(queue,))
