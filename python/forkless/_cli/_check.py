@@ -14,10 +14,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "check",
         help="find the traps of processes in programs, without running them",
         description="Reads Python files and notebooks, without running them, and finds what will go wrong "
-        "with processes: each finding says why, and what to do instead. Ends with 0 if it finds nothing, with 1 "
-        "if it does, with 2 if it cannot do what was asked.",
-        epilog="A comment `# forkless: ignore[FL001]` in the line of a finding silences it. Options can stand in "
-        "[tool.forkless.check] of pyproject.toml: select, ignore, exclude, target-version.",
+        "with processes: each finding says why, and what to do instead. Ends with 0 if it finds none, "
+        "with 1 if it does, with 2 if it cannot do what was asked.",
+        epilog="A comment `# forkless: ignore[FL001]` in the line of a finding silences it. Options can be "
+        "in [tool.forkless.check] of pyproject.toml: select, ignore, exclude, target-version.",
     )
     parser.add_argument(
         "paths",
@@ -27,10 +27,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="files and folders, what git ignores left out; - reads standard input (default: this folder)",
     )
     parser.add_argument(
-        "--select", action="append", type=_names, metavar="RULES", help="only these: codes, hazards, or ALL"
+        "--select", action="extend", type=_names, metavar="RULES", help="only these: codes, hazards, or ALL"
     )
     parser.add_argument(
-        "--ignore", action="append", type=_names, metavar="RULES", help="not these: codes or hazards"
+        "--ignore", action="extend", type=_names, metavar="RULES", help="not these: codes or hazards"
     )
     parser.add_argument(
         "--exclude", action="append", metavar="PATTERN", help="not these files, as in a .gitignore"
@@ -77,8 +77,8 @@ def check(options: argparse.Namespace) -> int:
             [Path(_TEXT)] if from_stdin else [Path(path) for path in options.paths],
             format=options.format,
             colour=_has_colours(),
-            select=sum(options.select or [], []),
-            ignore=sum(options.ignore or [], []),
+            select=options.select or [],
+            ignore=options.ignore or [],
             exclude=options.exclude or [],
             target_version=options.target_version,
             fix=options.fix,

@@ -53,6 +53,14 @@ impl<'a> Module<'a> {
         })
     }
 
+    /// Whether a block ends the program, or leaves where it is: what is done there is done for the last time.
+    pub fn is_on_the_way_out(&self, place: PlaceId) -> bool {
+        self.enclosing_in_function(place).any(|(_, place)| match place.kind {
+            PlaceKind::Branch { body, .. } => leaves(body),
+            _ => false,
+        })
+    }
+
     /// Whether something runs more than once in its function.
     pub fn is_in_loop(&self, place: PlaceId) -> bool {
         self.enclosing_in_function(place).any(|(_, place)| matches!(place.kind, PlaceKind::Loop))

@@ -153,7 +153,7 @@ pub fn side_effects(facts: &Facts<'_>) -> Vec<Hit> {
     let Some(start) = spawns else { return Vec::new() };
     module
         .calls_in(0)
-        .filter(|call| module.is_at_import(call))
+        .filter(|call| module.is_at_import(call) && !module.is_on_the_way_out(call.place))
         .filter_map(|call| {
             let effect = effect(facts, call)?;
             let message = format!(

@@ -1,7 +1,12 @@
 import logging
 import multiprocessing as mp
+import os
+import sys
 
 logging.basicConfig()
+if not os.environ.get("HOME"):
+    print("there is no home")
+    sys.exit(1)
 words = open("words").read()
 
 
