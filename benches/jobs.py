@@ -132,3 +132,41 @@ def echo(inbox: Any, outbox: Any, count: int) -> None:
     """Sends back what comes."""
     for _ in range(count):
         outbox.put(inbox.get())
+
+
+def private_dirty() -> int:
+    """Bytes that are this process's own, as it has written to them."""
+    with open("/proc/self/smaps_rollup", encoding="ascii") as table:
+        return next(int(line.split()[1]) * 1024 for line in table if line.startswith("Private_Dirty:"))
+
+
+def read_and_tell(queue: Any, data: list[Any], read: Any, few: list[Any]) -> None:
+    """Puts what reading gave, and how many bytes of this process's own that has made."""
+    import gc
+
+    # What it takes to read at all is not the data's.
+    read(few)
+    private_dirty()
+    before = private_dirty()
+    total = read(data)
+    gc.collect()
+    queue.put((total, private_dirty() - before))
+
+
+def anonymous(pid: int | None = None) -> int:
+    """Bytes of a process that are in no file and no shared memory, and its part of what it has in common."""
+    with open(f"/proc/{pid or 'self'}/smaps_rollup", encoding="ascii") as table:
+        return next(int(line.split()[1]) * 1024 for line in table if line.startswith("Pss_Anon:"))
+
+
+def own_memory(array: Any) -> tuple[int, int]:
+    """Which process this is, and how many bytes of its own it has with an array that it has read."""
+    array.sum()
+    if len(array) < 100:
+        time.sleep(0.01)  # so that the others get one, too
+    return os.getpid(), anonymous()
+
+
+def ends(array: Any) -> tuple[float, float]:
+    """The first item and the last one."""
+    return float(array[0]), float(array[-1])

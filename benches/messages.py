@@ -204,13 +204,12 @@ def tree_memory() -> int:
     tree = [os.getpid()]
     for parent in tree:
         tree += [pid for pid, its_parent in parents.items() if its_parent == parent]
+    return sum(map(jobs.anonymous, tree)) + arena_memory()
+
+
+def arena_memory() -> int:
+    """Bytes of the pages that the arena has, whoever has them mapped."""
     total = 0
-    for pid in tree:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += 1024 * sum(
-            int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss_Anon:")
-        )
-    # The arena's pages once, whoever has them mapped.
     for entry in os.listdir("/proc/self/fd"):
         try:
             if "memfd:" in os.readlink(f"/proc/self/fd/{entry}"):

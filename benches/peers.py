@@ -253,13 +253,57 @@ class Submitting:
         self._pool.__exit__(*of_error)
 
 
+class FreshSegment:
+    """A segment of the standard library's for each array, which is copied into it."""
+
+    def __init__(self) -> None:
+        self._segments: list[SharedMemory] = []
+
+    def share(self, array: Any) -> Any:
+        """The array in the segment."""
+        import numpy
+
+        segment = SharedMemory(create=True, size=array.nbytes)
+        segment.unlink()
+        self._segments.append(segment)
+        copy = numpy.ndarray(array.shape, array.dtype, segment.buf)
+        copy[...] = array
+        return copy
+
+
+class Copy:
+    """Memory of this process that was written to before."""
+
+    _memory: Any = None
+
+    def share(self, array: Any) -> Any:
+        """A copy there."""
+        import numpy
+
+        if self._memory is None:
+            self._memory = numpy.zeros_like(array)
+        numpy.copyto(self._memory, array)
+        return self._memory
+
+
+class PlainList:
+    """What a list is without anything."""
+
+    def share(self, data: Any) -> Any:
+        """The list itself."""
+        return data
+
+
 PEERS = {
     "billiard": Billiard,
     "faster-fifo": FasterFifo,
     "faster-fifo-single": FasterFifoSingle,
+    "fresh segment": FreshSegment,
     "futures": Futures,
     "joblib": Joblib,
     "loky": Loky,
     "mailboxes": Mailboxes,
+    "memcpy": Copy,
     "pebble": Pebble,
+    "plain list": PlainList,
 }

@@ -25,7 +25,7 @@ from typing import Any
 
 import suite
 
-GROUPS = ("processes", "synchronisation", "messages", "pools")
+GROUPS = ("processes", "synchronisation", "messages", "pools", "sharing")
 for group in GROUPS:
     importlib.import_module(group)
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import forkless
 import pytest
-from support import run_program
+from support import Program, run_program
 
 ROOT = Path(__file__).parents[1]
 CENSUS = (ROOT / "examples" / "stdlib_census.py").read_text()
@@ -75,6 +83,21 @@ def test_streams_are_closed_when_the_answer_is_good_enough() -> None:
     assert re.fullmatch(r"pi is 3\.1\d\d, more or less 0\.010, after [\d,]+ points", answer)
 
 
+def test_a_pool_is_not_what_rss_says(tmp_path: Path) -> None:
+    program = (ROOT / "examples" / "memory_of_a_pool.py").read_text()
+    picture = tmp_path / "memory.svg"
+    outcome = run_program(program, "--plot", str(picture), timeout=50)
+    lines = outcome.check().splitlines()
+    workers = [line.split() for line in lines if line.split()[1:2] and "PoolWorker" in line.split()[1]]
+    assert [row[2] for row in workers] == ["child"] * 4
+    rss, uss, held = ([float(row[column]) for row in workers] for column in (3, 5, 9))
+    # Each has the array, the words and its notes by RSS, its notes by USS, and the array held.
+    assert min(rss) > 280 > 50 > max(uss) >= min(uss) > 20
+    assert held == [200.0] * 4
+    assert any(line.split()[:5] == ["messages", "on", "their", "way", "24.0"] for line in lines)
+    assert "PoolWorker-4" in picture.read_text()
+
+
 def test_a_server_answers_while_it_computes() -> None:
     outcome = run_program((ROOT / "examples" / "factor_server.py").read_text(), timeout=50)
     twos = " ".join(["2"] * 16)
@@ -83,6 +106,85 @@ def test_a_server_answers_while_it_computes() -> None:
         f"{2**89 - 1}: is too hard",
         f"104729: 104729, a dozen: is no number, 65536: {twos}, 1001: 7 11 13",
     ]
+
+
+PREFORK = (ROOT / "examples" / "prefork_server.py").read_text()
+SMALL = ("--workers", "2", "--records", "2000")
+
+
+@contextlib.contextmanager
+def prefork_server(*arguments: str) -> Iterator[tuple[Program, str]]:
+    """The pre-fork server while it serves, and its address."""
+    with Program(PREFORK, *SMALL, "--port", "0", *arguments) as program:
+        address = program.wait_for(r"http://\S+")
+        yield program, address
+
+
+def get(url: str) -> Any:
+    with urlopen(url, timeout=20) as response:
+        return json.load(response)
+
+
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--share"], ["--fork"]])
+def test_a_prefork_server_answers_until_it_is_told_to_end(way: list[str]) -> None:
+    with prefork_server(*way) as (program, address):
+        assert get(f"{address}/records/user-7") == {
+            "number": 7,
+            "name": "User 7",
+            "mail": "user-7@example.org",
+            "groups": [0, 7],
+        }
+        assert get(f"{address}/total")["total"] == sum(range(2000)) + 2 * 2000
+        with pytest.raises(HTTPError, match="404"):
+            get(f"{address}/records/nobody")
+        program.signal(signal.SIGTERM)
+        outcome = program.finish()
+    assert outcome.check() == f"serving on {address} with 2 workers\n"
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--fork"]])
+def test_a_prefork_server_ends_with_ctrl_c(way: list[str]) -> None:
+    with prefork_server(*way) as (program, address):
+        get(f"{address}/total")
+        program.interrupt()
+        outcome = program.finish()
+    outcome.check()
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--share"]])
+def test_a_prefork_server_replaces_workers(way: list[str]) -> None:
+    with prefork_server(*way) as (program, address):
+        killed = []
+        for _ in range(2):
+            killed.append(get(f"{address}/total")["worker"])
+            os.kill(killed[-1], signal.SIGKILL)
+            program.wait_for(f"worker {killed[-1]} was killed by SIGKILL: another takes its place")
+        # Whoever answers, it is none of the dead; and requests that wait at once are all answered.
+        with ThreadPoolExecutor(8) as clients:
+            answers = list(clients.map(get, [f"{address}/total"] * 16))
+        assert {answer["worker"] for answer in answers}.isdisjoint(killed)
+        program.signal(signal.SIGTERM)
+        outcome = program.finish()
+    assert outcome.check().count("another takes its place") == 2
+
+
+@pytest.mark.parametrize("way", [[], ["--preload"], ["--share"]])
+def test_what_a_prefork_server_takes(way: list[str]) -> None:
+    told = json.loads(run_program(PREFORK, *SMALL, *way, "--json", timeout=50).check())
+    assert told["requests"] >= 2
+    for when in ("before", "after"):
+        together, own = told[when]
+        assert together > own > 0
+
+
+def test_prefork_servers_side_by_side() -> None:
+    outcome = run_program(PREFORK, *SMALL, "--compare", timeout=55)
+    _, _, *lines = outcome.check().splitlines()
+    for title in ("each loads it itself", "fork", "forkless.preload", "forkless.share"):
+        assert re.fullmatch(rf"{re.escape(title)}( +\d+\.\d){{4}}", lines.pop(0))
+    assert not lines
 
 
 @pytest.mark.parametrize(
@@ -206,10 +308,12 @@ def test_no_guard_anywhere() -> None:
 
 
 def test_a_command_line_that_makes_no_sense() -> None:
-    for arguments in (["--limit", "0"], ["--workers", "-1"]):
-        outcome = run_program(CENSUS, *arguments)
+    for program in (CENSUS, PREFORK):
+        outcome = run_program(program, "--workers", "0")
         assert outcome.exit_code == 2
         assert "must be at least 1" in outcome.stderr
+    assert run_program(CENSUS, "--limit", "0").exit_code == 2
+    assert run_program(PREFORK, "--fork", "--preload").exit_code == 2
 
 
 def programs_of(page: str) -> list[tuple[str, str]]:

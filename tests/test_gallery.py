@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from forkless._gallery._judge import pattern
+from forkless._gallery._memory_page import WAYS
 from forkless._gallery._run import Half, run
 from forkless._gallery._traps import TRAPS
 from support import Outcome, Program, eventually, run_program, status_of
@@ -72,7 +73,7 @@ def made_up(
 
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.slug)
 def test_the_promise_is_kept(trap: Any) -> None:
-    outcome = gallery("--json", "--only", trap.slug, "--timeout", "20", "--items", "2000000")
+    outcome = gallery("--json", "--only", trap.slug, "--no-memory", "--timeout", "20", "--items", "2000000")
     document = result(outcome)
     (found,) = document["traps"]
     broken = [
@@ -90,7 +91,7 @@ def test_the_promise_is_kept(trap: Any) -> None:
 
 
 def test_memory_is_measured_in_both_halves() -> None:
-    outcome = gallery("--json", "--only", "refcount-copy", "--items", "1000000")
+    outcome = gallery("--json", "--only", "refcount-copy", "--no-memory", "--items", "1000000")
     document = result(outcome)
     (case,) = document["traps"][0]["cases"]
     assert document["items"] == 1_000_000
@@ -155,7 +156,9 @@ def test_a_copy_is_noticed(tmp_path: Path, grown: str | None, detail: str) -> No
         ("with_forkless.out", text),
     ):
         (tmp_path / "refcount-copy" / name).write_text(content)
-    outcome = gallery("--json", "--only", "refcount-copy", "--items", "1000000", programs=tmp_path)
+    outcome = gallery(
+        "--json", "--only", "refcount-copy", "--no-memory", "--items", "1000000", programs=tmp_path
+    )
     (case,) = result(outcome)["traps"][0]["cases"]
     failed = [(check["name"], check["detail"]) for check in case["forkless"]["checks"] if not check["kept"]]
     assert (outcome.exit_code, failed) == (1, [("memory", detail)])
@@ -241,7 +244,8 @@ def test_a_signal_ends_the_gallery_and_what_it_runs(tmp_path: Path, number: sign
 
 
 def test_the_table_fits() -> None:
-    outcome = gallery("--only", "start-method-twice", "--only", "context-mismatch", "--only", "refcount-copy")
+    slugs = ("start-method-twice", "context-mismatch", "refcount-copy")
+    outcome = gallery("--no-memory", *(argument for slug in slugs for argument in ("--only", slug)))
     lines = outcome.check().splitlines()
     assert max(map(len, lines)) <= 100
     assert not [line for line in lines if "\x1b" in line or "\r" in line]
@@ -286,6 +290,8 @@ def test_explain_shows_all_programs() -> None:
         for case in trap.cases:
             for half in ("standard", "with_forkless"):
                 assert f"# {trap.file(half, case)}" in text
+        for name in trap.page:
+            assert f"# {trap.slug}/{name}, of the memory page" in text
         assert "import multiprocessing as mp" in text
         assert "import forkless as mp" in text
 
@@ -326,6 +332,9 @@ def test_every_program_belongs_to_a_case() -> None:
         for case in trap.cases
         for half in ("standard", "with_forkless")
     }
+    pages = {f"{trap.slug}/{name}" for trap in TRAPS for name in trap.page}
+    assert pages == {str(path.relative_to(folder)) for path in folder.glob("*/memory_*.py")}
+    assert {way.program for way in WAYS} < pages
     found = {str(path.relative_to(folder)) for path in folder.glob("*/*.py")}
     assert {path for path in found if "standard" in path or "with_forkless" in path} == expected
     for path in expected:

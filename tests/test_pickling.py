@@ -151,9 +151,9 @@ def test_a_memoryview_of_a_shared_buffer_travels_as_a_handle() -> None:
     assert len(payload) < 200
     assert handles == [shared]
     assert loads(payload).readonly
-    # A part of one: by value.
     part, handles = dumps(memoryview(shared)[50_000:])
-    assert handles == []
+    assert len(part) < 300
+    assert handles == [shared]
     assert loads(part) == b"x" * 50_000
     assert loads(part).readonly
 

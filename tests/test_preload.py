@@ -14,7 +14,7 @@ IMMORTAL = sys.version_info[:2] in ((3, 12), (3, 13))
 
 HEAD = """
 import forkless, gc, os, sys
-from forkless import _forkless, _preload
+from forkless import _forkless, _inherited
 
 class Row:
     def __init__(self, number):
@@ -27,7 +27,7 @@ def total_of_global():
     return sum(DATA)
 
 def is_inherited(data):
-    return any(data is each for each in _preload._objects.values())
+    return any(data is each for each in _inherited.objects.values())
 
 def own_memory():
     return _forkless.memory(os.getpid())[2]
@@ -160,8 +160,8 @@ class WithFinaliser:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ([WithFinaliser()], "WithFinaliser, which has a finaliser"),
-        ({"key": (number for number in (1, 2))}, "generator, which has a finaliser"),
+        ([WithFinaliser()], r"\[0\]: test_preload.WithFinaliser has a finaliser"),
+        ({"key": (number for number in (1, 2))}, r"\['key'\]: builtins.generator has a finaliser"),
         (len, "no data"),
         (list, "no data"),
         (lambda: None, "no data"),

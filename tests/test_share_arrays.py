@@ -435,6 +435,23 @@ def test_a_file_that_was_cut_off_is_an_error(path: Path) -> None:
     assert forkless.share_file(path, dtype="i4").sum() == 4950
 
 
+def test_a_file_that_is_cut_off_on_its_way_is_an_error(path: Path) -> None:
+    def read(array: Any) -> int:
+        return int(array.sum())
+
+    array = forkless.share_file(path, dtype="i4")
+    payload, _ = dumps(array)
+    held = path.open("r+b")
+    with held, forkless.Pool(1) as pool:
+        assert pool.apply(read, (array,)) == 499_500
+        held.truncate(400)
+        with pytest.raises(OSError, match="cut to 400"):
+            pool.apply(read, (array,))
+        assert pool.apply(read, (forkless.share_file(path, dtype="i4"),)) == 4950
+    with pytest.raises(OSError, match=r"cut to 400|has been changed|replaced"):
+        loads(payload)
+
+
 def test_a_file_that_has_grown_is_the_same(path: Path) -> None:
     array = forkless.share_file(path, dtype="i4")
     with path.open("ab") as file:
@@ -449,7 +466,10 @@ def test_reading_what_was_cut_off_is_a_death_that_says_so(path: Path) -> None:
         return int(array.sum())
 
     array = forkless.share_file(path, dtype="i4")
-    with forkless.Pool(1) as pool, pytest.raises(forkless.WorkerDied, match="SIGBUS"):
+    with (
+        forkless.Pool(1) as pool,
+        pytest.raises(forkless.WorkerDied, match=r"SIGBUS.* that had been cut off"),
+    ):
         pool.apply(read, (array, str(path)))
 
 

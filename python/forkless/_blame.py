@@ -11,13 +11,19 @@ from . import _pickling
 _TRIES = 5000  # parts of the object that are tried one by one before the search gives up
 
 
-def explain(obj: object, error: BaseException, names: Sequence[str]) -> str:
+def explain(
+    obj: object,
+    error: BaseException,
+    names: Sequence[str],
+    pickler: type[_pickling.Pickler] = _pickling.Pickler,
+) -> str:
     """The path to what does not pickle, the reason, and what to do instead.
 
     Args:
         obj: What was to be pickled.
         error: What was raised.
         names: What to call the items of `obj`.
+        pickler: What raised it.
 
     Returns:
         For example "args[0].config.lock: cannot pickle '_thread.lock' object; ...".
@@ -25,13 +31,14 @@ def explain(obj: object, error: BaseException, names: Sequence[str]) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply to be pickled; flatten it, or raise sys.setrecursionlimit()"
     start = obj.__qualname__ if isinstance(obj, (FunctionType, type)) else ""
-    path, culprit, reason = _Search().descend(obj, error, start, names)
+    path, culprit, reason = _Search(pickler).descend(obj, error, start, names)
     advice = _advice(culprit)
     return f"{path}{': ' if path else ''}{reason}{'; ' if advice else ''}{advice}"
 
 
 class _Search:
-    def __init__(self) -> None:
+    def __init__(self, pickler: type[_pickling.Pickler]) -> None:
+        self.pickler = pickler
         self.tries = _TRIES
         self.seen: set[int] = set()
         self.kept: list[object] = []  # what `seen` names by id must live as long
@@ -57,7 +64,7 @@ class _Search:
             return None
         self.tries -= 1
         try:
-            _pickling.Pickler().dump(part)
+            self.pickler().dump(part)
         except Exception as error:
             return error.with_traceback(None)  # its frames would keep it, and the object with it
         return None

@@ -107,6 +107,8 @@ class WorkerDied(ProcessError, BrokenProcessPool):
             told.append(f"its peak memory was {_size(peak)}")
         if code == -signal.SIGKILL and not left:
             told.append(_who_killed(struck, killer))
+        if code == -signal.SIGBUS:
+            told.append("it used a mapped file where that had been cut off, as those of share_file can be")
         told.append("this task is lost, the others go on in a new worker")
         message = "; ".join(told)
         if stack is not None:

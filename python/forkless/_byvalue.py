@@ -31,6 +31,7 @@ from types import CellType, CodeType, FunctionType, MethodDescriptorType, Module
 from typing import Any
 
 from . import _arrival, _pickling
+from ._beside import Stand
 from ._forkless import Deposit, Shared
 from ._units import (
     ATOMS,
@@ -62,18 +63,6 @@ _KEEP_BELOW = 1 << 16  # bytes of a definition that is kept, to be sent again
 
 class LargeGlobalWarning(RuntimeWarning):
     """A function takes much data along, and again with each message."""
-
-
-class _Stand:
-    """Stands in a pickle for something that is to be pickled in another way."""
-
-    __slots__ = ("reduced",)
-
-    def __init__(self, *reduced: Any) -> None:
-        self.reduced = reduced
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.reduced
 
 
 class _Definer(_pickling.Pickler):
@@ -150,7 +139,7 @@ class Writer:
         self._values: list[FunctionType] = []
         self._sent: set[Key] = set()
         self._filled: set[int] = set()
-        self._stands: dict[int, tuple[object, _Stand]] = {}
+        self._stands: dict[int, tuple[object, Stand]] = {}
         self._aliases: dict[int, dict[int, str]] = {}
 
     # One method for each kind of object.
@@ -266,7 +255,7 @@ class Writer:
         arguments = (*key, code, self._globals(variables, space), function.__name__, cells)
         return make, arguments, state, None, None, _arrival.fill_function
 
-    def _globals(self, variables: dict[str, Any], space: Namespace | None) -> _Stand:
+    def _globals(self, variables: dict[str, Any], space: Namespace | None) -> Stand:
         if space is not None:
             surroundings = variables.get("__file__"), variables.get("__package__")
             return self._stand(variables, _arrival.namespace_globals, space.key, *surroundings)
@@ -276,16 +265,14 @@ class Writer:
         base = {name: variables[name] for name in names if name in variables}
         return self._stand(variables, _arrival.anonymous_globals, base)
 
-    def _stand(self, original: object, make: Callable[..., Any], *arguments: Any) -> _Stand:
+    def _stand(self, original: object, make: Callable[..., Any], *arguments: Any) -> Stand:
         """The same stand-in for the same original, so that its copy is also only one."""
         known = self._stands.get(id(original))
         if known is None:
-            known = self._stands[id(original)] = (original, _Stand(make, arguments))
+            known = self._stands[id(original)] = (original, Stand(make, arguments))
         return known[1]
 
-    def _contents(
-        self, closure: Sequence[CellType], stands: Sequence[_Stand]
-    ) -> Sequence[tuple[_Stand, Any]]:
+    def _contents(self, closure: Sequence[CellType], stands: Sequence[Stand]) -> Sequence[tuple[Stand, Any]]:
         """What the cells hold; it goes with the first function that has the cell."""
         pairs = [pair for pair in zip(stands, closure, strict=True) if id(pair[1]) not in self._filled]
         self._filled.update(map(id, closure))
@@ -361,11 +348,11 @@ class Writer:
         # Most often nothing has changed since the last message.
         self._sent |= closure.keys
         self._pickler.handles += closure.handles
-        return _arrival.obj, (unit.key, _Stand(_arrival.receive, (_pickling.identity, closure.definitions)))
+        return _arrival.obj, (unit.key, Stand(_arrival.receive, (_pickling.identity, closure.definitions)))
 
     def _link(
         self, units: Iterable[Unit], culprit: object = None, remember: Object | None = None
-    ) -> _Stand | None:
+    ) -> Stand | None:
         """In a definition: notes what it needs. In a message: all definitions that have not gone before."""
         if self.unit is not None:
             self.needs.update((unit.key, unit) for unit in units)
@@ -381,7 +368,7 @@ class Writer:
             keys = frozenset(unit.key for unit, _ in found)
             kept = not _has_descriptors(handles)
             remember.closure = Closure(found, definitions, keys, handles) if kept else None
-        return _Stand(_arrival.receive, (_pickling.identity, definitions))
+        return Stand(_arrival.receive, (_pickling.identity, definitions))
 
     def _walk(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Packed]]:
         """Each unit after those it needs, where that is possible: code may run while it is loaded."""
@@ -467,7 +454,7 @@ def _warn(culprit: object, size: int, where: str) -> None:
 _looked_at: "weakref.WeakSet[CodeType]" = weakref.WeakSet()
 _HEAP_TYPE = 1 << 9
 _TYPES: dict[type, str] = {cls: name for name, cls in vars(sys.modules["types"]).items() if type(cls) is type}
-_NEVER_ALIASED = (ATOMS - {object}) | {tuple, frozenset, FunctionType, _Stand, *_pickling.handlers}
+_NEVER_ALIASED = (ATOMS - {object}) | {tuple, frozenset, FunctionType, Stand, *_pickling.handlers}
 _REDUCE: Any = object.__reduce__
 _REDUCE_EX: Any = object.__reduce_ex__
 

@@ -497,6 +497,10 @@ class SharedBuffer(Shared):
     """
 
     def __new__(cls, source: Buffer) -> Self: ...
+    @staticmethod
+    def gather(sources: Sequence[Buffer]) -> tuple[SharedBuffer, list[int]]:
+        """One buffer, of plain bytes, with a copy of each of these, and where each begins in it: at a multiple of 64."""
+
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
@@ -585,6 +589,12 @@ def open_dict(owner: SharedBuffer, at: int, row: int) -> SharedDict[Any, Any]:
 
 def address_of(source: Buffer) -> int:
     """Where a buffer begins, in this process."""
+
+def find_shared(address: int, size: int) -> tuple[SharedBuffer, int] | None:
+    """The shared buffer of this process that has these addresses, and where in it they begin.
+
+    None if they are not all in one buffer, or are none.
+    """
 
 def inherited(name: str) -> Any:
     """The object that the Rust program which started this one passed under this name."""
@@ -699,13 +709,14 @@ class Job:
 def serve(
     learn: Callable[[SharedBytes], object],
     rehearse: Callable[[], object],
-    preload: Callable[[], list[str]],
+    preload: Callable[[], tuple[list[str], list[str]]],
 ) -> Job:
     """The template's life. Returns in each child it forks; in the template itself never (it exits).
 
     Finds the arena, the listening socket and the root's pid in the environment variable its parent set. `learn` gets
     what children to come take over from the main process; `rehearse` is called in a child that will wait for a job,
-    `preload` once, before any fork: it returns the names of modules that have left threads.
+    `preload` once, before any fork: it returns the names of modules that have left threads, and of those that
+    have opened a device which forked processes cannot use.
     """
 
 def adopt() -> Job:
@@ -735,8 +746,37 @@ def processes() -> list[tuple[int, str, str]]:
 def census() -> tuple[int, int]:
     """(blocks, leases) in the arena, counted one by one under its lock; checks that all of it fits together."""
 
-def memory(pid: int) -> tuple[int, int, int, int]:
-    """Bytes of (RSS, PSS, USS, private dirty) of one process. ProcessLookupError if it is gone."""
+def memory(pid: int) -> tuple[int, int, int, int, int, int, int]:
+    """Bytes of (RSS, PSS, USS, private dirty, shared, swap, saved) of one process.
+
+    ProcessLookupError if it is gone or has no memory any more, PermissionError if it is not ours to look at.
+    """
+
+def families(roots: Sequence[int]) -> list[tuple[int, str]]:
+    """(pid, command line) of processes and all that descend from them, parents first; nothing of one that is not there."""
+
+def arenas(
+    pids: Sequence[int], patience: float
+) -> tuple[
+    list[
+        tuple[
+            int,
+            int,
+            bool,
+            int,
+            int,
+            list[tuple[str, int, int]],
+            list[tuple[int, str, str, bool, int, int, int]],
+        ]
+    ],
+    list[str],
+]:
+    """The arenas that these processes have open, and why some could not be read.
+
+    An arena is (id, bytes, whether all of it could be read, bytes that processes hold, bytes that several hold, kinds, holders);
+    a kind (name, blocks, bytes); a holder (pid, name, role, whether it lives, leases, bytes, bytes that others hold too).
+    Takes no lock and no place in them, and waits at most `patience` seconds for changes that somebody is making.
+    """
 
 def arm_crash_point(name: str, passes: int = 1, *, halt: bool = False) -> bool:
     """For fault tests: has this process killed at the `passes`-th pass through a point. False in release builds.
@@ -753,11 +793,11 @@ def trim_memory() -> int:
 def warm_memory() -> int:
     """Bytes of pages that free blocks keep now."""
 
-def survey(object: Any) -> tuple[int, Any]:
-    """How many objects can be reached from one, and the first of them that has a finaliser, or None."""
+def immortalise(object: Any, array_type: type | None) -> tuple[int, list[Any]]:
+    """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only.
 
-def immortalise(object: Any) -> int:
-    """Makes an object immortal, with all data that can be reached from it; on CPython 3.12 and 3.13 only."""
+    Returns how many objects that were, and the arrays of NumPy's `array_type` among them.
+    """
 
 def check(
     paths: Sequence[str | PathLike[str]],

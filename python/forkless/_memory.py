@@ -1,106 +1,107 @@
-"""What the processes of a tree really cost."""
+"""`memory_report`: what the processes of a tree really cost; and how much memory is kept for messages."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import os
+
+from ._memory_report import ArenaMemory, HolderMemory, KindMemory, MemoryReport, MissingProcess, ProcessMemory
 
 __all__ = ["MemoryReport", "ProcessMemory", "memory_report", "set_warm_memory", "trim_memory"]
 
-
-@dataclass(frozen=True)
-class ProcessMemory:
-    """The memory of one process, in bytes.
-
-    Attributes:
-        pid: Its process id.
-        name: What it is called.
-        role: "main", "template", "child", or "guest" for one that attached by itself.
-        rss: Resident pages. What several processes share is counted in each of them, so sums of it mean
-        little.
-        pss: The same with each shared page divided by the number of processes that have it: these add up.
-        uss: Pages that no other process has: what would be free again if this process ended.
-        private_dirty: Those of them that were written to; for a forked process, what it has copied or made.
-    """
-
-    pid: int
-    name: str
-    role: str
-    rss: int
-    pss: int
-    uss: int
-    private_dirty: int
+# Seconds to wait for a process that was stopped in the middle of a change, so that all of an arena is seen.
+_PATIENCE = 0.5
+_PIDS = 1 << 31
 
 
-@dataclass(frozen=True)
-class MemoryReport:
-    """The memory of all processes of a tree; `print` it for a table."""
+def memory_report(pid: int | None = None) -> MemoryReport:
+    """Measures every process of a tree, and what they share.
 
-    processes: tuple[ProcessMemory, ...]
+    The kernel counts page by page, which takes about a millisecond for each 100 MB. Processes that forkless
+    has not started are in it too, and the trees of `multiprocessing` and others can be looked at as well.
 
-    @property
-    def pss(self) -> int:
-        """What all processes together take, in bytes: each page is counted once."""
-        return sum(process.pss for process in self.processes)
+    Looking does not disturb: nothing is started for it, no lock is taken, no process of the tree is asked for
+    anything, and nothing stays open. The arena is opened to read, by the way of `/proc/PID/fd`.
 
-    @property
-    def uss(self) -> int:
-        """What the processes do not share with any other process, in bytes."""
-        return sum(process.uss for process in self.processes)
-
-    @property
-    def private_dirty(self) -> int:
-        """What the processes have written to and do not share, in bytes."""
-        return sum(process.private_dirty for process in self.processes)
-
-    @property
-    def rss(self) -> int:
-        """The sum of the resident sizes, in bytes; shared pages are in it several times, see `pss`."""
-        return sum(process.rss for process in self.processes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain data, for JSON: sizes in bytes."""
-        total = {name: getattr(self, name) for name in _SIZES}
-        return {"processes": [asdict(process) for process in self.processes], "total": total}
-
-    def __str__(self) -> str:
-        head = ("PID", "NAME", "ROLE", "RSS", "PSS", "USS", "PRIVATE DIRTY")
-        rows = [(str(each.pid), each.name, each.role, *_megabytes(each)) for each in self.processes]
-        rows.append(("total", "", "", *_megabytes(self)))
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = []
-        for row in (head, *rows):
-            left = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-            right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
-            lines.append("  ".join([*left, *right]))
-        return "\n".join(
-            [*lines, "(MB of 1,000,000 bytes; PSS divides shared pages among those that share them)"]
-        )
-
-
-_SIZES = ("rss", "pss", "uss", "private_dirty")
-
-
-def _megabytes(of: ProcessMemory | MemoryReport) -> list[str]:
-    return [f"{getattr(of, name) / 1e6:.1f}" for name in _SIZES]
-
-
-def memory_report() -> MemoryReport:
-    """Measures every process of this tree, this one included.
-
-    The kernel counts page by page, which takes about a millisecond for each 100 MB. A process that ends
-    meanwhile is left out. Without children there is only this process, and nothing is started for the report.
+    Args:
+        pid: The process at the root: it is measured, and all that descend from it. None for the tree of this
+            process, from its main process on, wherever in it this one is.
 
     Returns:
-        The sizes at this moment.
+        The sizes at this moment. A process that ends meanwhile, or may not be read, is in `missing`.
+
+    Raises:
+        ProcessLookupError: There is no process with this id, or it has ended.
+        PermissionError: That process belongs to another user, or is protected.
+
+    Example:
+        >>> report = forkless.memory_report()
+        >>> print(report)                                       # a table
+        >>> report.pss                                          # bytes, of all together
+        >>> report.plot("memory.svg")                           # with matplotlib
+    """
+    return look(pid)
+
+
+def look(pid: int | None, *, leave_out: int | None = None) -> MemoryReport:
+    """As `memory_report`, without one process: who looks from a terminal is not part of the tree.
+
+    Raises:
+        ProcessLookupError: As there.
+        PermissionError: As there.
     """
     from . import _forkless
 
-    found = []
-    for pid, name, role in _forkless.processes():
+    if pid is not None and not 0 < pid < _PIDS:
+        raise ProcessLookupError(f"there is no process {pid}")
+    members = {}
+    if pid is None:
+        members = {each: (name, role) for each, name, role in _forkless.processes()}
+    # From the main process on there are most of them, in their order.
+    by_role = sorted(members, key=lambda each: members[each][1] != "main")
+    roots = [*by_role, os.getpid()] if pid is None else [pid]
+    titles = {each: title for each, title in _forkless.families(roots) if each != leave_out or each == pid}
+    if pid is not None and pid not in titles:
+        raise ProcessLookupError(f"there is no process {pid}")
+    sizes: dict[int, tuple[int, ...]] = {}
+    reasons = {each: "it has ended" for each in members if each not in titles}
+    # Before the arena is read, which is work too.
+    for each in titles:
         try:
-            found.append(ProcessMemory(pid, name, role, *_forkless.memory(pid)))
-        except ProcessLookupError:
-            continue
-    return MemoryReport(tuple(found))
+            sizes[each] = _forkless.memory(each)
+        except OSError as error:
+            if each == pid:
+                raise
+            reasons[each] = error.args[-1].partition(": ")[2]
+    found, notes = _forkless.arenas(list(titles), _PATIENCE)
+    arenas = tuple(_arena(*each) for each in found)
+    holders = [holder for arena in arenas for holder in arena.holders]
+    # The number of one that has ended may be another's by now, but not while it is missed.
+    members.update((each.pid, (each.name, each.role)) for each in holders if each.live or each.pid in reasons)
+    who = {each: members.get(each, (titles.get(each, "?"), "other")) for each in [*titles, *reasons]}
+    return MemoryReport(
+        tuple(ProcessMemory(each, *who[each], *its) for each, its in sizes.items()),
+        tuple(MissingProcess(each, *who[each], reason) for each, reason in reasons.items()),
+        arenas,
+        tuple(notes),
+    )
+
+
+def _arena(
+    number: int,
+    size: int,
+    whole: bool,
+    held: int,
+    held_by_several: int,
+    kinds: list[tuple[str, int, int]],
+    holders: list[tuple[int, str, str, bool, int, int, int]],
+) -> ArenaMemory:
+    return ArenaMemory(
+        f"{number:016x}",
+        size,
+        held,
+        held_by_several,
+        tuple(KindMemory(*kind) for kind in kinds),
+        tuple(HolderMemory(*holder) for holder in holders),
+        whole,
+    )
 
 
 def set_warm_memory(size: int) -> None:

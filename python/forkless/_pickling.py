@@ -32,7 +32,8 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks
-from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of
+from ._beside import Beside, Stand, load_enclosed
+from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of, find_shared
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["Packed", "PicklingError", "adopt_main", "dumps", "loads", "main_spec", "pack"]
 
 _KEEP_BELOW = 1 << 16  # bytes of output; a pickler that wrote more holds tables that are better given back
-# Bytes from which a buffer travels beside the pickle. What does is not copied by its receiver, but the
-# message needs a block of its own, which costs as much as copying some kilobytes.
-_BESIDE = 1 << 13
 _LOOK_ABOVE = 1_000_000  # bytes of output; was it a function that took them along?
 
 
@@ -76,7 +74,7 @@ class Pickler(_pickle.Pickler):
         self.leased = True
         self._writer: Writer | None = None
         self._plain: set[type] = set()
-        self.beside = _Beside()
+        self.beside = Beside()
         super().__init__(_Output(self.parts.append), 5, buffer_callback=self.beside)
 
     @property
@@ -112,11 +110,11 @@ class Pickler(_pickle.Pickler):
             self.handles.append(obj)
             return NotImplemented
         extra = _extra_reducers().get(kind)
+        handler = _handlers_of_modules.get(kind.__module__)
         # The one for connections starts a thread that serves copies of the descriptor.
         if extra is not None and kind.__module__ != "multiprocessing.connection":
-            reduced = _tensor(self, obj) if kind.__module__ == "torch" else NotImplemented
+            reduced = _tensor(self, obj) if handler is _tensor else NotImplemented
             return _extra(extra, obj) if reduced is NotImplemented else reduced
-        handler = _handlers_of_modules.get(kind.__module__)
         if handler is None and _is_proxy(kind):
             handler = _standard
         if handler is not None:
@@ -125,8 +123,21 @@ class Pickler(_pickle.Pickler):
         return NotImplemented
 
     def take(self) -> bytes:
-        """The pickle written."""
+        """The pickle written, in one piece."""
+        self.enclose()
         return b"".join(self.parts)
+
+    def enclose(self) -> None:
+        """Where buffers are parts of shared ones: puts what was written into a pickle that says which."""
+        slots = self.beside.slots
+        if slots is None:
+            return
+        outer = Pickler()
+        outer.beside.buffers = None if self.beside.buffers is None else []
+        outer.dump(Stand(load_enclosed, (b"".join(self.parts), slots)))
+        # It has met the same buffers beside it, in the same order.
+        self.parts[:], self.beside.slots = outer.parts, None
+        self.handles += outer.handles
 
     def forget(self) -> None:
         """Forgets what it has pickled: nothing but plain objects, all of which was taken."""
@@ -139,7 +150,7 @@ class Pickler(_pickle.Pickler):
         self.clear_memo()
         self.parts.clear()
         self.handles = []
-        self.beside.buffers = None
+        self.beside.forget()
         self._writer = None
         self._plain.clear()
 
@@ -160,25 +171,6 @@ class _Output:
 
     def __init__(self, write: "Callable[[Buffer], None]") -> None:
         self.write = write
-
-
-class _Beside:
-    """Says of each buffer whether it stays in the pickle; collects those that do not."""
-
-    __slots__ = ("buffers",)
-
-    def __init__(self) -> None:
-        self.buffers: list[pickle.PickleBuffer] | None = None  # None: all stay
-
-    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
-        if self.buffers is None or memoryview(buffer).nbytes < _BESIDE:
-            return True
-        self.buffers.append(buffer)
-        return False
-
-    def takes(self, size: int) -> bool:
-        """Whether a buffer of this many bytes would travel beside the pickle."""
-        return size >= _BESIDE and self.buffers is not None
 
 
 class Packed(NamedTuple):
@@ -258,11 +250,12 @@ def pack(
         PicklingError: Something does not pickle.
     """
     pickler = _pop(_idle) or Pickler()
-    pickler.home, pickler.stranger, pickler.leased = home, stranger, leased
+    pickler.home, pickler.stranger = home, stranger
+    pickler.leased = pickler.beside.leased = leased
     buffers: list[pickle.PickleBuffer] = []
     if beside:
         pickler.beside.buffers = buffers
-    _dump(pickler, obj, names)
+    dump(pickler, obj, names)
     packed = _finish(pickler, buffers)
     payload = packed.payload
     if type(payload) is bytes and len(payload) < _KEEP_BELOW:
@@ -290,7 +283,8 @@ def refer(obj: Any, depth: int = 3) -> Any:
     return obj
 
 
-def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+def dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
+    """Has a pickler write an object, with errors that say which part of it does not pickle; see `dumps`."""
     if inherited:
         obj = refer(obj)
     try:
@@ -299,11 +293,12 @@ def _dump(pickler: Pickler, obj: object, names: Sequence[str] = ()) -> None:
         from ._blame import explain
         from ._unpicklable import error_of
 
-        raise error_of(error, explain(obj, error, names)) from error
+        raise error_of(error, explain(obj, error, names, type(pickler))) from error
 
 
 def _finish(pickler: Pickler, buffers: list[pickle.PickleBuffer]) -> Packed:
     """What it has written."""
+    pickler.enclose()
     payload: Any = pickler.parts
     payload = payload[0] if len(payload) == 1 else payload.copy()
     packed = _tuple(Packed, (payload, pickler.handles, buffers))
@@ -325,10 +320,11 @@ def pack_item(obj: object) -> bytes | Packed:
     if pickler is None:
         pickler = Pickler()
         pickler.beside.buffers = []
-    _dump(pickler, obj)
+    dump(pickler, obj)
     parts = pickler.parts
-    if len(parts) > 1 or pickler.handles or pickler.beside.buffers or pickler.uses_writer:
-        return _finish(pickler, pickler.beside.buffers or [])
+    beside = pickler.beside
+    if len(parts) > 1 or pickler.handles or beside.buffers or beside.slots or pickler.uses_writer:
+        return _finish(pickler, beside.buffers or [])
     payload: Any = parts.pop()
     pickler.forget()
     if len(payload) < _KEEP_BELOW:
@@ -622,12 +618,20 @@ def _deposit(pickler: Pickler, obj: Deposit) -> Any:
 
 
 def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
-    """All of a shared buffer: by handle. Anything else: its bytes, with their format and shape."""
+    """All of a shared buffer: by handle. Anything else: its bytes, with their format and shape.
+
+    The bytes of a part of one are found to be that; see `_beside`.
+    """
     shared = obj.obj
-    if isinstance(shared, SharedBuffer) and (obj.nbytes, obj.format, obj.shape) == (
-        shared.nbytes,
-        shared.format,
-        shared.shape,
+    if (
+        pickler.leased
+        and isinstance(shared, SharedBuffer)
+        and (obj.nbytes, obj.format, obj.shape)
+        == (
+            shared.nbytes,
+            shared.format,
+            shared.shape,
+        )
     ):
         return memoryview, (shared,)
     if type(shared).__module__ == _FILES:
@@ -699,20 +703,32 @@ def _array(pickler: Pickler, obj: Any) -> Any:
     if type(obj) is not numpy.ndarray:
         return NotImplemented
     shared = buffer_of(obj)
-    if shared is None:
-        if not pickler.beside.takes(obj.nbytes) or obj.dtype.hasobject:
-            return NotImplemented
-        fortran = obj.flags.f_contiguous and not obj.flags.c_contiguous
-        source = obj.T if fortran else numpy.ascontiguousarray(obj)
-        flat = source.reshape(-1).view(numpy.uint8)
-        flat.flags.writeable = obj.flags.writeable
-        return view, (pickle.PickleBuffer(flat), obj.dtype, obj.shape, obj.strides if fortran else None, 0)
-    make = view if obj.flags.writeable or not isinstance(shared, SharedBytes) else read_only_view
-    return make, (shared, obj.dtype, obj.shape, obj.strides if obj.size else None, place_of(obj, shared))
+    if shared is None or (not pickler.leased and isinstance(shared, SharedBuffer)):
+        is_large = pickler.beside.takes(obj.nbytes) and not obj.dtype.hasobject
+        return array_beside(numpy, obj) if is_large else NotImplemented
+    return reduce_view(obj, shared)
+
+
+def reduce_view(array: Any, memory: Any) -> Any:
+    """A view of shared memory: its handle, and how to look at it."""
+    make = view if array.flags.writeable or not isinstance(memory, SharedBytes) else read_only_view
+    strides = array.strides if array.size else None
+    return make, (memory, array.dtype, array.shape, strides, place_of(array, memory))
+
+
+def array_beside(numpy: Any, array: Any) -> Any:
+    """An array of numbers: its memory, beside the pickle."""
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    source = array.T if fortran else numpy.ascontiguousarray(array)
+    flat = source.reshape(-1).view(numpy.uint8)
+    flat.flags.writeable = array.flags.writeable
+    return view, (pickle.PickleBuffer(flat), array.dtype, array.shape, array.strides if fortran else None, 0)
 
 
 def buffer_of(array: Any) -> Any:
     """The shared memory that an array is a view of: `SharedBuffer`, `SharedBytes`, or a mapped file; or None.
+
+    Of a `SharedBuffer` also if it is a view of a view that is another library's.
 
     An array over a memoryview of `SharedBytes` has none: it may be one of `sharedctypes`, which is expected
     to be copied.
@@ -724,7 +740,18 @@ def buffer_of(array: Any) -> Any:
         return base
     if isinstance(base, memoryview):
         base = base.obj
-    return base if isinstance(base, SharedBuffer) or type(base).__module__ == _FILES else None
+    if base is None or isinstance(base, SharedBuffer) or type(base).__module__ == _FILES:
+        return base
+    found = find_shared(*_extent(array))
+    return None if found is None else found[0]
+
+
+def _extent(array: Any) -> tuple[int, int]:
+    """The lowest address of an array's items, and the bytes from there to the end of the highest."""
+    if not array.size:
+        return 0, 0
+    spans = [(count - 1) * step for count, step in zip(array.shape, array.strides, strict=True)]
+    return _address(array) + sum(min(span, 0) for span in spans), array.itemsize + sum(map(abs, spans))
 
 
 def place_of(array: Any, memory: Any) -> int:
@@ -775,23 +802,24 @@ def numbers_of(typecode: Any, buffer: "Buffer") -> Any:
 
 
 def _tensor(pickler: Pickler, obj: Any) -> Any:
-    """A plain tensor of torch in main memory: as the array that it is.
+    """A tensor of torch, or a storage: its memory, if that is in this process."""
+    from ._tensors import reduce_tensor
 
-    Not tested: torch is large.
-    """
-    if type(obj).__name__ != "Tensor" or obj.device.type != "cpu" or obj.requires_grad:
-        return NotImplemented
-    try:
-        return tensor_of, (obj.numpy(),)
-    except (TypeError, RuntimeError):
-        return NotImplemented  # of a type or layout that arrays do not have
+    return reduce_tensor(pickler, obj)
 
 
-def tensor_of(array: Any) -> Any:
-    """A tensor over the memory of an array."""
-    import torch  # type: ignore[import-not-found,unused-ignore]
+def _part_of_frame(pickler: Pickler, obj: Any) -> Any:
+    """A column or block of pandas, some of which would be copied first."""
+    from ._gather import reduce_part
 
-    return torch.from_numpy(array)
+    return reduce_part(obj)
+
+
+def _polars(pickler: Pickler, obj: Any) -> Any:
+    """A frame or series of polars: its columns."""
+    from ._tables import reduce_polars
+
+    return reduce_polars(pickler, obj)
 
 
 def _dataclass_constant(pickler: Pickler, obj: Any) -> Any:
@@ -838,8 +866,21 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
     "array": _numbers,
     "dataclasses": _dataclass_constant,
     "numpy": _array,
+    **dict.fromkeys(
+        (
+            "pandas.arrays",
+            "pandas.core.arrays.arrow.array",
+            "pandas.core.arrays.string_arrow",
+            "pandas.core.internals.blocks",
+        ),
+        _part_of_frame,
+    ),
+    "polars.dataframe.frame": _polars,
+    "polars.series.series": _polars,
     "socket": _socket,
     "torch": _tensor,
+    "torch.nn.parameter": _tensor,
+    "torch.storage": _tensor,
     "typing": _typing,
     "weakref": _other,
     **dict.fromkeys(

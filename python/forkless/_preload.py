@@ -8,26 +8,25 @@ be listed any more. On 3.10 and 3.11 there is no cure for the first: what is rea
 How it travels: the owner pickles an object into shared memory, and the template loads it. From then on the
 object itself, given as an argument or used by a function as a global or a variable of its closure, is a
 number: children that have inherited it look it up, all others load it from shared memory, once.
+
+This is the owner's side; `_inherited` is that of the template and its children.
 """
 
-import gc
-import pickle
+import itertools
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from . import _forkless, _pickling, _programs
+from . import _forkless, _inherited, _pickling, _programs
 
 if TYPE_CHECKING:
     from ._forkless import Shared, SharedBuffer
 
 __all__ = ["PreloadReport", "preload"]
 
-_MARK = "object:"
-# How long the template may take to load everything, in seconds, before something else must be wrong.
+# How long a template may take to load everything, in seconds, before something else must be wrong.
 _PATIENCE = 600.0
 
 
@@ -39,7 +38,7 @@ class PreloadReport:
         objects: how many objects were given, in all calls.
         modules: the modules that the template imports.
         immortal: how many objects in the template were made immortal; 0 where Python cannot do that.
-        seconds: how long the template took to load all of it.
+        seconds: how long the template took to load the objects.
         pid: the template.
         note: what this does not save, on this version of Python; empty if there is nothing to say.
     """
@@ -52,23 +51,9 @@ class PreloadReport:
     note: str
 
 
-class Inherited:
-    """Stands in pickles for an object that was preloaded."""
-
-    __slots__ = ("_arguments",)
-
-    def __init__(self, origin: str, number: int, payload: "SharedBuffer") -> None:
-        self._arguments = origin, number, payload
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return find, self._arguments
-
-
-# In the owner: what was preloaded, which keeps the ids its own.
-_given: dict[int, tuple[Any, "SharedBuffer", "list[Shared]"]] = {}
-# In every process: the objects by number.
-_objects: dict[tuple[str, int], Any] = {}
-_outcome: "dict[str, Any]" = {"immortal": 0, "seconds": 0.0, "errors": []}
+# What was preloaded, by id: the object, which keeps the id its own, its pickle, and what that refers to.
+_given: dict[int, "tuple[Any, SharedBuffer, list[Shared]]"] = {}
+_numbers = itertools.count(1)
 
 
 def preload(*objects: Any, modules: Iterable[str | ModuleType] = ()) -> PreloadReport:
@@ -83,11 +68,11 @@ def preload(*objects: Any, modules: Iterable[str | ModuleType] = ()) -> PreloadR
 
     Call it before the first worker starts: those that run already load the data by themselves when they first
     need it. The template's memory is that of the data once more; it is never given back. Do not change the
-    data afterwards: workers have what was there when it was preloaded.
+    data afterwards: workers have what was there when it was preloaded. A call that fails changes nothing.
 
     Args:
         objects: lists, dicts, instances, whatever can be pickled. What belongs to the program and not to its
-            data (types, functions, modules) is left as it is.
+            data (types, functions, modules) is left as it is. What was preloaded before is passed over.
         modules: to be imported in the template, by name or as such.
 
     Returns:
@@ -96,11 +81,10 @@ def preload(*objects: Any, modules: Iterable[str | ModuleType] = ()) -> PreloadR
     Raises:
         TypeError: an object contains something with a finaliser (a file, a generator, an object with
             `__del__`), which would never be called; or it is a function or a class, which travel by
-            themselves.
+            themselves. The message says how one gets to it.
         pickle.PicklingError: an object cannot be pickled.
-        ProcessError: a module could not be imported, or has left threads; the message names it. Or this
-            Python
-            runs without the global lock.
+        ProcessError: a module or an object could not be loaded in the template, or has left threads there,
+            or has opened a GPU; the message names it. Or this Python runs without the global lock.
 
     Example:
         >>> squares = {n: n * n for n in range(1000)}
@@ -109,15 +93,21 @@ def preload(*objects: Any, modules: Iterable[str | ModuleType] = ()) -> PreloadR
         1
     """
     _check_interpreter()
-    for given in objects:
+    fresh = {id(each): each for each in objects if id(each) not in _given}
+    for given in fresh.values():
         _check(given)
     # All of them first: what does not pickle changes nothing.
-    packed = [(given, *_pickling.dumps(given)) for given in objects if id(given) not in _given]
-    for each in packed:
-        _give(*each)
-    names = [module.__name__ if isinstance(module, ModuleType) else str(module) for module in modules]
-    _programs.preload([*names, *map(_name_of, _given)])
-    return _ask()
+    packed = [(given, *_pack(given)) for given in fresh.values()]
+    before = _programs.preloaded
+    try:
+        names = [module.__name__ if isinstance(module, ModuleType) else str(module) for module in modules]
+        _programs.preload([*names, *(_give(*each) for each in packed)])
+        return _ask()
+    except BaseException:
+        for key in fresh:
+            _take_back(key)
+        _programs.set_preloaded(before)
+        raise
 
 
 def _check_interpreter() -> None:
@@ -135,27 +125,42 @@ def _check(given: Any) -> None:
         raise TypeError(f"{given.__name__} is a module: preload(modules=[{given.__name__}])")
     if isinstance(given, (type, FunctionType, BuiltinFunctionType, MethodType)):
         raise TypeError(f"{given!r} is no data: functions and classes travel by themselves, at little cost")
-    _, offender = _forkless.survey(given)
-    if offender is not None:
-        kind = type(offender)
-        raise TypeError(
-            f"the object contains a {kind.__module__}.{kind.__qualname__}, which has a finaliser: in the "
-            "template it would never be called. Leave it out, and make it where it is used"
-        )
 
 
-def _give(given: Any, pickled: bytes, handles: "list[Shared]") -> None:
-    payload = _forkless.SharedBuffer(pickled)
+class _Pickler(_pickling.Pickler):
+    """Refuses what has a finaliser. Plain values and containers, which it is not asked about, have none."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind not in self._plain and hasattr(kind, "__del__"):
+            raise TypeError(
+                f"{kind.__module__}.{kind.__qualname__} has a finaliser, which would never be called in the "
+                "template"
+            )
+        return super().reducer_override(obj)
+
+
+def _pack(given: Any) -> "tuple[SharedBuffer, list[Shared]]":
+    pickler = _Pickler()
+    _pickling.dump(pickler, given)
+    return _forkless.SharedBuffer(pickler.take()), pickler.handles
+
+
+def _give(given: Any, payload: "SharedBuffer", handles: "list[Shared]") -> str:
+    """From now on an object travels as a number; the name by which a template is to load it."""
+    number = next(_numbers)
     _given[id(given)] = given, payload, handles
-    number = len(_given)
-    _objects[_pickling.identity, number] = given
-    _pickling.inherited[id(given)] = Inherited(_pickling.identity, number, payload)
+    _inherited.objects[_pickling.identity, number] = given
+    _pickling.inherited[id(given)] = _inherited.Inherited(_pickling.identity, number, payload)
+    return _inherited.name_of(_pickling.identity, number, payload)
 
 
-def _name_of(key: int) -> str:
-    _, payload, _ = _given[key]
-    origin, number, _ = _pickling.inherited[key]._arguments
-    return f"{_MARK}{origin}:{number}:{':'.join(map(str, payload.handle))}"
+def _take_back(key: int) -> None:
+    given, *_ = _given.pop(key, (None,))
+    _pickling.inherited.pop(key, None)
+    for place, each in list(_inherited.objects.items()):
+        if each is given:
+            del _inherited.objects[place]
 
 
 def _ask() -> PreloadReport:
@@ -166,13 +171,24 @@ def _ask() -> PreloadReport:
 
     answer: SimpleQueue[dict[str, Any]] = SimpleQueue()
     child = ForkServerProcess(target=_tell, args=(answer,), name="forkless preload")
-    child.start()
-    outcome = answer.get(timeout=_PATIENCE)
-    child.join()
+    modules = tuple(name for name in _programs.preloaded if not _inherited.is_object(name))
+    try:
+        child.start()
+    except ProcessError as error:
+        raise ProcessError(
+            f"{error}. To be preloaded: {len(_given)} objects, {', '.join(modules) or 'no modules'}"
+        ) from error
+    child.join(_PATIENCE)
+    if child.exitcode != 0:
+        child.kill()
+        raise ProcessError(
+            f"a child of the template could not tell how preloading went: it ended with {child.exitcode}. Is "
+            "there memory for the objects, twice?"
+        )
+    outcome = answer.get()
     if outcome["errors"]:
-        raise ProcessError("\n".join(outcome["errors"]))
-    modules = tuple(name for name in _programs.preloaded if not name.startswith(_MARK))
-    note = "" if _can_immortalise() else _NOTE
+        raise ProcessError("\n".join(outcome["errors"].values()))
+    note = "" if _inherited.can_immortalise() else _NOTE
     return PreloadReport(
         len(_given), modules, outcome["immortal"], outcome["seconds"], outcome["template"], note
     )
@@ -188,54 +204,4 @@ _NOTE = (
 def _tell(answer: Any) -> None:
     import os
 
-    answer.put({**_outcome, "template": os.getppid()})
-
-
-def find(origin: str, number: int, payload: "SharedBuffer") -> Any:
-    """The object with this number: the one that was inherited, or loaded before."""
-    key = origin, number
-    if key not in _objects:
-        # Of two threads that get here, both use the one that comes first.
-        return _objects.setdefault(key, pickle.loads(payload))
-    return _objects[key]
-
-
-# In the template.
-
-
-def is_object(name: str) -> bool:
-    """Whether something that is to be preloaded is an object, rather than a module."""
-    return name.startswith(_MARK)
-
-
-def load(names: Iterable[str]) -> None:
-    """In a template: loads objects, and has them shared as far as this Python can."""
-    begun = time.monotonic()
-    for name in names:
-        origin, number, *handle = name.removeprefix(_MARK).split(":")
-        try:
-            arena, offset, generation = map(int, handle)
-            payload: Any = _forkless.open_shared(_forkless.BUFFER_KIND, arena, offset, generation)
-            loaded = _objects[origin, int(number)] = pickle.loads(payload)
-        except BaseException as error:
-            _outcome["errors"].append(f"an object cannot be preloaded: {error!r}")
-            continue
-        if _can_immortalise():
-            _outcome["immortal"] += _forkless.immortalise(loaded)
-    gc.collect()
-    gc.freeze()
-    _outcome["seconds"] += time.monotonic() - begun
-
-
-def note_error(text: str) -> None:
-    """In a template: a module could not be imported."""
-    _outcome["errors"].append(text)
-
-
-def _can_immortalise() -> bool:
-    return (
-        sys.implementation.name == "cpython"
-        and sys.version_info[:2] in ((3, 12), (3, 13))
-        and sys.maxsize > 2**32
-        and getattr(sys, "_is_gil_enabled", lambda: True)()
-    )
+    answer.put({**_inherited.outcome, "template": os.getppid()})

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from . import _forks
+from . import _forks, _inherited
 from ._forkless import Program, retire_templates
 
 # What `set_executable` has chosen here, and `set_forkserver_preload` here or where this process comes from.
@@ -54,22 +54,23 @@ def set_forkserver_preload(module_names: Iterable[str]) -> None:
     Raises:
         TypeError: a name is no string.
     """
-    global preloaded
     names = list(module_names)
     if not all(type(name) is str for name in names):
         raise TypeError("module_names must be a list of strings")
     names = [name for name in names if name != "__main__"]
-    if names != preloaded:
-        preloaded = names
-        _change()
+    set_preloaded([*names, *(name for name in preloaded if _inherited.is_object(name))])
 
 
 def preload(names: Iterable[str]) -> None:
     """Has templates load these as well, modules or objects; see `_preload`."""
+    set_preloaded([*preloaded, *(name for name in dict.fromkeys(names) if name not in preloaded)])
+
+
+def set_preloaded(names: list[str]) -> None:
+    """Sets what templates load, modules and objects. If that is something else, there is a new template."""
     global preloaded
-    more = [name for name in names if name not in preloaded]
-    if more:
-        preloaded = [*preloaded, *more]
+    if names != preloaded:
+        preloaded = names
         _change()
 
 
@@ -156,37 +157,60 @@ def _forget() -> None:
 _forks.in_copy(_forget)
 
 
-def load(names: Iterable[str], thread_count: Callable[[], int]) -> list[str]:
-    """In a template: imports modules.
+# In a template.
+
+
+def load(names: Iterable[str], thread_count: Callable[[], int]) -> tuple[list[str], list[str]]:
+    """Imports modules, and loads objects.
+
+    What is there then is kept from the collector, whose marks would copy its pages in each child.
 
     Args:
-        names: of the modules. One that cannot be imported is reported on standard error and left out.
+        names: of the modules, and of objects; see `_inherited`. What cannot be loaded is left out; if it is a
+            module, it is reported on standard error.
         thread_count: counts the threads of this process.
 
     Returns:
-        The names of those that have left threads.
+        The names of those that have left threads; and of those that have opened devices which forked
+        processes cannot use, with these.
     """
+    import gc
+
+    from . import _devices
+
+    threaded, openers = [], []
+    modules: list[str] = []
+    objects: list[str] = []
+    for name in names:
+        (objects if _inherited.is_object(name) else modules).append(name)
+
+    def load_each(names: list[str], how: Callable[[str], str]) -> None:
+        for name in names:
+            threads, devices = thread_count(), _devices.opened()
+            title = how(name)
+            if thread_count() > threads:
+                threaded.append(title)
+            more = _devices.opened() - devices
+            if more:
+                openers.append(f"{title} ({', '.join(sorted(more))})")
+
+    load_each(modules, _import)
+    if modules or objects:
+        gc.collect()  # of imports: what objects are made of is no garbage, and may be much
+        load_each(objects, _inherited.load)
+        gc.freeze()
+    return threaded, openers
+
+
+def _import(name: str) -> str:
     import traceback
     from importlib import import_module
 
-    from . import _preload
-
-    suspects = []
-    names = list(names)
-    for name in names:
-        if _preload.is_object(name):
-            continue
-        before = thread_count()
-        try:
-            import_module(name)
-        except BaseException:
-            # SystemExit and KeyboardInterrupt as well: no module ends the template.
-            text = traceback.format_exc()
-            sys.stderr.write(f"forkless: {name} cannot be preloaded; children go on without it\n{text}")
-            _preload.note_error(f"{name} cannot be preloaded:\n{text}")
-        if thread_count() > before:
-            suspects.append(name)
-    objects = [name for name in names if _preload.is_object(name)]
-    if objects:
-        _preload.load(objects)
-    return suspects
+    try:
+        import_module(name)
+    except BaseException:
+        # SystemExit and KeyboardInterrupt as well: no module ends the template.
+        text = traceback.format_exc()
+        sys.stderr.write(f"forkless: {name} cannot be preloaded; children go on without it\n{text}")
+        _inherited.outcome["errors"][name] = f"{name} cannot be preloaded:\n{text}"
+    return name

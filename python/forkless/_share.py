@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from ._forkless import SharedBuffer, SharedBytes, SharedDict, SharedList, share_columns
 
@@ -11,7 +11,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-    _Array = TypeVar("_Array", bound=NDArray[Any])
+    # Told by a method that only they have, so that type checkers need none of the libraries.
+
+    class _OfPandas(Protocol):
+        @property
+        def memory_usage(self) -> Any: ...
+
+    class _OfPolars(Protocol):
+        @property
+        def estimated_size(self) -> Any: ...
+
+    class _OfArrow(Protocol):
+        @property
+        def get_total_buffer_size(self) -> Any: ...
+
+    class _ArrowBuffer(Protocol):
+        @property
+        def to_pybytes(self) -> Any: ...
+
+    class _OfTorch(Protocol):
+        @property
+        def data_ptr(self) -> Any: ...
+
+    _Data = TypeVar("_Data", bound=NDArray[Any] | _OfPandas | _OfPolars | _OfArrow | _ArrowBuffer | _OfTorch)
     _Key = TypeVar("_Key")
     _Plain = TypeVar("_Plain", bound=int | float | str | bytes | None)
 
@@ -19,15 +41,15 @@ __all__ = ["share"]
 
 
 @overload
-def share(obj: "_Array") -> "_Array": ...
+def share(obj: "_Data") -> "_Data": ...
 
 
 @overload
-def share(obj: "list[_Array] | tuple[_Array, ...]") -> "tuple[_Array, ...]": ...
+def share(obj: "list[_Data] | tuple[_Data, ...]") -> "tuple[_Data, ...]": ...
 
 
 @overload
-def share(obj: "dict[_Key, _Array]") -> "Mapping[_Key, _Array]": ...
+def share(obj: "dict[_Key, _Data]") -> "Mapping[_Key, _Data]": ...
 
 
 # What is a `SharedList` has a buffer, too, if it is one of numbers; it comes first.
@@ -67,6 +89,8 @@ def share(obj: Any) -> Any:
         obj: One of
 
             - a NumPy array of any type except `object`;
+            - a table, record batch, array, chunked array or buffer of pyarrow; a frame or series of pandas or
+              polars, an index of pandas; a tensor of torch in main memory;
             - anything else whose bytes can be read as one block: `bytes`, `bytearray`, `array.array`, a
               C-contiguous `memoryview`;
             - a list, a tuple or a dict of numbers, strings, bytes, None, and of lists, tuples and dicts of
@@ -79,6 +103,10 @@ def share(obj: Any) -> Any:
         contiguous). An array of `empty` and its like, all of it, is sealed instead of copied: `array`
         becomes read-only, too.
 
+        For a table or frame, or part of one, an object of the same type that is equal to it, with all data
+        that was not shared before in one block. Columns and slices are views of that, and travel as it does.
+        For a tensor, a tensor. torch knows none that is read-only: a write to it is a fault (SIGSEGV).
+
         For bytes and the like, a `SharedBuffer`: `memoryview(shared)` has the format and shape of `obj`, and
         `bytes(shared)` copies it.
 
@@ -89,11 +117,11 @@ def share(obj: Any) -> Any:
         For a list, a tuple or a dict with arrays in it, a tuple or a read-only mapping of what `share` makes
         of each part.
 
-        What is shared already is returned as it is.
+        What is shared already is returned as it is, and not copied again where it is part of something else.
 
     Raises:
         TypeError: The data is not plain: it has other objects in it, or is an object without a buffer. The
-            message says which part.
+            message says which part or column, and what to do.
         ValueError: A list or dict that contains itself.
         BufferError: A `memoryview` with gaps, or in Fortran order.
         SharedMemoryFull: There is no memory for it, a `MemoryError`; nothing has been copied.
@@ -114,6 +142,15 @@ def share(obj: Any) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(obj, getattr(numpy, "ndarray", ())):
         return _share_array(numpy, obj)
+    library = _library_of(type(obj))
+    if library == "torch":
+        from ._tensors import share_tensor
+
+        return share_tensor(obj)
+    if library is not None:
+        from ._tables import share_table
+
+        return share_table(obj, library)
     try:
         source = memoryview(obj)
     except TypeError:
@@ -128,8 +165,9 @@ def share(obj: Any) -> Any:
 
 
 _TAKEN = (
-    "share() takes NumPy arrays, bytes, bytearray, array.array and other objects with a buffer, and lists, "
-    "tuples and dicts of numbers, strings, bytes and None; preload or send anything else"
+    "share() takes NumPy arrays, bytes, bytearray, array.array and other objects with a buffer, tables of "
+    "pyarrow, frames of pandas and polars, tensors of torch, and lists, tuples and dicts of numbers, "
+    "strings, bytes and None; preload or send anything else"
 )
 _CONTAINERS = (list, tuple, dict)
 _SCALARS = (type(None), bool, int, float, str, bytes)
@@ -160,6 +198,12 @@ def _share_part(part: Any, path: str, count: int) -> Any:
         except TypeError as error:
             why = str(error).partition(": ")[2] or why
     raise TypeError(f"cannot share this: {path} is a {kind.__module__}.{kind.__qualname__} object; {why}")
+
+
+def _library_of(kind: type) -> str | None:
+    """Which library's table or tensor it may be: that of its class, or of a base of it."""
+    roots = (base.__module__.partition(".")[0] for base in kind.__mro__)
+    return next((root for root in roots if root in ("pandas", "polars", "pyarrow", "torch")), None)
 
 
 def _share_array(numpy: Any, array: Any) -> Any:

@@ -37,8 +37,8 @@ def main() -> None:
     _child.run(_forkless.serve(_surroundings.learn, _rehearsal.play, _preload))
 
 
-def _preload() -> list[str]:
-    """Imports the modules that are named on the command line; the names of those that have left threads."""
+def _preload() -> tuple[list[str], list[str]]:
+    """Loads what is named on the command line; see `_programs.load`."""
     from . import _forkless, _programs
 
     names, sys.argv[1:] = sys.argv[1:], []

@@ -131,7 +131,7 @@ class _MemoryLimit:
         began = time.monotonic()
         if resident <= self._limit or began < self._next_look:
             return False
-        _, _, own, _ = _forkless.memory(os.getpid())
+        _, _, own, *_ = _forkless.memory(os.getpid())
         now = time.monotonic()
         self._next_look = now + 20 * (now - began)
         return own > self._limit

@@ -5,10 +5,13 @@
 //! ```
 #![allow(unsafe_code)]
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
+use forkless_shm::block::Block;
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sys::atomic::Ordering;
+use forkless_sys::crash::point;
 use forkless_sys::memory::Mapping;
 
 const DESCRIPTION: usize = 0;
@@ -38,7 +41,19 @@ impl Buffer {
     /// # Errors
     /// See [`Arena::allocate`].
     pub fn create(arena: &'static Arena, description: &[u8], bytes: &[u8]) -> Result<Self, Error> {
-        Self::create_with(arena, description, bytes.len(), |write| write(0, bytes))
+        Self::filled(arena, description, bytes.len(), &[(0, bytes)])
+    }
+
+    fn filled(
+        arena: &'static Arena,
+        description: &[u8],
+        length: usize,
+        pieces: &[(usize, &[u8])],
+    ) -> Result<Self, Error> {
+        let size = size_of(arena, description, length)?;
+        let lease = arena.allocate_filled(size, Self::KIND, |block| data_of(block, description.len()), pieces)?;
+        point("buffer.filled");
+        Self::describe(lease, description, length)
     }
 
     /// Writes bytes into the arena: `fill` is given a function that takes a place, from 0 to `length`, and the bytes that
@@ -52,21 +67,64 @@ impl Buffer {
         length: usize,
         fill: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
     ) -> Result<Self, Error> {
-        let corrupt = || Error::Corrupt("a new buffer");
-        // The data begins at a multiple of 64 in the arena; the payload may not.
-        let size = length.checked_add(HEAD + description.len() + ALIGNMENT);
-        let lease = arena.allocate(size.ok_or(Error::Full { bytes: length, size: arena.size() })?, Self::KIND)?;
-        let at = lease.block().payload();
-        for (field, value) in [(DESCRIPTION, description.len()), (LENGTH, length)] {
-            arena.map().u64(at + field).ok_or_else(corrupt)?.store(value as u64, Ordering::Release);
-        }
-        let data = (at + HEAD + description.len()).next_multiple_of(ALIGNMENT);
-        let mut fits = arena.map().write(at + HEAD, description);
+        let lease = arena.allocate(size_of(arena, description, length)?, Self::KIND)?;
+        let data = data_of(lease.block(), description.len());
+        let mut fits = true;
         fill(&mut |place, bytes: &[u8]| {
             let inside = place.checked_add(bytes.len()).is_some_and(|end| end <= length);
             fits = fits && inside && arena.map().write(data + place, bytes);
         });
-        if fits { Self::view(lease) } else { Err(corrupt()) }
+        point("buffer.filled");
+        if fits { Self::describe(lease, description, length) } else { Err(Error::Corrupt("a new buffer")) }
+    }
+
+    /// Says what a new buffer is, in front of its data.
+    fn describe(lease: Lease, description: &[u8], length: usize) -> Result<Self, Error> {
+        let (arena, at) = (lease.arena(), lease.block().payload());
+        let corrupt = || Error::Corrupt("a new buffer");
+        for (field, value) in [(DESCRIPTION, description.len()), (LENGTH, length)] {
+            arena.map().u64(at + field).ok_or_else(corrupt)?.store(value as u64, Ordering::Release);
+        }
+        if !arena.map().write(at + HEAD, description) {
+            return Err(corrupt());
+        }
+        point("buffer.described");
+        Self::view(lease)
+    }
+
+    /// Copies several pieces of bytes into the arena, one behind the other, each at [a place](Self::places) that is a
+    /// multiple of 64.
+    ///
+    /// # Errors
+    /// See [`Arena::allocate`].
+    ///
+    /// # Examples
+    /// ```
+    /// use forkless_ipc::{Buffer, KINDS};
+    /// use forkless_shm::Arena;
+    ///
+    /// let arena = Arena::create(KINDS)?;
+    /// let buffer = Buffer::gather(arena, b"", &[b"one", b"another"])?;
+    /// assert_eq!(buffer.length(), 64 + 7);
+    /// # Ok::<(), forkless_shm::Error>(())
+    /// ```
+    pub fn gather(arena: &'static Arena, description: &[u8], pieces: &[&[u8]]) -> Result<Self, Error> {
+        let full = || Error::Full { bytes: usize::MAX, size: arena.size() };
+        let places = Self::places(pieces.iter().map(|piece| piece.len())).ok_or_else(full)?;
+        let length = places.last().map_or(0, |place| place.end);
+        let placed: Vec<_> = places.iter().zip(pieces).map(|(place, piece)| (place.start, *piece)).collect();
+        Self::filled(arena, description, length, &placed)
+    }
+
+    /// Where pieces of these lengths are in a buffer that is made of them; `None` if no memory could hold so many bytes.
+    pub fn places(lengths: impl IntoIterator<Item = usize>) -> Option<Vec<Range<usize>>> {
+        let mut end = 0usize;
+        let place = |length: usize| {
+            let start = end.checked_next_multiple_of(ALIGNMENT)?;
+            end = start.checked_add(length)?;
+            Some(start..end)
+        };
+        lengths.into_iter().map(place).collect()
     }
 
     /// The buffer that a handle names.
@@ -88,7 +146,7 @@ impl Buffer {
         if description > MAX_DESCRIPTION || length > lease.block().capacity() {
             return Err(Error::Corrupt("the size of a buffer"));
         }
-        let data = (at + HEAD + description).next_multiple_of(ALIGNMENT);
+        let data = data_of(lease.block(), description);
         if data + length > at + lease.block().capacity() {
             return Err(Error::Corrupt("the size of a buffer"));
         }
@@ -131,4 +189,18 @@ impl Buffer {
     pub fn length(&self) -> usize {
         self.data.1
     }
+}
+
+/// Bytes of payload for a buffer, wherever it begins in its cache line.
+fn size_of(arena: &Arena, description: &[u8], length: usize) -> Result<usize, Error> {
+    if description.len() > MAX_DESCRIPTION {
+        return Err(Error::Corrupt("the description of a new buffer"));
+    }
+    let size = length.checked_add(HEAD + description.len() + ALIGNMENT);
+    size.ok_or(Error::Full { bytes: length, size: arena.size() })
+}
+
+/// Where the data is: at a multiple of 64 in the arena, which the payload may not be.
+fn data_of(block: Block, description: usize) -> usize {
+    (block.payload() + HEAD + description).next_multiple_of(ALIGNMENT)
 }

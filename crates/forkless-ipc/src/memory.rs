@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sys::atomic::{AtomicU64, Ordering};
+use forkless_sys::crash::point;
 use forkless_sys::memory::Mapping;
 
 const LENGTH: usize = 0;
@@ -54,8 +55,10 @@ impl Memory {
         let alignment = alignment(length);
         let size = length.checked_add(HEAD + alignment).ok_or(Error::Full { bytes: length, size: arena.size() })?;
         let (lease, used) = arena.allocate_used(size, Self::KIND)?;
+        point("memory.allocated");
         let word = arena.map().u64(lease.block().payload() + LENGTH).ok_or_else(corrupt)?;
         word.store(length as u64, Ordering::Release);
+        point("memory.measured");
         let memory = Self::view(lease)?;
         let used = (memory.lease.block().payload() + used).saturating_sub(memory.data.0);
         Ok((memory, used.min(length)))
@@ -98,6 +101,7 @@ impl Memory {
     /// [`Error::Corrupt`] if its block is outside the arena.
     pub fn seal(&self) -> Result<(), Error> {
         self.state()?.fetch_or(SEALED, Ordering::AcqRel);
+        point("memory.sealed");
         Ok(())
     }
 

@@ -53,6 +53,24 @@ fn a_buffer_may_be_without_bytes_or_description() {
 }
 
 #[test]
+fn pieces_begin_in_cache_lines() {
+    let arena = Arena::create(KINDS).unwrap();
+    let lengths = [0, 1, 0, 63, 64, 65, 5000, 0];
+    let pieces: Vec<Vec<u8>> = lengths.iter().map(|length| Random::new(5).bytes(*length)).collect();
+    let buffer = Buffer::gather(arena, b"pieces", &pieces.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    let (places, bytes) = (Buffer::places(lengths).unwrap(), content(&buffer));
+    assert_eq!(places.last().unwrap().end, bytes.len());
+    let mut end = 0;
+    for (piece, place) in pieces.iter().zip(places) {
+        assert_eq!((place.start % 64, &bytes[place.clone()]), (0, piece.as_slice()));
+        assert!(place.start >= end, "no two in one place");
+        end = place.end;
+    }
+    assert_eq!(Buffer::gather(arena, b"", &[]).unwrap().length(), 0);
+    assert_eq!(Buffer::places([usize::MAX - 8, 8]), None);
+}
+
+#[test]
 fn a_buffer_lives_as_long_as_somebody_holds_it() {
     let arena = Arena::create(KINDS).unwrap();
     let buffer = Buffer::create(arena, b"", b"x").unwrap();

@@ -13,7 +13,7 @@ use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, liveness, orphan, 
 
 use crate::invitation::TEMPLATE_VARIABLE;
 use crate::protocol::Request;
-use crate::template::THREADS;
+use crate::template::{DEVICE, THREADS};
 use crate::{Error, TREE_VARIABLE};
 
 /// The program text of a template.
@@ -346,6 +346,9 @@ impl Client {
         if reason == THREADS {
             let threads = proc::other_thread_names(self.template_pid).join(", ");
             return Error::Threads { pid: self.template_pid, threads, modules: note };
+        }
+        if reason == DEVICE {
+            return Error::Device { pid: self.template_pid, modules: note };
         }
         Error::System { action: "start a child process", errno: Errno::from_raw_os_error(i32::from(reason)) }
     }

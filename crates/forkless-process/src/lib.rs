@@ -59,6 +59,17 @@ pub enum Error {
         /// The modules that left them.
         modules: String,
     },
+    /// The template has a device open that does not work in forked processes.
+    #[error(
+        "the template (pid {pid}) has a device open that no forked process can use, by what was preloaded there: {modules}. \
+         Preload only what does not touch the device, and have each worker open it, or use the \"spawn\" start method"
+    )]
+    Device {
+        /// The template.
+        pid: u32,
+        /// The modules that have opened one, and which.
+        modules: String,
+    },
     /// The template ended while a child was being started, twice.
     #[error("the template (pid {pid}) ended while it was starting {name}; its standard error may say why")]
     TemplateDied {

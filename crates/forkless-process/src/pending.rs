@@ -118,7 +118,7 @@ impl Pending {
     /// Waits for the child, at most `bound` (and at most 50 ms); `None` if it is not there yet.
     ///
     /// # Errors
-    /// [`Error::Threads`], [`Error::TemplateDied`], or [`Error::System`] when the system refuses.
+    /// [`Error::Threads`], [`Error::Device`], [`Error::TemplateDied`], or [`Error::System`] when the system refuses.
     pub fn wait_within(&mut self, bound: Duration) -> Result<Option<Child>, Error> {
         let Some((client, owner)) = self.asked else { return Err(Error::Protocol("nothing was asked for")) };
         let words = (self.arena.pid_word(owner), self.arena.end_word(owner));

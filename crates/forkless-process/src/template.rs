@@ -78,6 +78,9 @@ pub trait Runtime {
 
     /// Which of the modules that the template has loaded have left threads, by name.
     fn suspects(&mut self) -> String;
+
+    /// Which of them have opened a device that forked processes cannot use, by name; none in most templates.
+    fn openers(&mut self) -> String;
 }
 
 /// The two returns of a fork.
@@ -91,6 +94,9 @@ pub enum Fork {
 
 /// The reason given in a slot when the template has threads; no error number is as large.
 pub(crate) const THREADS: u16 = u16::MAX;
+
+/// The same when what it has loaded has a device open that its children could not use.
+pub(crate) const DEVICE: u16 = u16::MAX - 1;
 
 /// The template, in itself and in what it forks.
 static TEMPLATE: AtomicU32 = AtomicU32::new(0);
@@ -452,6 +458,10 @@ impl Template {
             self.keep_streams([stdin, stdout, stderr])?;
             self.learn(runtime)?;
         }
+        if method == Method::Forkserver && !runtime.openers().is_empty() {
+            self.arena.record_refusal(owner, DEVICE, &runtime.openers())?;
+            return Ok(None);
+        }
         let standard = owned.each_ref().map(AsFd::as_fd);
         let has_streams = self.learned == Some(process::streams_identity(standard));
         let started = match method {
@@ -545,7 +555,9 @@ impl Template {
         }
         self.count_missing();
         self.learn(runtime)?;
-        let Some(streams) = self.streams.as_ref().filter(|_| self.missing > 0) else { return Ok(None) };
+        let Some(streams) = self.streams.as_ref().filter(|_| self.missing > 0 && runtime.openers().is_empty()) else {
+            return Ok(None);
+        };
         let owner = self.arena.reserve_slot(Role::Standby, "standby")?;
         match runtime.fork() {
             Ok(Fork::Child) => {

@@ -64,6 +64,10 @@ impl Runtime for NoInterpreter {
     fn suspects(&mut self) -> String {
         String::new()
     }
+
+    fn openers(&mut self) -> String {
+        String::new()
+    }
 }
 
 /// A child's job: what to do, and with which objects.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
+use std::ops::Range;
 
 use forkless_ipc::Buffer;
 use pyo3::buffer::PyUntypedBuffer;
@@ -10,6 +11,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::errors::OrRaise;
+use crate::mapped;
 use crate::shared::{Shared, home};
 
 /// The bytes of an object, held in place until this is dropped.
@@ -107,12 +109,20 @@ impl Description {
 }
 
 impl SharedBuffer {
-    fn parts(py: Python<'_>, buffer: Buffer) -> PyResult<PyClassInitializer<Self>> {
+    fn make(py: Python<'_>, buffer: Buffer) -> PyResult<Bound<'_, Self>> {
         let kind = Description::from_bytes(&buffer.description(), buffer.length())
             .ok_or(forkless_shm::Error::Corrupt("the description of a buffer"))
             .or_raise(py)?;
         let strides = kind.strides();
-        Ok(PyClassInitializer::from(Shared).add_subclass(Self { buffer, kind, strides }))
+        let shared = Bound::new(py, PyClassInitializer::from(Shared).add_subclass(Self { buffer, kind, strides }))?;
+        mapped::note(&shared)?;
+        Ok(shared)
+    }
+
+    /// The addresses at which its bytes are in this process.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        let start = self.buffer.address().addr().get();
+        start..start + self.buffer.length()
     }
 
     /// The description of a buffer of plain bytes.
@@ -121,14 +131,20 @@ impl SharedBuffer {
     }
 
     pub(crate) fn wrap(py: Python<'_>, buffer: Buffer) -> PyResult<Py<PyAny>> {
-        Ok(Py::new(py, Self::parts(py, buffer)?)?.into_any())
+        Ok(Self::make(py, buffer)?.into_any().unbind())
+    }
+}
+
+impl Drop for SharedBuffer {
+    fn drop(&mut self) {
+        mapped::forget(&self.addresses());
     }
 }
 
 #[pymethods]
 impl SharedBuffer {
     #[new]
-    fn new(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<PyClassInitializer<Self>> {
+    fn new<'py>(py: Python<'py>, source: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let source = Source::get(source)?;
         let view = &source.0;
         if !view.is_c_contiguous() {
@@ -140,7 +156,18 @@ impl SharedBuffer {
             shape: view.shape().iter().map(|extent| extent.cast_signed()).collect(),
         };
         // The interpreter is not released before the copy is made, so no Python code changes the bytes.
-        Self::parts(py, Buffer::create(home(py)?, &kind.to_bytes(), source.bytes()).or_raise(py)?)
+        Self::make(py, Buffer::create(home(py)?, &kind.to_bytes(), source.bytes()).or_raise(py)?)
+    }
+
+    /// One buffer, of plain bytes, with a copy of each of these, and where each begins in it: at a multiple of 64.
+    #[staticmethod]
+    fn gather<'py>(py: Python<'py>, sources: Vec<Bound<'py, PyAny>>) -> PyResult<(Bound<'py, Self>, Vec<usize>)> {
+        let sources = sources.iter().map(Source::get).collect::<PyResult<Vec<_>>>()?;
+        let pieces: Vec<&[u8]> = sources.iter().map(Source::bytes).collect();
+        let places = Buffer::places(pieces.iter().map(|piece| piece.len())).unwrap_or_default();
+        let length = places.last().map_or(0, |place| place.end);
+        let shared = Self::make(py, Buffer::gather(home(py)?, &Self::of_bytes(length), &pieces).or_raise(py)?)?;
+        Ok((shared, places.into_iter().map(|place| place.start).collect()))
     }
 
     fn __len__(&self) -> usize {

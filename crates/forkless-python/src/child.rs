@@ -259,8 +259,8 @@ impl Job {
 /// Args:
 ///     learn: Gets a `SharedBytes` with what children to come take over from the main process.
 ///     rehearse: Called in a child that will wait for a job.
-///     preload: Called once, before any fork; returns a list to which it may add the names of modules that have left
-///         threads.
+///     preload: Called once, before any fork; returns the names of modules that have left threads, and of those that have
+///         opened a device which forked processes cannot use.
 #[pyfunction]
 pub(crate) fn serve(
     py: Python<'_>,
@@ -270,7 +270,7 @@ pub(crate) fn serve(
 ) -> PyResult<Job> {
     // os.fork runs the interpreter's own before and after; the template has one thread, so the interpreter is held.
     let mut interpreter =
-        Interpreter { fork: py.import("os")?.getattr("fork")?, learn, rehearse, preload, suspects: None };
+        Interpreter { fork: py.import("os")?.getattr("fork")?, learn, rehearse, preload, blamed: Blamed::default() };
     Ok(Job { job: template::serve(&mut interpreter).or_raise(py)? })
 }
 
@@ -279,8 +279,12 @@ struct Interpreter<'py> {
     learn: Bound<'py, PyAny>,
     rehearse: Bound<'py, PyAny>,
     preload: Bound<'py, PyAny>,
-    suspects: Option<Bound<'py, PyAny>>,
+    blamed: Blamed,
 }
+
+/// Modules because of which the template should not fork, by name: those that have left threads, and those that have
+/// opened a device.
+type Blamed = (Vec<String>, Vec<String>);
 
 impl Interpreter<'_> {
     /// A template goes on whatever it could not learn; its standard error tells of it.
@@ -296,15 +300,18 @@ impl Runtime for Interpreter<'_> {
         let py = self.fork.py();
         // Without the variable, strangers do not find the tree: a pity, no reason to end.
         let _ = set_tree(py, name).and_then(|()| forget(py, "FORKLESS_TEMPLATE"));
-        match self.preload.call0() {
-            Ok(suspects) => self.suspects = Some(suspects),
+        match self.preload.call0().and_then(|blamed| blamed.extract::<Blamed>()) {
+            Ok(blamed) => self.blamed = blamed,
             Err(error) => error.print(py),
         }
     }
 
     fn suspects(&mut self) -> String {
-        let names = self.suspects.as_ref().and_then(|suspects| suspects.extract::<Vec<String>>().ok());
-        names.unwrap_or_default().join(", ")
+        self.blamed.0.join(", ")
+    }
+
+    fn openers(&mut self) -> String {
+        self.blamed.1.join(", ")
     }
 
     fn fork(&mut self) -> Result<Fork, Errno> {

@@ -10,24 +10,24 @@
 //! What is made immortal is never freed. That suits a template, which lives as long as those who share its objects.
 #![allow(unsafe_code)]
 
-use std::collections::HashSet;
 use std::ffi::{c_int, c_void};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 /// The whole of a reference count that stands for immortality on 3.12 and 3.13.
 const IMMORTAL: u64 = u32::MAX as u64;
 
-/// What a walk over objects finds.
+/// A walk over objects that makes them immortal.
 struct Walk {
     /// Objects whose own references have not been looked at.
     left: Vec<*mut ffi::PyObject>,
-    /// For walks that change nothing: what has been found.
-    seen: Option<HashSet<*mut ffi::PyObject>>,
+    /// The type of NumPy's arrays, which do not say what objects they have; null while nobody has imported it.
+    array_type: *mut ffi::PyTypeObject,
+    /// Those that were met.
+    arrays: Vec<*mut ffi::PyObject>,
     count: usize,
-    /// The first object that is not to be made immortal, as its end means something.
-    offender: Option<*mut ffi::PyObject>,
 }
 
 impl Walk {
@@ -36,33 +36,23 @@ impl Walk {
     /// # Safety
     /// It is alive, and the interpreter is held.
     unsafe fn meet(&mut self, object: *mut ffi::PyObject) {
-        // SAFETY: the object is alive, so it has a type; the rest is the caller's promise.
+        // SAFETY: the object is alive, so it has a type. The reference count is the first word of an object of these
+        // versions, and the interpreter, which is held, is the only one that writes it.
         unsafe {
-            if is_left_alone(object) {
+            let (count, kind) = (object.cast::<u64>(), ffi::Py_TYPE(object));
+            if count.read() & IMMORTAL == IMMORTAL || is_left_alone(object) || has_finaliser(kind) {
                 return;
             }
-            if self.offender.is_none() && has_finaliser(object) {
-                self.offender = Some(object);
-                return;
-            }
-            match &mut self.seen {
-                Some(seen) => {
-                    if !seen.insert(object) {
-                        return;
-                    }
-                }
-                None => {
-                    // SAFETY: the reference count is the first word of an object of these versions, and the interpreter,
-                    // which is held, is the only one that writes it.
-                    let count = object.cast::<u64>();
-                    if count.read() & IMMORTAL == IMMORTAL {
-                        return;
-                    }
-                    count.write(IMMORTAL);
-                }
-            }
+            count.write(IMMORTAL);
             self.count += 1;
-            self.left.push(object);
+            if (*kind).tp_traverse.is_some() {
+                self.left.push(object);
+            } else {
+                keep_hash(object);
+            }
+            if !self.array_type.is_null() && ffi::PyType_IsSubtype(kind, self.array_type) != 0 {
+                self.arrays.push(object);
+            }
         }
     }
 
@@ -99,6 +89,19 @@ unsafe extern "C" fn visit(object: *mut ffi::PyObject, walk: *mut c_void) -> c_i
     0
 }
 
+/// Text and bytes write down their hash when they are first asked for it: better now than in each process.
+///
+/// # Safety
+/// The object is alive, and the interpreter is held.
+unsafe fn keep_hash(object: *mut ffi::PyObject) {
+    // SAFETY: a living object of exactly these types, whose hash is computed by the interpreter and never fails.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(object) != 0 || ffi::PyBytes_CheckExact(object) != 0 {
+            ffi::PyObject_Hash(object);
+        }
+    }
+}
+
 /// What belongs to the program rather than to its data: types, modules, functions, code. Most of it lives as long as
 /// the process anyway, and it leads everywhere.
 ///
@@ -117,46 +120,37 @@ unsafe fn is_left_alone(object: *mut ffi::PyObject) -> bool {
     }
 }
 
-/// Whether something is to happen when it is freed, or it is a generator that may still run.
+/// Whether something is to happen when objects of this type are freed, or they are generators that may still run.
 ///
 /// # Safety
-/// The object is alive, and the interpreter is held.
-unsafe fn has_finaliser(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: a living object has a type.
-    unsafe {
-        let kind = &*ffi::Py_TYPE(object);
-        kind.tp_finalize.is_some() || kind.tp_del.is_some()
-    }
+/// The type is alive, and the interpreter is held.
+unsafe fn has_finaliser(kind: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*kind).tp_finalize.is_some() || (*kind).tp_del.is_some() }
 }
 
-fn walk<'py>(object: &Bound<'py, PyAny>, changes: bool) -> (usize, Option<Bound<'py, PyAny>>) {
-    let seen = if changes { None } else { Some(HashSet::new()) };
-    let mut walk = Walk { left: Vec::new(), seen, count: 0, offender: None };
+/// Makes an object immortal, and all data that can be reached from it, but for what has a finaliser. Only for CPython 3.12
+/// and 3.13 on 64 bits, with the global lock.
+///
+/// Args:
+///     object: Where to begin.
+///     array_type: NumPy's `ndarray`, if somebody has imported it.
+///
+/// Returns:
+///     How many objects became immortal, and the arrays among them: they do not say what objects they have.
+#[pyfunction]
+pub(crate) fn immortalise<'py>(
+    object: &Bound<'py, PyAny>,
+    array_type: Option<&Bound<'py, PyType>>,
+) -> (usize, Vec<Bound<'py, PyAny>>) {
+    let array_type = array_type.map_or(std::ptr::null_mut(), Bound::as_type_ptr);
+    let mut walk = Walk { left: Vec::new(), array_type, arrays: Vec::new(), count: 0 };
     // SAFETY: `object` is alive, as is what can be reached from it, for nothing drops references meanwhile; a `Bound` shows
-    // that the interpreter is held. The offender is among that, so it is alive too.
-    let offender = unsafe {
+    // that the interpreter is held. The arrays are among that, so they are alive too.
+    unsafe {
         walk.meet(object.as_ptr());
         walk.run();
-        walk.offender.map(|offender| Bound::from_borrowed_ptr(object.py(), offender))
-    };
-    (walk.count, offender)
-}
-
-/// Looks at all data that can be reached from an object, and changes nothing.
-///
-/// Returns:
-///     How many objects those are; and the first of them that has a finaliser, or None.
-#[pyfunction]
-pub(crate) fn survey<'py>(object: &Bound<'py, PyAny>) -> (usize, Option<Bound<'py, PyAny>>) {
-    walk(object, false)
-}
-
-/// Makes an object immortal, and all data that can be reached from it. Only for CPython 3.12 and 3.13 on 64 bits, with the
-/// global lock.
-///
-/// Returns:
-///     How many objects became immortal.
-#[pyfunction]
-pub(crate) fn immortalise(object: &Bound<'_, PyAny>) -> usize {
-    walk(object, true).0
+        let arrays = walk.arrays.into_iter().map(|array| Bound::from_borrowed_ptr(object.py(), array)).collect();
+        (walk.count, arrays)
+    }
 }

@@ -18,10 +18,12 @@ mod event;
 mod immortal;
 mod item;
 mod lock;
+mod mapped;
 mod memory;
 mod pool;
 mod queue;
 mod recovery;
+mod report;
 mod rlock;
 mod segment;
 mod semaphore;
@@ -50,6 +52,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<channel::Parcel>()?;
     module.add_class::<buffer::SharedBuffer>()?;
     module.add_function(wrap_pyfunction!(buffer::address_of, module)?)?;
+    module.add_function(wrap_pyfunction!(mapped::find_shared, module)?)?;
     module.add_class::<deposit::Deposit>()?;
     module.add_class::<segment::Segment>()?;
     module.add_function(wrap_pyfunction!(segment::open_segment, module)?)?;
@@ -81,13 +84,14 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::accept_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::ignore_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
-    module.add_function(wrap_pyfunction!(tree::memory, module)?)?;
+    module.add_function(wrap_pyfunction!(report::memory, module)?)?;
+    module.add_function(wrap_pyfunction!(report::families, module)?)?;
+    module.add_function(wrap_pyfunction!(report::arenas, module)?)?;
     module.add_function(wrap_pyfunction!(tree::set_warm_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::trim_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::warm_memory, module)?)?;
     module.add_function(wrap_pyfunction!(tree::arm_crash_point, module)?)?;
     module.add_function(wrap_pyfunction!(tree::census, module)?)?;
-    module.add_function(wrap_pyfunction!(immortal::survey, module)?)?;
     module.add_function(wrap_pyfunction!(immortal::immortalise, module)?)?;
     Ok(())
 }

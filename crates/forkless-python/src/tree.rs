@@ -3,7 +3,7 @@
 use forkless_shm::Arena;
 use forkless_sys::attributes::Attributes;
 use forkless_sys::{crash, proc, process};
-use pyo3::exceptions::{PyOSError, PyProcessLookupError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -98,15 +98,6 @@ pub(crate) fn trim_memory(py: Python<'_>) -> PyResult<u64> {
 #[pyfunction]
 pub(crate) fn warm_memory(py: Python<'_>) -> PyResult<usize> {
     Arena::home().map_or(Ok(0), |arena| Ok(py.detach(|| arena.statistics()).or_raise(py)?.warm))
-}
-
-/// Bytes of (RSS, PSS, USS, private dirty) of one process.
-#[pyfunction]
-pub(crate) fn memory(py: Python<'_>, pid: u32) -> PyResult<(u64, u64, u64, u64)> {
-    let memory = py.detach(|| proc::memory(pid)).ok_or_else(|| {
-        PyProcessLookupError::new_err(format!("process {pid} is gone, or its memory is not ours to read"))
-    })?;
-    Ok((memory.rss, memory.pss, memory.uss, memory.private_dirty))
 }
 
 /// For fault tests: has this process killed at the `passes`-th pass through a named point, or with `halt` stopped until

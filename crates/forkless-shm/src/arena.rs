@@ -15,6 +15,9 @@ use crate::{Error, Kind};
 /// Sizes to try, in bytes, largest first: address space is free until a limit says otherwise.
 const SIZES: [usize; 6] = [MAX_SIZE, 64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
 
+/// What the system calls the memory file, for whoever looks at what a process has open.
+pub const FILE_NAME: &str = "forkless";
+
 /// Bytes of address space that an arena leaves to the program.
 const SPARE: usize = 64 << 20;
 
@@ -76,7 +79,7 @@ impl Arena {
                 }
                 Ok((file, map))
             };
-            match MemoryFile::create("forkless", size).and_then(map) {
+            match MemoryFile::create(FILE_NAME, size).and_then(map) {
                 Ok(reserved) => return Ok(reserved),
                 Err(errno @ (Errno::NOMEM | Errno::FBIG | Errno::INVAL | Errno::OVERFLOW)) => last = errno,
                 Err(errno) => return Err(Error::system("create the shared arena")(errno)),

@@ -39,7 +39,7 @@ pub struct Kind {
 }
 
 /// The kind of lease records; belongs to this crate.
-pub(crate) const LEASE: u8 = 255;
+pub const LEASE: u8 = 255;
 /// Blocks that own nothing and are owned by another block; reached through no handle.
 pub const PLAIN: u8 = 254;
 
@@ -58,8 +58,10 @@ const DYING: u64 = 2;
 
 /// From this class on a block's pages are counted, and given back.
 const WARM_CLASS: u8 = 16;
+/// The size of those blocks at least, in bytes.
+pub(crate) const COUNTED: usize = 1 << WARM_CLASS;
 /// Where it says how far it has pages.
-const TOUCHED: usize = 16;
+pub(crate) const TOUCHED: usize = 16;
 
 /// Where a block is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,6 +229,24 @@ impl Header {
     }
 }
 
+/// Size in bytes, kind and state, of the first word of a block; `None` of what cannot be one.
+pub(crate) fn parse_header(word: u64) -> Option<(usize, u8, State)> {
+    let header = Header(word);
+    let class = header.class();
+    if CLASSES.contains(&class) { Some((1 << class, header.kind(), State::parse(header.state())?)) } else { None }
+}
+
+impl State {
+    fn parse(state: u64) -> Option<Self> {
+        match state {
+            FREE => Some(Self::Free),
+            LIVE => Some(Self::Live),
+            DYING => Some(Self::Dying),
+            _ => None,
+        }
+    }
+}
+
 impl Transaction {
     /// A block of `kind` with room for `payload` bytes, without leases. Its bytes are whatever they were.
     pub(crate) fn allocate(&mut self, payload: usize, kind: u8) -> Result<Block, Error> {
@@ -373,12 +393,8 @@ impl Transaction {
     }
 
     pub(crate) fn state_of(&self, block: Block) -> Result<State, Error> {
-        match Header(self.get(block.offset())?).state() {
-            FREE => Ok(State::Free),
-            LIVE => Ok(State::Live),
-            DYING => Ok(State::Dying),
-            _ => Err(Error::Corrupt("the state of a block")),
-        }
+        let state = State::parse(Header(self.get(block.offset())?).state());
+        state.ok_or(Error::Corrupt("the state of a block"))
     }
 
     /// The lengths of all free lists. Gives up beyond `most`, since a damaged list may have no end.
@@ -419,18 +435,51 @@ impl Arena {
     /// # Errors
     /// See [`Self::allocate`].
     pub fn allocate_used(&'static self, payload: usize, kind: u8) -> Result<(Lease, usize), Error> {
-        let me = self.me()?;
-        let mut transaction = Transaction::begin(self)?;
-        let block = transaction.allocate(payload, kind)?;
-        let lease = transaction.lease(me, block)?;
-        let touched = transaction.touched(block)?;
-        transaction.commit()?;
+        let (lease, touched) = self.allocate_as_it_is(payload, kind)?;
+        let block = lease.block();
         if block.has_pages() {
             self.warm_up(block, touched, (payload + payload_at(block.class())) as u64)?;
         }
         // Pages that it did not have are zero now; the one with the header it always has.
         let used = if block.has_pages() { touched.max(forkless_sys::memory::PAGE as u64) } else { u64::MAX };
         Ok((lease, payload.min(used as usize)))
+    }
+
+    /// As [`Self::allocate`], with bytes in it: for those, new pages need not be zeroed first, which is most of what they
+    /// cost. The bytes are pieces, each with its place, in the order of their places and with no more than a cache line
+    /// between them. They count from where `begin` says, an offset in the arena within the payload; in front of it there
+    /// is room on the block's first page.
+    ///
+    /// # Errors
+    /// See [`Self::allocate`]; [`Error::Corrupt`] if the bytes are not within the payload.
+    pub fn allocate_filled(
+        &'static self,
+        payload: usize,
+        kind: u8,
+        begin: impl FnOnce(Block) -> usize,
+        pieces: &[(usize, &[u8])],
+    ) -> Result<Lease, Error> {
+        let (lease, touched) = self.allocate_as_it_is(payload, kind)?;
+        let block = lease.block();
+        let begin = begin(block);
+        let last = pieces.iter().map(|(place, bytes)| begin.saturating_add(place.saturating_add(bytes.len()))).max();
+        let end = last.unwrap_or(begin);
+        if begin < block.payload() || end > block.payload() + payload {
+            return Err(Error::Corrupt("a place in a new block"));
+        }
+        self.fill(block, touched, begin, pieces, end)?;
+        Ok(lease)
+    }
+
+    /// A new block, and how many bytes of it have pages.
+    fn allocate_as_it_is(&'static self, payload: usize, kind: u8) -> Result<(Lease, u64), Error> {
+        let me = self.me()?;
+        let mut transaction = Transaction::begin(self)?;
+        let block = transaction.allocate(payload, kind)?;
+        let lease = transaction.lease(me, block)?;
+        let touched = transaction.touched(block)?;
+        transaction.commit()?;
+        Ok((lease, touched))
     }
 
     /// Opens the block that a handle names.

@@ -31,17 +31,17 @@ use crate::{Error, Handle};
 /// +16 the target (31..0) | the sequence number (63..32)
 /// +24 the offset of the count that guards it, 0 for none; TAKES
 /// ```
-mod field {
-    pub(super) const LINKS: usize = 8;
-    pub(super) const TARGET: usize = 16;
+pub(crate) mod field {
+    pub(crate) const LINKS: usize = 8;
+    pub(crate) const TARGET: usize = 16;
     pub(super) const SEQUENCE: usize = 20;
-    pub(super) const COUNT_AT: usize = 24;
+    pub(crate) const COUNT_AT: usize = 24;
     /// Bytes behind the first two words, which are the block's header.
     pub(super) const SIZE: usize = 16;
 }
 
 /// The lease holds once the count has moved on, not until then.
-const TAKES: u64 = 1 << 63;
+pub(crate) const TAKES: u64 = 1 << 63;
 
 /// Units of blocks that fit into four bytes, as bytes: what an arena may have.
 pub(crate) const MAX_SIZE: usize = UNIT << 32;

@@ -23,6 +23,7 @@ pub mod robust;
 pub mod slot;
 mod standby;
 mod statistics;
+pub mod survey;
 mod txn;
 pub mod warm;
 
@@ -32,6 +33,7 @@ pub use lease::Lease;
 pub use robust::{Acquired, Attempt, Wait};
 pub use slot::{Owner, Role};
 pub use statistics::Statistics;
+pub use survey::Survey;
 pub use txn::Read;
 
 use forkless_sys::Errno;

@@ -163,6 +163,29 @@ pub struct Process {
     pub live: bool,
 }
 
+impl Process {
+    fn new(owner: Owner, state: u64, name: &[u8], word: impl Fn(usize) -> Option<u64>) -> Option<Self> {
+        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        Some(Self {
+            owner,
+            pid: word(slot::PID)? as u32,
+            name: String::from_utf8_lossy(&name[..end]).into_owned(),
+            role: Role::from_code(word(slot::ROLE)?)?,
+            parent: Owner::from_word(word(slot::PARENT)? as u32),
+            live: state & 0xffff_ffff == LIVE,
+        })
+    }
+
+    /// From the bytes of a slot; `None` if it is nobody's, or its process has not come yet.
+    pub(crate) fn parse(index: usize, bytes: &[u8]) -> Option<Self> {
+        let word = |field: usize| Some(u64::from_ne_bytes(bytes.get(field..field + 8)?.try_into().ok()?));
+        let state = word(slot::STATE)?;
+        let owner = Owner::from_word(Owner::new(index, (state >> 32) as u32).word())?;
+        let name = bytes.get(slot::NAME..slot::NAME + slot::NAME_SIZE)?;
+        matches!(state & 0xffff_ffff, LIVE | ENDED).then(|| Self::new(owner, state, name, word))?
+    }
+}
+
 impl Arena {
     /// Sets a slot aside for a process about to be asked for.
     ///
@@ -347,15 +370,7 @@ impl Arena {
         if !self.map().read(owner.field(slot::NAME), slot::NAME_SIZE, &mut bytes) {
             return None;
         }
-        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-        Some(Process {
-            owner,
-            pid: word(slot::PID)? as u32,
-            name: String::from_utf8_lossy(&bytes[..end]).into_owned(),
-            role: Role::from_code(word(slot::ROLE)?)?,
-            parent: Owner::from_word(word(slot::PARENT)? as u32),
-            live: state & 0xffff_ffff == LIVE,
-        })
+        Process::new(owner, state, &bytes, word)
     }
 
     /// Every process that has a slot.

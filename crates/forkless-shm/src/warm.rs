@@ -87,13 +87,8 @@ impl Arena {
         if cfg!(loom) {
             return Ok(()); // a model's memory is in no file
         }
-        self.warm_limit()?;
         let Some(missing) = end.checked_sub(touched).filter(|missing| *missing > 0) else { return Ok(()) };
-        let available = || proc::memory_capacity().map_or(u64::MAX, |capacity| capacity.available);
-        // What is kept for later is not worth an error now.
-        if missing >= WORTH_ASKING && available() < missing && (self.trim(0)? == 0 || available() < missing) {
-            return Err(Error::NoMemory { bytes: missing, available: available() });
-        }
+        self.ask_for(missing)?;
         let reserved = self.memory().reserve(block.offset() + touched as usize, missing as usize);
         reserved.map_err(|errno| match errno {
             Errno::NOMEM | Errno::NOSPC => Error::NoMemory { bytes: missing, available: available() },
@@ -104,6 +99,69 @@ impl Arena {
         Ok(())
     }
 
+    /// Copies pieces of bytes into a block that has `touched` bytes of pages: through the mapping where there are pages, and
+    /// past it where there are none. Their places count from `begin`, and the last ends at `end`.
+    pub(crate) fn fill(
+        &'static self,
+        block: Block,
+        touched: u64,
+        begin: usize,
+        pieces: &[(usize, &[u8])],
+        end: usize,
+    ) -> Result<(), Error> {
+        let copy = |at: usize, bytes: &[u8]| {
+            if self.map().write(at, bytes) { Ok(()) } else { Err(Error::Corrupt("a new block")) }
+        };
+        let copy_all = || pieces.iter().try_for_each(|(place, bytes)| copy(begin + place, bytes));
+        let (cold, will_be) = (block.offset() + touched as usize, (end - block.offset()) as u64);
+        if cfg!(loom) || !block.has_pages() || will_be <= touched {
+            return copy_all();
+        }
+        self.ask_for(will_be - touched)?;
+        let known = self.word(block.touched_at())?;
+        // Beforehand: should this process be killed in the middle, some of the pages are there. Whoever has the block next
+        // and misses some gets them when it writes to them.
+        known.store(will_be, Ordering::Release);
+        crash::point("warm.filling");
+        let write = |(place, bytes): &(usize, &[u8])| {
+            let at = begin + place;
+            let (_, new) = bytes.split_at(cold.saturating_sub(at).min(bytes.len()));
+            self.memory().write_at(at + bytes.len() - new.len(), new)
+        };
+        let written = pieces.iter().try_for_each(write);
+        crash::point("warm.filled");
+        match written {
+            Ok(()) => {}
+            Err(Errno::NOMEM | Errno::NOSPC) => {
+                self.cool(block)?;
+                return Err(Error::NoMemory { bytes: will_be - touched, available: available() });
+            }
+            // RLIMIT_FSIZE has been lowered since.
+            Err(_) => {
+                known.store(touched, Ordering::Release);
+                self.warm_up(block, touched, will_be)?;
+                return copy_all();
+            }
+        }
+        // For who fills the block next. And as long as one process alone has pages mapped, they count as its own.
+        let first = cold.max(begin);
+        self.map().populate(first, end.saturating_sub(first));
+        pieces.iter().try_for_each(|(place, bytes)| {
+            let at = begin + place;
+            copy(at, &bytes[..cold.saturating_sub(at).min(bytes.len())])
+        })
+    }
+
+    /// Refuses to make so many bytes of new pages if there is no memory for them.
+    fn ask_for(&'static self, missing: u64) -> Result<(), Error> {
+        self.warm_limit()?;
+        // What is kept for later is not worth an error now.
+        if missing >= WORTH_ASKING && available() < missing && (self.trim(0)? == 0 || available() < missing) {
+            return Err(Error::NoMemory { bytes: missing, available: available() });
+        }
+        Ok(())
+    }
+
     /// Gives a block's pages back, but for that with its header. Somebody holds it, and nobody uses it.
     pub(crate) fn cool(&self, block: Block) -> Result<(), Error> {
         self.memory().punch(block.payload(), block.capacity());
@@ -111,6 +169,11 @@ impl Arena {
         self.word(block.touched_at())?.store(0, Ordering::Release);
         Ok(())
     }
+}
+
+/// Bytes of memory that are to be had.
+fn available() -> u64 {
+    proc::memory_capacity().map_or(u64::MAX, |capacity| capacity.available)
 }
 
 /// What is to be done before a block can be freed.

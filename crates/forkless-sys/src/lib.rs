@@ -10,6 +10,7 @@
 //! | [`attributes`] | what a fork would have copied: masks, niceness, limits |
 //! | [`bell`] | a descriptor that other processes make readable |
 //! | [`crash`] | points where fault tests kill |
+//! | [`footprint`] | what processes cost, and who descends from whom |
 //! | [`futex`] | sleeping on one or two shared words |
 //! | [`memory`] | sealed memory files, mappings, shared words |
 //! | [`liveness`] | a word that the kernel marks when its process dies |
@@ -27,6 +28,7 @@ pub mod atomic;
 pub mod attributes;
 pub mod bell;
 pub mod crash;
+pub mod footprint;
 pub mod futex;
 pub mod heap;
 pub mod liveness;

@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::memory::{MemoryFile, PAGE};
@@ -99,6 +99,19 @@ impl Mapping {
         fits
     }
 
+    /// Maps the pages of a range now, those that the file has ([`madvise(2)`], MADV_POPULATE_READ): all at once takes less
+    /// time than a fault for each. Older kernels than 5.14 do not know it, and go on with faults.
+    ///
+    /// [`madvise(2)`]: https://man7.org/linux/man-pages/man2/madvise.2.html
+    pub fn populate(&self, offset: usize, length: usize) {
+        let start = offset / PAGE * PAGE;
+        if let Some(size) = offset.checked_add(length).filter(|end| *end <= self.size).map(|end| end - start) {
+            // SAFETY: within the mapping (checked above), from a page's beginning; the advice changes no byte of it.
+            let _ =
+                unsafe { rustix::mm::madvise(self.base.as_ptr().add(start).cast(), size, Advice::LinuxPopulateRead) };
+        }
+    }
+
     /// Appends `length` bytes from `offset` to `into`. `false`, and nothing done, when they lie outside.
     #[must_use]
     pub fn read(&self, offset: usize, length: usize, into: &mut Vec<u8>) -> bool {
@@ -166,6 +179,10 @@ mod tests {
         assert_eq!(bytes, 7u64.to_ne_bytes());
         assert!(second.u64(position).is_none(), "a read-only mapping gives out no words");
         assert!(!second.write(position, b"x"));
+        first.populate(PAGE + 8, PAGE);
+        first.populate(4 * PAGE, PAGE);
+        first.populate(usize::MAX, 2);
+        assert!(second.read(position, 8, &mut bytes));
     }
 
     #[test]

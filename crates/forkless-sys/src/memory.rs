@@ -10,6 +10,8 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::named::Identity;
+
 #[cfg(not(loom))]
 pub use crate::mapping::Mapping;
 #[cfg(loom)]
@@ -55,6 +57,42 @@ impl MemoryFile {
         Ok(Self { fd, size })
     }
 
+    /// The files with this name that a process has open, each opened once more to be read, and which file each is. Those
+    /// that are `known` already are left out. The process does not notice.
+    ///
+    /// # Errors
+    /// `EACCES` if the process is not ours to look at, `ENOENT` if it is gone.
+    pub fn of_process(pid: u32, name: &str, known: &[Identity]) -> Result<Vec<(Identity, Self)>, Errno> {
+        let directory = format!("/proc/{pid}/fd");
+        let link = format!("/memfd:{name} (deleted)");
+        let entries =
+            std::fs::read_dir(&directory).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let mut found: Vec<(Identity, Self)> = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if std::fs::read_link(&path).is_ok_and(|target| target.as_os_str() == link.as_str())
+                // Whatever the descriptor is closed for, or another file by now, is not what is looked for.
+                && let Ok(fd) = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                && let Ok(fd) = crate::above_standard(fd)
+                && let Ok(status) = rustix::fs::fstat(&fd)
+                && let identity = (status.st_dev, status.st_ino)
+                && !known.iter().chain(found.iter().map(|(identity, _)| identity)).any(|other| *other == identity)
+                && let Ok(file) = Self::adopt(fd)
+            {
+                found.push((identity, file));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Bytes of pages that it has, in memory or in swap.
+    ///
+    /// # Errors
+    /// Whatever `fstat` reports.
+    pub fn allocated(&self) -> Result<u64, Errno> {
+        // In units of 512 bytes, whatever the file system's blocks are: `inode(7)`.
+        Ok(rustix::fs::fstat(&self.fd)?.st_blocks.unsigned_abs() * 512)
+    }
+
     /// Bytes.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -79,6 +117,25 @@ impl MemoryFile {
     /// Whatever `pread` reports.
     pub fn read_at(&self, offset: usize, into: &mut [u8]) -> Result<usize, Errno> {
         rustix::io::pread(&self.fd, into, offset as u64)
+    }
+
+    /// Writes all of the bytes at `offset`. For pages that are not there yet this takes half as long as through a mapping:
+    /// none is zeroed first, and none faults. And lack of memory is an error, not a signal.
+    ///
+    /// # Errors
+    /// `ENOSPC` or `ENOMEM` when there is no memory, `EFBIG` under RLIMIT_FSIZE; some of the bytes may be there then.
+    pub fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
+        within_file_limit(offset.saturating_add(bytes.len()))?;
+        let mut done = 0;
+        while done < bytes.len() {
+            match rustix::io::pwrite(&self.fd, &bytes[done..], (offset + done) as u64) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
     }
 
     /// Gives the pages that lie wholly inside the range back to the system; they read as zero afterwards.
@@ -143,14 +200,17 @@ impl AsFd for MemoryFile {
     }
 }
 
-/// `ftruncate`, with SIGXFSZ out of the way: under RLIMIT_FSIZE the kernel sends it besides failing with EFBIG,
-/// and its default action ends the process. Asking for the limit first avoids the signal.
+/// `ftruncate`, with SIGXFSZ out of the way.
 pub(crate) fn set_length(fd: &OwnedFd, size: usize) -> Result<(), Errno> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-    if limit.is_some_and(|limit| (size as u64) > limit) {
-        return Err(Errno::FBIG);
-    }
+    within_file_limit(size)?;
     rustix::fs::ftruncate(fd, size as u64)
+}
+
+/// Whether RLIMIT_FSIZE lets a file have so many bytes. The kernel sends SIGXFSZ besides failing with EFBIG, and its default
+/// action ends the process: asking first avoids the signal.
+fn within_file_limit(size: usize) -> Result<(), Errno> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| (size as u64) > limit) { Err(Errno::FBIG) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -163,6 +223,37 @@ mod tests {
         assert_eq!(rustix::fs::ftruncate(&file.fd, 0), Err(Errno::PERM));
         let open = rustix::fs::memfd_create("open", MemfdFlags::CLOEXEC).unwrap();
         assert_eq!(MemoryFile::adopt(open).unwrap_err(), Errno::INVAL);
+    }
+
+    #[test]
+    fn what_is_written_at_a_place_is_there() {
+        let file = MemoryFile::create("test", 4 * PAGE).unwrap();
+        let map = Mapping::whole(&file).unwrap();
+        assert_eq!(file.write_at(PAGE - 1, b"abc"), Ok(()));
+        let mut bytes = Vec::new();
+        assert!(map.read(PAGE - 2, 5, &mut bytes));
+        assert_eq!(bytes, b"\0abc\0");
+        assert!(file.write_at(4 * PAGE - 1, b"ab").is_err(), "sealed against growing");
+        assert!(file.write_at(usize::MAX, b"ab").is_err());
+    }
+
+    #[test]
+    fn a_process_s_files_are_found_by_name() {
+        let file = MemoryFile::create("test-found", 8 * PAGE).unwrap();
+        let again = rustix::io::fcntl_dupfd_cloexec(&file.fd, 3).unwrap();
+        let map = Mapping::whole(&file).unwrap();
+        assert!(map.write(2 * PAGE, b"here"));
+        let me = std::process::id();
+        let mut found = MemoryFile::of_process(me, "test-found", &[]).unwrap();
+        assert_eq!(found.len(), 1, "one file behind two descriptors");
+        let (identity, same) = found.pop().unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!((same.read_at(2 * PAGE, &mut bytes), &bytes), (Ok(4), b"here"));
+        assert_eq!((same.size(), same.allocated()), (8 * PAGE, Ok(PAGE as u64)));
+        assert!(Mapping::whole(&same).is_err(), "nothing can be changed through it");
+        assert!(MemoryFile::of_process(me, "test-found", &[identity]).unwrap().is_empty());
+        assert_eq!(MemoryFile::of_process(u32::MAX, "test-found", &[]).unwrap_err(), Errno::NOENT);
+        drop(again);
     }
 
     #[test]

@@ -5,38 +5,6 @@ use std::path::Path;
 
 use crate::process;
 
-/// What a process really costs, in bytes, from `/proc/PID/smaps_rollup` ([`proc_pid_smaps(5)`]).
-///
-/// [`proc_pid_smaps(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Resident: counts every shared page in full.
-    pub rss: u64,
-    /// Proportional: each page divided by the number of its users; sums up over processes.
-    pub pss: u64,
-    /// Unique: what would come back if this process ended.
-    pub uss: u64,
-    /// Written by this process and shared with nobody, copied pages of a fork included.
-    pub private_dirty: u64,
-}
-
-/// Reads a process's [`Memory`], or `None` if it is gone or not ours to read.
-#[must_use]
-pub fn memory(pid: u32) -> Option<Memory> {
-    parse_smaps_rollup(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
-}
-
-fn parse_smaps_rollup(text: &str) -> Option<Memory> {
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kilobytes.checked_mul(1024)
-    };
-    let private_dirty = field("Private_Dirty")?;
-    let uss = field("Private_Clean")? + private_dirty;
-    Some(Memory { rss: field("Rss")?, pss: field("Pss")?, uss, private_dirty })
-}
-
 /// The memory that this process may use, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryCapacity {
@@ -121,6 +89,14 @@ pub fn start_time(pid: u32) -> Option<u64> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The parent of a process, and when it started, in clock ticks since boot; also of one that only waits to be reaped.
+#[must_use]
+pub fn origin(pid: u32) -> Option<(u32, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.nth(1)?.parse().ok()?, fields.nth(17)?.parse().ok()?))
+}
+
 /// Whether the process with this id and [start](start_time) (0 if that is not known) has ended.
 ///
 /// Without a descriptor to read `/proc` with, or without `/proc`, a process counts as gone only once its id is nobody's:
@@ -171,9 +147,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_threads_and_a_start() {
-        let memory = memory(std::process::id()).unwrap();
-        assert!(memory.rss >= memory.pss && memory.pss >= memory.uss && memory.uss >= memory.private_dirty);
+    fn this_process_has_threads_a_parent_and_a_start() {
+        let started = start_time(std::process::id()).unwrap();
+        assert_eq!(origin(std::process::id()), Some((process::parent_id(), started)));
         assert!(thread_count().unwrap() >= 1);
         assert_eq!(start_time(std::process::id()), start_time(std::process::id()));
         assert!(start_time(u32::MAX).is_none());
@@ -223,10 +199,5 @@ mod tests {
         assert_eq!(within("0::/a/b\n"), MemoryCapacity { total: 2000, available: 1200 });
         assert_eq!(within("3:cpu:/a\n4:memory:/elsewhere\n"), MemoryCapacity { total: 3000, available: 100 });
         fs::remove_dir_all(mount).unwrap();
-    }
-
-    #[test]
-    fn a_torn_rollup_is_no_memory() {
-        assert_eq!(parse_smaps_rollup("Rss: 12 kB\nPss: x kB\n"), None);
     }
 }

@@ -5,43 +5,27 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from platform import platform, python_implementation, python_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._judge import Check, Observation, check, observe
-from ._run import Half, run
-from ._traps import TRAPS, Case, Trap
-from ._watch import segments
+from . import _interpreters
+from ._traps import TRAPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
 
-SCHEMA = 1
+    from ._interpreters import Interpreter
+    from ._memory_page import Measurement
+
 ITEMS = 10_000_000
 FEWER_ITEMS = 1_000_000  # when memory is short
 MEMORY_NEEDED = (
     1_500_000_000  # bytes: the list of ten million integers, its copy in a child, and room to breathe
 )
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One case, run under both."""
-
-    case: Case
-    standard: Half
-    observation: Observation
-    forkless: Half
-    checks: list[Check]
-
-    @property
-    def kept(self) -> bool:
-        """Whether forkless keeps its promise."""
-        return all(check.kept for check in self.checks)
+MEASURED = "refcount-copy"  # the trap that has a memory page
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -64,16 +48,49 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--json", action="store_true", help="print one JSON document, described in docs/gallery.md"
     )
     parser.add_argument(
+        "--python",
+        action="append",
+        type=_interpreter,
+        metavar="PYTHON",
+        help="run the programs under this one: a version (3.12), a command, or a path; may be repeated",
+    )
+    parser.add_argument(
         "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each program (default: 60)"
     )
     parser.add_argument(
         "--items",
         type=_items,
         metavar="N",
-        help=f"integers in refcount-copy (default: {ITEMS:,}, or {FEWER_ITEMS:,} where memory is short)",
+        help=f"integers in {MEASURED} (default: {ITEMS:,}, or {FEWER_ITEMS:,} where memory is short)",
     )
+    _add_memory_page(parser)
     parser.epilog = f"The traps: {', '.join(slugs)}."
-    parser.set_defaults(run=gallery)
+    parser.set_defaults(run=lambda options: gallery(parser, options))
+
+
+def _add_memory_page(parser: argparse.ArgumentParser) -> None:
+    page = parser.add_argument_group(
+        "the memory page", "What children cost that read their parent's data in five ways; takes minutes."
+    )
+    page.add_argument(
+        "--memory",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help=f"show it, or do not (shown unasked with --only {MEASURED})",
+    )
+    page.add_argument(
+        "--chart",
+        type=_chart,
+        metavar="FILE",
+        help="draw it too, as .png or .svg, with matplotlib",
+    )
+
+
+def _interpreter(name: str) -> "Interpreter":
+    try:
+        return _interpreters.find(name)
+    except LookupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:
@@ -90,59 +107,99 @@ def _items(text: str) -> int:
     return items
 
 
-def gallery(options: argparse.Namespace) -> int:
-    """Does what the options say, and returns the exit code."""
-    from . import _table
+def _chart(text: str) -> Path:
+    """A file to draw to. What would prevent that is found now, and not after minutes of measuring."""
+    from importlib.util import find_spec
 
+    path = Path(text)
+    if path.suffix not in (".png", ".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .png or .svg")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path.absolute().parent} is no folder that can be written to")
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError(f"needs matplotlib: `{sys.executable} -m pip install matplotlib`")
+    return path
+
+
+def gallery(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Does what the options say, and returns the exit code."""
     # What programs print, and the marks of the table, may be more than this terminal can show.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     if options.explain:
-        _table.explain(_trap(options.explain), programs())
+        from ._pairs import programs
+        from ._table import explain
+
+        explain(next(trap for trap in TRAPS if trap.slug == options.explain), programs())
         return 0
-    traps = [trap for trap in TRAPS if not options.only or trap.slug in options.only]
-    items = options.items or (ITEMS if available_memory() > MEMORY_NEEDED else FEWER_ITEMS)
+    options.traps = [trap for trap in TRAPS if not options.only or trap.slug in options.only]
+    options.memory = _wants_page(parser, options)
+    options.pythons = list(dict.fromkeys(options.python or [_interpreters.current()]))
+    options.short = options.items is None and available_memory() < MEMORY_NEEDED
+    options.items = options.items or (FEWER_ITEMS if options.short else ITEMS)
     with _ended_by_signals():
-        if options.json:
-            return _print_json(
-                [(trap, list(pairs(trap, items, options.timeout))) for trap in traps], items, options
-            )
-        return _table.show(traps, lambda trap: pairs(trap, items, options.timeout), items, options.timeout)
+        return _print_json(options) if options.json else _print_tables(options)
 
 
-def pairs(trap: Trap, items: int, timeout: float) -> "Iterator[Pair]":
-    """Runs all cases of a trap, one after the other."""
-    for case in trap.cases:
-        yield pair(trap, case, items, timeout)
+def _wants_page(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
+    """Whether the memory page is to be shown; ends here if the options contradict each other."""
+    its_trap = any(trap.slug == MEASURED for trap in options.traps)
+    if options.memory and not its_trap:
+        parser.error(f"argument --memory: the memory page is that of {MEASURED}, which --only leaves out")
+    wanted = bool(options.only) and its_trap if options.memory is None else bool(options.memory)
+    if options.chart and not wanted:
+        parser.error("argument --chart: what is drawn is the memory page: add --memory")
+    return wanted
 
 
-def pair(trap: Trap, case: Case, items: int, timeout: float) -> Pair:
-    """Runs both halves of a case and judges them."""
-    arguments = [str(items)] if case.takes_items else []
-    standard_path, forkless_path = (
-        programs() / trap.file(half, case) for half in ("standard", "with_forkless")
-    )
-    expected = forkless_path.with_suffix(".out").read_text()
-    limit = min(timeout, case.standard_limit or timeout)
-    where = f"on {python_version()}" + ("" if segments() is not None else " without /dev/shm")
-    standard = run(standard_path, arguments, limit=limit, on_stdin=case.on_stdin)
-    forkless = run(forkless_path, arguments, limit=timeout, on_stdin=case.on_stdin)
-    return Pair(
-        case,
-        standard,
-        observe(case, standard, expected, where),
-        forkless,
-        check(case, forkless, expected, items),
-    )
+def _print_tables(options: argparse.Namespace) -> int:
+    from . import _memory_table, _table
+    from ._memory_page import page
+    from ._pairs import pairs, programs
+
+    note = f"Fewer items: less than {MEMORY_NEEDED / 1e9:.1f} GB of memory are free." if options.short else ""
+    code, measured = 0, []
+    for python in options.pythons:
+        if python is not options.pythons[0]:
+            print()
+        items, timeout = options.items, options.timeout
+        run = partial(pairs, python=python, items=items, timeout=timeout)
+        code |= _table.show(options.traps, python, run, items, timeout)
+        if options.memory:
+            measured += _memory_table.show(python, page(python, programs(), items, timeout), note)
+    if options.memory:
+        _memory_table.headline(measured)
+        code |= _memory_table.verdict(measured)
+        _draw(measured, options.chart)
+    return code
 
 
-def programs() -> Path:
-    """The folder of the programs; the tests replace it."""
-    return Path(os.environ.get("FORKLESS_GALLERY_PROGRAMS") or Path(__file__).with_name("programs"))
+def _print_json(options: argparse.Namespace) -> int:
+    import json
+
+    from ._document import document
+    from ._memory_page import page
+    from ._pairs import pairs, programs
+
+    found, measured = {}, []
+    for python in options.pythons:
+        for trap in options.traps:
+            found[python, trap] = list(pairs(trap, python, options.items, options.timeout))
+        if options.memory:
+            for group in page(python, programs(), options.items, options.timeout):
+                measured += group
+    result = document(found, measured, options.items, options.timeout)
+    print(json.dumps(result, indent=2))
+    _draw(measured, options.chart)
+    return 0 if result["kept"] else 1
 
 
-def _trap(slug: str) -> Trap:
-    return next(trap for trap in TRAPS if trap.slug == slug)
+def _draw(measured: "list[Measurement]", path: Path | None) -> None:
+    if path is not None:
+        from ._memory_chart import draw
+
+        draw(measured, path)
+        print(f"forkless gallery: the chart is in {path}", file=sys.stderr)
 
 
 def available_memory() -> int:
@@ -171,57 +228,3 @@ def _ended_by_signals() -> "Iterator[None]":
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def _print_json(results: "Iterable[tuple[Trap, list[Pair]]]", items: int, options: argparse.Namespace) -> int:
-    import json
-
-    from .. import __version__
-
-    traps = [_trap_json(trap, done) for trap, done in results]
-    kept = all(trap["kept"] for trap in traps)
-    document = {
-        "schema": SCHEMA,
-        "forkless": __version__,
-        "python": python_version(),
-        "implementation": python_implementation(),
-        "platform": platform(),
-        "dev_shm": segments() is not None,
-        "timeout": options.timeout,
-        "items": items,
-        "kept": kept,
-        "traps": traps,
-    }
-    print(json.dumps(document, indent=2))
-    return 0 if kept else 1
-
-
-def _trap_json(trap: Trap, done: list[Pair]) -> dict[str, Any]:
-    return {
-        "slug": trap.slug,
-        "title": trap.title,
-        "kept": all(pair.kept for pair in done),
-        "cases": [_case_json(pair) for pair in done],
-    }
-
-
-def _case_json(pair: Pair) -> dict[str, Any]:
-    return {
-        "name": pair.case.name,
-        "title": pair.case.title,
-        "standard": {**asdict(pair.observation), **_half_json(pair.standard)},
-        "forkless": {
-            "status": "kept" if pair.kept else "broken",
-            "summary": "; ".join(check.detail for check in pair.checks if not check.kept),
-            "checks": [asdict(check) for check in pair.checks],
-            **_half_json(pair.forkless),
-        },
-    }
-
-
-def _half_json(half: Half) -> dict[str, Any]:
-    return {
-        **asdict(half),
-        "children": [{"exit_code": child.exit_code, "signal": child.signal} for child in half.children],
-        "memory": [asdict(memory) for memory in half.memory],
-    }

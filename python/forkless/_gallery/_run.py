@@ -101,7 +101,9 @@ class Half:
         return str(found[-1]) if found else None
 
 
-def run(path: Path, arguments: list[str], *, limit: float, on_stdin: bool = False) -> Half:
+def run(
+    path: Path, arguments: list[str], *, limit: float, on_stdin: bool = False, python: str = sys.executable
+) -> Half:
     """Runs a program in a session of its own, and ends all of it.
 
     Args:
@@ -109,6 +111,7 @@ def run(path: Path, arguments: list[str], *, limit: float, on_stdin: bool = Fals
         arguments: Its command line.
         limit: Seconds after which it is killed.
         on_stdin: The interpreter reads it from standard input, as in `python < program.py`.
+        python: The interpreter.
 
     Returns:
         What happened.
@@ -120,11 +123,11 @@ def run(path: Path, arguments: list[str], *, limit: float, on_stdin: bool = Fals
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr, open(path, "rb") as source:
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-" if on_stdin else str(path), *arguments],
+            [python, "-" if on_stdin else str(path), *arguments],
             stdin=source if on_stdin else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env=_environ(mark),
+            env=_environ(mark, python),
             start_new_session=True,
         )
         try:
@@ -153,10 +156,12 @@ def run(path: Path, arguments: list[str], *, limit: float, on_stdin: bool = Fals
         )
 
 
-def _environ(mark: str) -> dict[str, str]:
+def _environ(mark: str, python: str) -> dict[str, str]:
     # The programs do not belong to the process tree that this one may belong to.
     own = {name: value for name, value in os.environ.items() if name != "FORKLESS_TREE"}
-    environ = {name: value for name, value in own.items() if not name.startswith("PYTHON") or name in PLACES}
+    # Where this interpreter finds its library is of no use to another one.
+    places = PLACES if python == sys.executable else PLACES - {"PYTHONHOME"}
+    environ = {name: value for name, value in own.items() if not name.startswith("PYTHON") or name in places}
     return {**environ, MARK: mark, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -7,15 +7,15 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from platform import python_implementation, python_version
 from typing import TYPE_CHECKING
 
+from ._interpreters import Interpreter
 from ._run import Half
 from ._traps import Case, Trap, growth, megabytes
 from ._watch import segments
 
 if TYPE_CHECKING:
-    from ._command import Pair
+    from ._pairs import Pair
 
 WIDTH = 100
 NAME = 11
@@ -25,11 +25,18 @@ COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 MARKS = {"reproduced": ("✗", "red"), "changed": ("~", "yellow"), "gone": ("-", "yellow")}
 
 
-def show(traps: "Sequence[Trap]", run: "Callable[[Trap], Iterable[Pair]]", items: int, timeout: float) -> int:
+def show(
+    traps: "Sequence[Trap]",
+    python: Interpreter,
+    run: "Callable[[Trap], Iterable[Pair]]",
+    items: int,
+    timeout: float,
+) -> int:
     """Runs the traps and prints each result as soon as it is there.
 
     Args:
         traps: What to run.
+        python: What runs the programs.
         run: Runs the cases of a trap.
         items: How many integers `refcount-copy` uses, to be mentioned.
         timeout: The time limit of each program, to be mentioned.
@@ -37,12 +44,8 @@ def show(traps: "Sequence[Trap]", run: "Callable[[Trap], Iterable[Pair]]", items
     Returns:
         The exit code.
     """
-    from .. import __version__
-
-    python = f"{python_implementation()} {python_version()}"
-    print(
-        paint(f"forkless {__version__} gallery", "bold"), f"· {python} · each program at most {timeout:g} s"
-    )
+    title = paint(f"forkless {python.forkless} gallery", "bold")
+    print(title, f"· {python} · each program at most {timeout:g} s")
     if segments() is None:
         print("There is no /dev/shm here: what the standard library does without it is what you see.")
     print()
@@ -51,7 +54,7 @@ def show(traps: "Sequence[Trap]", run: "Callable[[Trap], Iterable[Pair]]", items
     for trap in traps:
         print(f"\n{paint(trap.slug, 'bold')}  {trap.title}")
         done.append([])
-        status = _Status(trap.slug)
+        status = Status(trap.slug)
         for pair in run(trap):
             status.clear()
             _row(pair)
@@ -115,7 +118,7 @@ def _memory(pair: "Pair", items: int) -> None:
                 print(f"    {line[: WIDTH - 4]}".rstrip())
 
 
-def _summary(done: "list[list[Pair]]", python: str) -> int:
+def _summary(done: "list[list[Pair]]", python: Interpreter) -> int:
     kept = sum(all(pair.kept for pair in pairs) for pairs in done)
     cases = [pair for pairs in done for pair in pairs]
     trapped = sum(pair.observation.status == "reproduced" for pair in cases)
@@ -138,20 +141,29 @@ def explain(trap: Trap, programs: Path) -> None:
             print((programs / path).read_text().rstrip())
         print(paint("\n# prints, with numbers for <…> and any lines for ...", "dim"))
         print((programs / trap.file("with_forkless", case)).with_suffix(".out").read_text().rstrip())
+    for name in trap.page:
+        print("\n" + paint(f"# {trap.slug}/{name}, of the memory page", "dim"))
+        print((programs / trap.slug / name).read_text().rstrip())
 
 
-class _Status:
-    """A line that says what runs, on a terminal only."""
+class Status:
+    """A line that says what runs, on a terminal only.
+
+    Args:
+        text: What that is.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = f"  running {text} …" if sys.stdout.isatty() else ""
         self.draw()
 
     def draw(self) -> None:
+        """Shows it."""
         if self._text:
             print(self._text, end="\r", flush=True)
 
     def clear(self) -> None:
+        """Makes room for what is printed next."""
         if self._text:
             print(" " * len(self._text), end="\r", flush=True)
 

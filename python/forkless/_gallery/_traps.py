@@ -53,6 +53,7 @@ class Trap:
         why: Why it exists.
         instead: What forkless does.
         cases: The programs, the most telling one first.
+        page: The files of its memory page, if it has one.
     """
 
     slug: str
@@ -60,6 +61,7 @@ class Trap:
     why: str
     instead: str
     cases: tuple[Case, ...] = field(default=())
+    page: tuple[str, ...] = ()
 
     def file(self, half: str, case: Case) -> str:
         """The path of a program below the folder of programs; `half` is "standard" or "with_forkless"."""
@@ -309,9 +311,10 @@ integers copies all of it, page by page. RSS does not show it, as it counts shar
 in each process; PSS, USS and private dirty pages do. gc.freeze keeps the collector from writing,
 not the reference counts.""",
         instead="""\
-forkless.share puts an array outside the object heap, into memory that all processes map without
-write permission. Reading it writes nothing. forkless.memory_report() shows what each process
-really costs.""",
+forkless.share puts data outside the object heap, into memory that all processes map without
+write permission. Reading it writes nothing. forkless.preload has all children inherit objects as
+they are; from Python 3.12 on they are immortal and frozen there, so that neither reading nor
+collecting writes to them. forkless.memory_report() shows what each process really costs.""",
         cases=(
             Case(
                 "read",
@@ -323,6 +326,7 @@ really costs.""",
                 takes_items=True,
             ),
         ),
+        page=tuple(f"memory_{name}.py" for name in ("data", "fork", "freeze", "spawn", "preload", "share")),
     ),
     Trap(
         "shared-memory-leak",
