@@ -34,6 +34,8 @@ pub fn build(body: &[Stmt], has_no_file: bool, default_method: Method) -> Module
         scopes_by_range: HashMap::new(),
         values: Default::default(),
         depth: Default::default(),
+        reaches: Default::default(),
+        lineages: Default::default(),
     };
     let mut builder = Builder { module, scope: 0, place: 0, statement: None, parents: Vec::new() };
     let end = body.last().map_or(TextSize::default(), Ranged::end);

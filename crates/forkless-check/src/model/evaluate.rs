@@ -12,8 +12,10 @@ use super::build::elements;
 use super::results::normal;
 use super::{Binding, Bound, Method, Module, Object, PlaceId, ScopeId, ScopeKind, Value, kinds};
 
+/// How many things a name may stand for.
+const MOST: usize = 64;
 /// How far names are followed.
-pub(super) const DEEPEST: usize = 40;
+const DEEPEST: usize = 40;
 
 impl<'a> Module<'a> {
     /// What an expression is.
@@ -150,6 +152,9 @@ impl<'a> Module<'a> {
         } else {
             bindings
         };
+        if bindings.len() > MOST {
+            return Value::Unknown;
+        }
         self.all_of(bindings.iter().map(|binding| &binding.bound), scope)
     }
 

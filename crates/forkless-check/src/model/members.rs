@@ -1,9 +1,11 @@
 //! What parameters get, and what attributes of classes and objects hold.
 
+use std::collections::HashSet;
+use std::rc::Rc;
+
 use crate::syntax::ast::{self, Expr};
 
 use super::build::elements;
-use super::evaluate::DEEPEST;
 use super::results::{made_by, normal};
 use super::{Bound, Kind, Method, Module, Object, ScopeId, ScopeKind, Value, kinds};
 
@@ -97,36 +99,52 @@ impl<'a> Module<'a> {
         }
     }
 
+    /// A class and the classes of this module that it inherits from, each once.
+    pub fn lineage(&self, class: ScopeId) -> Rc<[ScopeId]> {
+        if let Some(known) = self.lineages.borrow().get(&class) {
+            return Rc::clone(known);
+        }
+        let (mut lineage, mut seen, mut next) = (vec![class], HashSet::from([class]), 0);
+        while let Some(ScopeKind::Class(definition)) = lineage.get(next).map(|class| self.scopes[*class].kind) {
+            next += 1;
+            let bases = definition.bases().iter().map(|base| self.value(base));
+            lineage.extend(bases.filter_map(|base| match base {
+                Value::Class(base) if seen.insert(base) => Some(base),
+                _ => None,
+            }));
+        }
+        let lineage: Rc<[ScopeId]> = lineage.into();
+        self.lineages.borrow_mut().insert(class, Rc::clone(&lineage));
+        lineage
+    }
+
     /// What methods and the body of a class store in an attribute.
     fn member(&self, class: ScopeId, name: &str) -> Option<Value<'a>> {
-        let scope = &self.scopes[class];
-        let stored = scope.attributes.get(name).into_iter().flatten().map(|value| self.value(value));
-        let body = scope.bindings.get(name).into_iter().flatten();
-        let body = body.filter(|binding| !matches!(binding.bound, Bound::Function(_)));
-        let body = body.map(|binding| self.bound(&binding.bound, class));
-        let own = stored.chain(body).reduce(Value::or);
-        own.or_else(|| {
-            let ScopeKind::Class(definition) = scope.kind else { return None };
-            definition.bases().iter().find_map(|base| match self.value(base) {
-                Value::Class(base) if base != class => self.member(base, name),
-                _ => None,
-            })
+        self.lineage(class).iter().copied().find_map(|class| {
+            let scope = &self.scopes[class];
+            let stored = scope.attributes.get(name).into_iter().flatten().map(|value| self.value(value));
+            let body = scope.bindings.get(name).into_iter().flatten();
+            let body = body.filter(|binding| !matches!(binding.bound, Bound::Function(_)));
+            stored.chain(body.map(|binding| self.bound(&binding.bound, class))).reduce(Value::or)
         })
     }
 
     /// What a class of this module is a kind of.
     pub(super) fn base_kind(&self, class: ScopeId) -> Option<(Kind, Method)> {
-        let ScopeKind::Class(definition) = self.scopes[class].kind else { return None };
-        definition.bases().iter().find_map(|base| match self.value(base) {
+        self.bases(class).into_iter().find_map(|base| match base {
             Value::Path(path) => made_by(&path),
             Value::Member(method, name) => kinds::of_multiprocessing(name).map(|kind| (kind, method)),
-            Value::Class(base) if base != class && self.depth.get() < DEEPEST => {
-                self.depth.set(self.depth.get() + 1);
-                let kind = self.base_kind(base);
-                self.depth.set(self.depth.get() - 1);
-                kind
-            }
             _ => None,
         })
+    }
+
+    /// All that a class inherits from, directly or not.
+    pub fn bases(&self, class: ScopeId) -> Vec<Value<'a>> {
+        let lineage = self.lineage(class);
+        let definitions = lineage.iter().filter_map(|class| match self.scopes[*class].kind {
+            ScopeKind::Class(definition) => Some(definition),
+            _ => None,
+        });
+        definitions.flat_map(|definition| definition.bases()).map(|base| self.value(base)).collect()
     }
 }

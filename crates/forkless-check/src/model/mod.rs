@@ -214,6 +214,8 @@ pub struct Module<'a> {
     scopes_by_range: HashMap<TextRange, ScopeId>,
     values: RefCell<HashMap<*const Expr, Option<Value<'a>>>>,
     depth: std::cell::Cell<usize>,
+    reaches: RefCell<HashMap<ScopeId, Rc<[ScopeId]>>>,
+    lineages: RefCell<HashMap<ScopeId, Rc<[ScopeId]>>>,
 }
 
 impl<'a> Module<'a> {
@@ -248,21 +250,9 @@ impl<'a> Module<'a> {
 
     /// A method of a class of this module, its own or inherited.
     pub fn method(&self, class: ScopeId, name: &str) -> Option<ScopeId> {
-        self.method_from(class, name, 8)
-    }
-
-    fn method_from(&self, class: ScopeId, name: &str, depth: usize) -> Option<ScopeId> {
-        let bindings = self.scopes[class].bindings.get(name);
-        let own = bindings.and_then(|all| all.last()).and_then(|binding| match binding.bound {
+        self.lineage(class).iter().find_map(|class| match self.scopes[*class].bindings.get(name)?.last()?.bound {
             Bound::Function(function) => Some(function),
             _ => None,
-        });
-        let ScopeKind::Class(definition) = self.scopes[class].kind else { return None };
-        own.or_else(|| {
-            definition.bases().iter().find_map(|base| match self.value(base) {
-                Value::Class(base) if base != class && depth > 0 => self.method_from(base, name, depth - 1),
-                _ => None,
-            })
         })
     }
 

@@ -8,17 +8,17 @@ use crate::syntax::TextRange;
 impl<'a> Module<'a> {
     /// A function and all that it calls, directly or not.
     pub fn reachable(&self, from: ScopeId) -> Vec<ScopeId> {
+        if let Some(known) = self.reaches.borrow().get(&from) {
+            return known.to_vec();
+        }
         let mut seen = HashSet::from([from]);
         let mut order = vec![from];
         let mut next = 0;
         while let Some(&function) = order.get(next) {
             next += 1;
-            for callee in self.callees(function) {
-                if seen.insert(callee) {
-                    order.push(callee);
-                }
-            }
+            order.extend(self.callees(function).into_iter().filter(|callee| seen.insert(*callee)));
         }
+        self.reaches.borrow_mut().insert(from, order.as_slice().into());
         order
     }
 

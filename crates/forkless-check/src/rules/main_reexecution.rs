@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::model::{Bound, Call, Method, ScopeId, ScopeKind, Value};
+use crate::model::{Bound, Call, Method, Module, ScopeId, ScopeKind, Value};
 use crate::syntax::ast::Expr;
 use crate::syntax::{Ranged, TextRange};
 
@@ -83,53 +83,46 @@ fn unfindable<'a>(facts: &Facts<'a>, target: &'a Expr, method: Method, is_task: 
 /// FL012.
 pub fn global_not_set(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
-    let set_by_initializers: HashSet<ScopeId> = facts
-        .processes
-        .pools
-        .iter()
-        .filter_map(|pool| module.callable(&module.value(pool.initializer?)))
-        .flat_map(|initializer| module.reachable(initializer))
-        .collect();
-    let mut hits: Vec<Hit> = Vec::new();
+    let initializers =
+        facts.processes.pools.iter().filter_map(|pool| module.callable(&module.value(pool.initializer?)));
+    let set_up: HashSet<ScopeId> = initializers.flat_map(|initializer| module.reachable(initializer)).collect();
+    let (mut hits, mut seen) = (Vec::new(), HashSet::new());
     for (function, method, _) in facts.processes.entries(module) {
-        if !method.imports_again() {
+        if !method.imports_again() || !seen.insert(function) {
             continue;
         }
         let run_in_child: HashSet<ScopeId> = module.reachable(function).into_iter().collect();
         for (range, name) in reads_of(facts, &run_in_child) {
-            let Some(bindings) = module.scopes[0].bindings.get(name) else { continue };
-            let is_set_there = bindings.iter().any(|binding| {
-                let scope = module.function_of(module.places[binding.place].scope);
-                run_in_child.contains(&scope) || set_by_initializers.contains(&scope)
-            });
-            let is_value = |bound: &Bound<'_>| !matches!(bound, Bound::Function(_) | Bound::Class(_));
-            let guarded = bindings.iter().any(|binding| module.is_guarded(binding.place) && is_value(&binding.bound));
-            let is_also_set = bindings.iter().any(|binding| !module.is_guarded(binding.place));
-            let is_placeholder = bindings
-                .iter()
-                .filter(|binding| !module.is_guarded(binding.place))
-                .all(|binding| matches!(binding.bound, Bound::Value(value) if is_constant(value)));
-            if guarded
-                && !is_set_there
-                && (!is_also_set || is_placeholder)
-                && !hits.iter().any(|hit| hit.range == range)
-            {
-                let message = format!(
-                    "`{name}` is set under the guard, which a child ({}) does not run: there it is {}",
-                    method.name(),
-                    if is_also_set { "what the module sets it to" } else { "a NameError" },
-                );
-                hits.push(Hit { range, message });
-            }
+            let runs_there = |scope: ScopeId| run_in_child.contains(&scope) || set_up.contains(&scope);
+            let Some(instead) = value_in_child(module, name, runs_there) else { continue };
+            let method = method.name();
+            let message = format!(
+                "`{name}` is set under the guard, which a child ({method}) does not run: there it is {instead}"
+            );
+            hits.push(Hit { range, message });
         }
     }
     hits
 }
 
+/// What a global is in a child that does not run what is under the guard, if that is something else than in the parent.
+fn value_in_child(module: &Module<'_>, name: &str, runs_there: impl Fn(ScopeId) -> bool) -> Option<&'static str> {
+    let bindings = module.scopes[0].bindings.get(name)?;
+    if bindings.iter().any(|binding| runs_there(module.function_of(module.places[binding.place].scope))) {
+        return None;
+    }
+    let is_value = |bound: &Bound<'_>| !matches!(bound, Bound::Function(_) | Bound::Class(_));
+    let (guarded, others): (Vec<_>, Vec<_>) = bindings.iter().partition(|binding| module.is_guarded(binding.place));
+    let is_placeholder = |bound: &Bound<'_>| matches!(bound, Bound::Value(value) if is_constant(value));
+    let differs = guarded.iter().any(|binding| is_value(&binding.bound))
+        && others.iter().all(|binding| is_placeholder(&binding.bound));
+    let instead = if others.is_empty() { "a NameError" } else { "what the module sets it to" };
+    differs.then_some(instead)
+}
+
 fn is_constant(value: &Expr) -> bool {
-    value.is_literal_expr()
-        || matches!(value, Expr::Dict(dict) if dict.is_empty())
-        || matches!(value, Expr::List(list) if list.is_empty())
+    let is_empty = crate::model::elements(value).is_some_and(<[Expr]>::is_empty);
+    value.is_literal_expr() || is_empty || matches!(value, Expr::Dict(dict) if dict.is_empty())
 }
 
 /// The names of globals that functions read.

@@ -28,7 +28,7 @@ pub fn cannot_be_rebuilt(facts: &Facts<'_>) -> Vec<Hit> {
 
 /// Why an exception of this class cannot be rebuilt from its `args`.
 fn broken(module: &Module<'_>, class: ScopeId) -> Option<String> {
-    if !is_exception(module, class, 8) {
+    if !is_exception(module, class) {
         return None;
     }
     let by_hand = ["__reduce__", "__reduce_ex__", "__getnewargs__", "__new__"];
@@ -59,14 +59,12 @@ fn broken(module: &Module<'_>, class: ScopeId) -> Option<String> {
     })
 }
 
-fn is_exception(module: &Module<'_>, class: ScopeId, depth: usize) -> bool {
-    let ScopeKind::Class(definition) = module.scopes[class].kind else { return false };
-    definition.bases().iter().any(|base| match module.value(base) {
+fn is_exception(module: &Module<'_>, class: ScopeId) -> bool {
+    module.bases(class).iter().any(|base| match base {
         Value::Path(path) => {
             let builtin = path.strip_prefix("builtins.");
             builtin.is_some_and(|name| name.ends_with("Error") && name != "OSError" || name == "Exception")
         }
-        Value::Class(base) => base != class && depth > 0 && is_exception(module, base, depth - 1),
         _ => false,
     })
 }
