@@ -803,15 +803,15 @@ def check(
     paths: Sequence[str | PathLike[str]],
     *,
     format: str,
-    colour: bool = False,
-    select: Sequence[str] = [],
-    ignore: Sequence[str] = [],
-    exclude: Sequence[str] = [],
-    target_version: str | None = None,
-    fix: bool = False,
-    text: bytes | None = None,
+    colour: bool,
+    select: Sequence[str],
+    ignore: Sequence[str],
+    exclude: Sequence[str],
+    target_version: str | None,
+    fix: bool,
+    text: bytes | None,
 ) -> tuple[str, list[str], int]:
-    """Looks for traps in files and folders, or in `text`, which then has the name of the first path.
+    """Looks for traps in files and folders, or in `text`, which is then what came through standard input.
 
     What is not given is looked for in the nearest pyproject.toml. Returns the report, a line for each file that could not be
     read as it should be, and the exit code of the command. ValueError if the options make no sense.

@@ -11,7 +11,7 @@ use forkless_check::{Format, Options, check};
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 fn main() -> ExitCode {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let options = match Options::find(".".as_ref()) {
+    let options = match Options::find(&paths) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}");

@@ -63,14 +63,14 @@ pub fn check(paths: &[PathBuf], options: &Options, with_fixes: bool) -> Result<R
     Ok(report)
 }
 
-/// Checks a program that is no file: what came through standard input.
+/// Checks a program that is in memory: the text of a file, or, without a path, what came through standard input.
 ///
 /// # Errors
 /// If the options make no sense.
-pub fn check_text(bytes: &[u8], path: &Path, options: &Options) -> Result<Report, BadOptions> {
+pub fn check_text(bytes: &[u8], path: Option<&Path>, options: &Options) -> Result<Report, BadOptions> {
     options.validate()?;
     let method = options.default_method()?;
-    let checked = check_bytes(bytes, path, true, options, method);
+    let checked = check_bytes(bytes, path.unwrap_or(Path::new("<stdin>")), path.is_none(), options, method);
     Ok(Report { findings: checked.findings, problems: checked.problems, files: 1, fixed: 0 })
 }
 

@@ -5,7 +5,7 @@
 //! use forkless_check::{Options, check_text};
 //!
 //! let program = b"import multiprocessing as mp\nmp.get_context('spawn').Pool(2)\n";
-//! let report = check_text(program, "program.py".as_ref(), &Options::default()).unwrap();
+//! let report = check_text(program, Some("program.py".as_ref()), &Options::default()).unwrap();
 //! assert_eq!(report.findings[0].code, "FL010");
 //! ```
 //!

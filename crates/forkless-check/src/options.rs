@@ -57,12 +57,13 @@ struct Tool {
 }
 
 impl Options {
-    /// Those of the nearest `pyproject.toml` with a table for this, from a folder up.
+    /// Those of the nearest `pyproject.toml` with a table for this, from the first of these paths up, or from here.
     ///
     /// # Errors
     /// If one is found that cannot be understood.
-    pub fn find(folder: &Path) -> Result<Self, BadOptions> {
-        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    pub fn find(paths: &[PathBuf]) -> Result<Self, BadOptions> {
+        let first = paths.first().map_or(Path::new("."), PathBuf::as_path);
+        let folder = first.canonicalize().unwrap_or_else(|_| first.to_owned());
         for folder in folder.ancestors() {
             let path = folder.join("pyproject.toml");
             let Ok(text) = std::fs::read_to_string(&path) else { continue };

@@ -27,9 +27,10 @@ const NOTEBOOKS: [&[u8]; 2] = [
     br#"{"cells": [{"cell_type": "markdown", "source": []}], "metadata": {"language_info": {"name": "python"}}}"#,
 ];
 
-fn look_at(bytes: &[u8], name: &str) {
-    let options = Options { select: vec!["ALL".to_owned()], ..Options::default() };
-    let report = check_text(bytes, name.as_ref(), &options).unwrap();
+fn look_at(bytes: &[u8], name: Option<&str>, target: Option<&str>) {
+    let target_version = target.map(str::to_owned);
+    let options = Options { select: vec!["ALL".to_owned()], target_version, ..Options::default() };
+    let report = check_text(bytes, name.map(str::as_ref), &options).unwrap();
     for format in ["text", "json", "sarif", "github"] {
         assert!(Format::named(format, true).unwrap().write(&report).len() < 10_000_000);
     }
@@ -40,10 +41,13 @@ fn look_at(bytes: &[u8], name: &str) {
 
 #[test]
 fn programs() {
-    fuzz(1000, &GOOD, |bytes| look_at(bytes, "program.py"));
+    fuzz(1000, &GOOD, |bytes| {
+        look_at(bytes, Some("program.py"), None);
+        look_at(bytes, None, Some("3.14"));
+    });
 }
 
 #[test]
 fn notebooks() {
-    fuzz(1000, &NOTEBOOKS, |bytes| look_at(bytes, "notebook.ipynb"));
+    fuzz(1000, &NOTEBOOKS, |bytes| look_at(bytes, Some("notebook.ipynb"), None));
 }

@@ -1,6 +1,6 @@
 //! The linter, as the command calls it: lists of names in, text and an exit code out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use forkless_check::{Format, Options, Report};
 use pyo3::exceptions::PyValueError;
@@ -15,9 +15,9 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// Checks files and folders; with `text`, that, under the name of the first path.
+/// Checks files and folders; with `text`, that, which is what came through standard input.
 #[pyfunction]
-#[pyo3(signature = (paths, *, format, colour=false, select=vec![], ignore=vec![], exclude=vec![], target_version=None, fix=false, text=None))]
+#[pyo3(signature = (paths, *, format, colour, select, ignore, exclude, target_version, fix, text))]
 #[allow(clippy::too_many_arguments)]
 fn check(
     python: Python<'_>,
@@ -37,11 +37,9 @@ fn check(
     let given = Options { select, ignore, exclude, target_version };
     let report: Report = python
         .detach(|| {
-            let first = paths.first().map_or(Path::new("."), PathBuf::as_path);
-            let folder = if text.is_some() || !first.is_dir() { first.parent().unwrap_or(first) } else { first };
-            let options = given.or(Options::find(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?);
+            let options = given.or(Options::find(&paths)?);
             match text {
-                Some(text) => forkless_check::check_text(&text, first, &options),
+                Some(text) => forkless_check::check_text(&text, None, &options),
                 None => forkless_check::check(&paths, &options, fix),
             }
         })

@@ -5,8 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-_TEXT = "<stdin>"  # what a program from standard input is called
-
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the parser of `forkless check`."""
@@ -74,7 +72,7 @@ def check(options: argparse.Namespace) -> int:
         return _refuse("- is a program from standard input: it stands alone, and without --fix")
     try:
         text, problems, code = _forkless.check(
-            [Path(_TEXT)] if from_stdin else [Path(path) for path in options.paths],
+            [] if from_stdin else [Path(path) for path in options.paths],
             format=options.format,
             colour=_has_colours(),
             select=options.select or [],

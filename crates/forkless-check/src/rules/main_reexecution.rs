@@ -12,6 +12,10 @@ use super::{Facts, Hit};
 pub fn started_at_import(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
     let mut hits = Vec::new();
+    if module.has_no_file {
+        // Children cannot import it again, which FL011 is about.
+        return hits;
+    }
     let at_import = module.run_at_import();
     for start in facts.processes.starts.iter().filter(|start| start.method.imports_again()) {
         let call = &module.calls[start.call];
@@ -88,7 +92,7 @@ pub fn global_not_set(facts: &Facts<'_>) -> Vec<Hit> {
     let set_up: HashSet<ScopeId> = initializers.flat_map(|initializer| module.reachable(initializer)).collect();
     let (mut hits, mut seen) = (Vec::new(), HashSet::new());
     for (function, method, _) in facts.processes.entries(module) {
-        if !method.imports_again() || !seen.insert(function) {
+        if !method.imports_again() || module.has_no_file || !seen.insert(function) {
             continue;
         }
         let run_in_child: HashSet<ScopeId> = module.reachable(function).into_iter().collect();
@@ -141,7 +145,9 @@ fn reads_of<'m>(facts: &'m Facts<'_>, functions: &HashSet<ScopeId>) -> Vec<(Text
 pub fn side_effects(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
     let spawns = facts.processes.starts.iter().find(|start| {
-        start.method.imports_again() && module.is_guarded_or_called_from_guard(&module.calls[start.call])
+        start.method.imports_again()
+            && !module.has_no_file
+            && module.is_guarded_or_called_from_guard(&module.calls[start.call])
     });
     let Some(start) = spawns else { return Vec::new() };
     module

@@ -10,7 +10,10 @@ pub fn children_of_daemons(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
     let daemons = facts.processes.children.iter().filter(|child| is_daemonic(facts, child.call));
     let daemons = daemons.filter_map(|child| Some((child.function?, "a daemonic process")));
-    let tasks = facts.processes.tasks.iter().filter(|task| task.pool.kind == Kind::Pool);
+    let tasks = facts.processes.tasks.iter().filter(|task| {
+        // A class of pools of one's own is made for just this: workers that are not daemonic.
+        task.pool.kind == Kind::Pool && task.pool.class.is_none()
+    });
     let tasks = tasks.filter_map(|task| Some((task.function?, "a task of a pool, whose workers are daemonic,")));
     let mut hits: Vec<Hit> = Vec::new();
     for (function, who) in daemons.chain(tasks) {
