@@ -37,10 +37,17 @@ pub fn build(body: &[Stmt], has_no_file: bool, default_method: Method) -> Module
         reaches: Default::default(),
         lineages: Default::default(),
     };
-    let mut builder = Builder { module, scope: 0, place: 0, statement: None, parents: Vec::new() };
+    let mut builder = Builder { module, scope: 0, place: 0, statement: None, parents: Vec::new(), filled: Vec::new() };
     let end = body.last().map_or(TextSize::default(), Ranged::end);
     builder.enter(ScopeKind::Module, TextRange::up_to(end), |builder| builder.visit_body(body));
-    let mut module = builder.module;
+    let (mut module, filled) = (builder.module, builder.filled);
+    for (name, scope, binding) in filled {
+        if let Some(scope) = module.resolve(name, scope) {
+            let bindings = module.scopes[scope].bindings.entry(name).or_default();
+            let at = bindings.partition_point(|other| other.offset < binding.offset);
+            bindings.insert(at, binding);
+        }
+    }
     module.calls.sort_by_key(|call| (call.offset(), call.range().end()));
     for (id, call) in module.calls.iter().enumerate() {
         module.calls_by_name.entry(call.name()).or_default().push(id);
@@ -56,6 +63,8 @@ pub(super) struct Builder<'a> {
     pub(super) place: PlaceId,
     statement: Option<&'a Stmt>,
     pub(super) parents: Vec<&'a Expr>,
+    /// Names of collections that something is put into, and where.
+    filled: Vec<(&'a str, ScopeId, Binding<'a>)>,
 }
 
 impl<'a> Builder<'a> {
@@ -108,6 +117,11 @@ impl<'a> Builder<'a> {
             }
             Expr::Starred(starred) => self.assign(&starred.value, Bound::Other),
             Expr::Attribute(attribute) => self.store(attribute, &bound),
+            Expr::Subscript(subscript) => {
+                if let Bound::Value(value) = bound {
+                    self.fill(&subscript.value, value);
+                }
+            }
             _ => {}
         }
     }
@@ -115,13 +129,29 @@ impl<'a> Builder<'a> {
     fn store(&mut self, target: &'a ast::ExprAttribute, bound: &Bound<'a>) {
         let (Bound::Value(value) | Bound::Entered(value)) = bound else { return };
         self.module.stores.push(Store { target, value, scope: self.scope });
+        self.keep(target, Bound::Value(value));
+    }
+
+    /// Notes what an attribute of `self` holds.
+    fn keep(&mut self, target: &'a ast::ExprAttribute, bound: Bound<'a>) {
         let Some(class) = self.module.class_of(self.scope) else { return };
-        let ScopeKind::Function(function) = self.module.scopes[self.module.function_of(self.scope)].kind else {
-            return;
-        };
+        let function = self.module.function_of(self.scope);
+        let ScopeKind::Function(function) = self.module.scopes[function].kind else { return };
         let first = function.parameters.iter_non_variadic_params().next().map(|first| first.name().as_str());
         if first == target.value.as_name_expr().map(|name| name.id.as_str()) {
-            self.module.scopes[class].attributes.entry(target.attr.as_str()).or_default().push(value);
+            self.module.scopes[class].attributes.entry(target.attr.as_str()).or_default().push(bound);
+        }
+    }
+
+    /// Notes that something is put into a collection.
+    fn fill(&mut self, collection: &'a Expr, item: &'a Expr) {
+        match collection {
+            Expr::Name(name) => {
+                let binding = Binding { bound: Bound::Filled(item), place: self.place, offset: item.start() };
+                self.filled.push((name.id.as_str(), self.scope, binding));
+            }
+            Expr::Attribute(attribute) => self.keep(attribute, Bound::Filled(item)),
+            _ => {}
         }
     }
 
@@ -194,6 +224,14 @@ impl<'a> Builder<'a> {
             Stmt::AnnAssign(assign) => {
                 if let Some(value) = &assign.value {
                     self.assign(&assign.target, Bound::Value(value));
+                }
+            }
+            Stmt::Expr(statement) => {
+                let Some(call) = statement.value.as_call_expr() else { return };
+                if let (Expr::Attribute(method), [item]) = (&*call.func, &*call.arguments.args)
+                    && matches!(method.attr.as_str(), "append" | "add" | "appendleft")
+                {
+                    self.fill(&method.value, item);
                 }
             }
             Stmt::AugAssign(assign) => self.assign(&assign.target, Bound::Other),

@@ -100,6 +100,7 @@ impl<'a> Module<'a> {
                 }
                 Value::Tuple(items.iter().map(|item| self.value(item)).collect())
             }
+            Expr::Dict(dict) if dict.is_empty() => Value::Tuple([].into()),
             Expr::ListComp(ast::ExprListComp { elt, .. })
             | Expr::SetComp(ast::ExprSetComp { elt, .. })
             | Expr::Generator(ast::ExprGenerator { elt, .. }) => Value::Each(Box::new(self.value(elt))),
@@ -190,7 +191,9 @@ impl<'a> Module<'a> {
             return bindings;
         }
         let before = &bindings[..count];
-        let certain = before.iter().rposition(|binding| self.is_within(place, binding.place)).unwrap_or(0);
+        let replaces =
+            |binding: &Binding<'a>| !matches!(binding.bound, Bound::Filled(_)) && self.is_within(place, binding.place);
+        let certain = before.iter().rposition(replaces).unwrap_or(0);
         &before[certain..]
     }
 
@@ -210,6 +213,7 @@ impl<'a> Module<'a> {
         match bound {
             Bound::Import(path) => Value::Path(normal(path)),
             Bound::Value(value) => self.value(value),
+            Bound::Filled(item) => Value::Each(Box::new(self.value(item))),
             Bound::Entered(value) => match self.value(value) {
                 entered @ (Value::Object(_) | Value::Instance(_)) => entered,
                 _ => Value::Unknown,

@@ -66,6 +66,12 @@ impl<'a> Module<'a> {
         self.enclosing_in_function(place).any(|(_, place)| matches!(place.kind, PlaceKind::Loop))
     }
 
+    /// Whether a block may not run although its function does.
+    pub fn is_conditional(&self, place: PlaceId) -> bool {
+        self.enclosing_in_function(place)
+            .any(|(_, place)| matches!(place.kind, PlaceKind::Branch { .. } | PlaceKind::Handler(..)))
+    }
+
     /// Whether only one of two blocks can run.
     pub fn are_exclusive(&self, one: PlaceId, other: PlaceId) -> bool {
         let branch = |place: &Place<'a>| match place.kind {

@@ -122,7 +122,7 @@ impl<'a> Module<'a> {
     fn member(&self, class: ScopeId, name: &str) -> Option<Value<'a>> {
         self.lineage(class).iter().copied().find_map(|class| {
             let scope = &self.scopes[class];
-            let stored = scope.attributes.get(name).into_iter().flatten().map(|value| self.value(value));
+            let stored = scope.attributes.get(name).into_iter().flatten().map(|bound| self.bound(bound, class));
             let body = scope.bindings.get(name).into_iter().flatten();
             let body = body.filter(|binding| !matches!(binding.bound, Bound::Function(_)));
             stored.chain(body.map(|binding| self.bound(&binding.bound, class))).reduce(Value::or)

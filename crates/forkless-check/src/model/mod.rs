@@ -39,7 +39,7 @@ pub struct Scope<'a> {
     /// Names that are declared `global`.
     pub globals: HashSet<&'a str>,
     /// Of a class: what its methods and its body store in attributes.
-    pub attributes: HashMap<&'a str, Vec<&'a Expr>>,
+    pub attributes: HashMap<&'a str, Vec<Bound<'a>>>,
     pub returns: Vec<&'a Expr>,
     pub has_yield: bool,
 }
@@ -68,6 +68,8 @@ pub enum Bound<'a> {
     Import(Rc<str>),
     /// The value of an expression.
     Value(&'a Expr),
+    /// A collection that now has this in it.
+    Filled(&'a Expr),
     /// What `with` gets from an expression.
     Entered(&'a Expr),
     /// One of what an expression gives when it is iterated.

@@ -52,6 +52,11 @@ impl<'a> Module<'a> {
                     Object { kind: Kind::PipeEnd, method: Method::Default, site: Some(call.range()), class: None };
                 Value::Tuple([Value::Object(end.clone()), Value::Object(end)].into())
             }
+            "builtins.list" | "builtins.dict" | "builtins.set" | "collections.deque" | "collections.defaultdict"
+                if first.is_none() =>
+            {
+                Value::Tuple([].into())
+            }
             "functools.partial" | "contextlib.closing" | "builtins.list" | "builtins.tuple" | "builtins.sorted"
             | "builtins.reversed" | "builtins.iter" | "builtins.set" => self.value(first?),
             _ => return None,

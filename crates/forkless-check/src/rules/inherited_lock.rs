@@ -11,22 +11,20 @@ use super::{Facts, Hit};
 /// FL020.
 pub fn fork_with_threads(facts: &Facts<'_>) -> Vec<Hit> {
     let module = &facts.module;
+    let direct = forks(facts).filter(|start| !(start.is_os_fork && execs(facts, &module.calls[start.call])));
+    let mut moments: Vec<(&Call<'_>, &str)> = direct.map(|start| (&module.calls[start.call], start.what)).collect();
+    moments.extend(module.calls.iter().filter_map(|call| Some((call, forks_inside(facts, call)?))));
     let mut hits: Vec<Hit> = Vec::new();
-    for start in forks(facts) {
-        let fork = &module.calls[start.call];
-        if start.is_os_fork && execs(facts, fork) {
-            continue;
-        }
-        let running =
-            module.calls_in(module.function_of(fork.scope)).find_map(|call| running_thread(facts, call, fork));
-        if let Some((what, range)) = running
+    for (fork, what) in moments {
+        let before = module.calls_in(module.function_of(fork.scope)).filter(|call| module.comes_before(call, fork));
+        let running = before.filter_map(|call| running_thread(facts, call, fork)).next();
+        if let Some((thread, range)) = running
             && !hits.iter().any(|hit| hit.range == fork.range())
         {
             let line = facts.line_of(range);
             let message = format!(
-                "the {what} of line {line} is still running when this {} forks: locks that it holds stay \
-                 locked in the child for ever",
-                start.what
+                "the {thread} of line {line} is still running when this {what} forks: locks that it holds stay \
+                 locked in the child for ever"
             );
             hits.push(Hit { range: fork.range(), message });
         }
@@ -44,43 +42,67 @@ fn execs<'a>(facts: &Facts<'a>, fork: &Call<'a>) -> bool {
     facts.module.calls_in(facts.module.function_of(fork.scope)).any(|call| call.name().starts_with("exec"))
 }
 
-/// What a call has started that runs on until the fork.
+/// What is forked inside a function that is called, on every way through it.
+fn forks_inside<'a>(facts: &Facts<'a>, call: &Call<'a>) -> Option<&'static str> {
+    let module = &facts.module;
+    let function = module.callable(&module.value(&call.expr.func))?;
+    let mut starts = forks(facts).filter(|start| !start.is_os_fork);
+    let start = starts.find(|start| {
+        let fork = &module.calls[start.call];
+        module.function_of(fork.scope) == function && !module.is_conditional(fork.place)
+    })?;
+    Some(start.what)
+}
+
+/// What a call has started, itself or in the function that it calls, that runs on until the fork.
 fn running_thread<'a>(facts: &Facts<'a>, call: &Call<'a>, fork: &Call<'a>) -> Option<(&'static str, TextRange)> {
     let module = &facts.module;
-    if !module.comes_before(call, fork) {
-        return None;
+    if let Some((site, kind)) = started(facts, call) {
+        let is_over = ends(facts, site, kind).any(|end| {
+            let has_limit = end.expr.arguments.find_keyword("timeout").is_some();
+            call.offset() < end.offset() && end.offset() < fork.offset() && !has_limit
+        });
+        let has_left = is_entered(facts, site).any(|body| !module.is_within(fork.place, body));
+        return (!is_over && !has_left).then(|| (kind.noun(), call.range()));
     }
-    let (site, kind) = started(facts, call)?;
-    let ends = match kind {
-        Kind::ThreadPool => &["shutdown", "close", "terminate"][..],
+    let function = module.callable(&module.value(&call.expr.func))?;
+    module.calls_in(function).filter(|inner| !module.is_conditional(inner.place)).find_map(|inner| {
+        let (site, kind) = started(facts, inner)?;
+        // Whoever ends it, anywhere, may have done so by then.
+        let lasts = ends(facts, site, kind).next().is_none() && is_entered(facts, site).next().is_none();
+        lasts.then(|| (kind.noun(), inner.range()))
+    })
+}
+
+/// The calls that end what was started.
+fn ends<'m, 'a>(facts: &'m Facts<'a>, site: TextRange, kind: Kind) -> impl Iterator<Item = &'m Call<'a>> {
+    let names: &[&str] = match kind {
+        Kind::ThreadPool => &["shutdown", "close", "terminate"],
         Kind::QueueListener => &["stop"],
         _ => &["join", "cancel"],
     };
-    let is_over = module.calls_on(site, ends).any(|end| {
-        call.offset() < end.offset()
-            && end.offset() < fork.offset()
-            && end.expr.arguments.find_keyword("timeout").is_none()
+    facts.module.calls_on(site, names)
+}
+
+/// The blocks of `with` that an object ends with.
+fn is_entered(facts: &Facts<'_>, site: TextRange) -> impl Iterator<Item = PlaceId> {
+    let entered = facts.module.withs.iter().filter(move |with| {
+        let object = facts.module.value(&with.item.context_expr);
+        object.object().is_some_and(|object| object.site == Some(site))
     });
-    let left = module.withs.iter().find(|with| {
-        let object = module.value(&with.item.context_expr);
-        object.object().is_some_and(|object| object.site == Some(site)) && !module.is_within(fork.place, with.body)
-    });
-    (!is_over && left.is_none()).then(|| (kind.noun(), call.range()))
+    entered.map(|with| with.body)
 }
 
 /// The object whose threads a call starts.
 fn started<'a>(facts: &Facts<'a>, call: &Call<'a>) -> Option<(TextRange, Kind)> {
-    let module = &facts.module;
-    if let Value::Bound(receiver, name) = module.value(&call.expr.func) {
-        let object = receiver.object()?;
-        let starts = match object.kind {
-            Kind::Thread | Kind::QueueListener => name == "start",
-            Kind::ThreadPool => matches!(name, "submit" | "map" | "apply_async" | "map_async" | "imap"),
-            _ => false,
-        };
-        return starts.then_some((object.site?, object.kind));
-    }
-    None
+    let Value::Bound(receiver, name) = facts.module.value(&call.expr.func) else { return None };
+    let object = receiver.object()?;
+    let starts = match object.kind {
+        Kind::Thread | Kind::QueueListener => name == "start",
+        Kind::ThreadPool => matches!(name, "submit" | "map" | "apply_async" | "map_async" | "imap"),
+        _ => false,
+    };
+    starts.then_some((object.site?, object.kind))
 }
 
 /// FL021.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::model::{Kind, Module, ScopeId, ScopeKind, Value};
+use crate::model::{Bound, Kind, Module, ScopeId, ScopeKind, Value};
 use crate::syntax::ast::Expr;
 use crate::syntax::{Ranged, TextRange};
 
@@ -48,8 +48,8 @@ fn is_its_own<'a>(module: &Module<'a>, method: ScopeId, receiver: &'a Expr) -> b
     let (Some(class), Expr::Attribute(attribute)) = (module.class_of(method), receiver) else { return false };
     let is_of_self = matches!(module.value(&attribute.value), Value::Instance(of) if of == class);
     let stored = module.scopes[class].attributes.get(attribute.attr.as_str());
-    is_of_self
-        && stored.is_some_and(|values| values.iter().all(|value| value.is_call_expr() || value.is_none_literal_expr()))
+    let is_made_here = |bound: &Bound<'a>| matches!(bound, Bound::Value(value) if value.is_call_expr() || value.is_none_literal_expr());
+    is_of_self && stored.is_some_and(|stored| stored.iter().all(is_made_here))
 }
 
 fn once(hits: impl Iterator<Item = Hit>) -> Vec<Hit> {
