@@ -1,7 +1,9 @@
 //! `dead-owner`: a process that dies inside a lock or queue leaves it as it is, for ever.
 
+use std::collections::HashSet;
+
 use crate::model::{Call, Kind, Module, ScopeId};
-use crate::syntax::{Ranged, TextRange};
+use crate::syntax::{Ranged, TextRange, TextSize};
 
 use super::{Facts, Hit};
 
@@ -33,21 +35,23 @@ pub fn killed_with_what_others_need(facts: &Facts<'_>) -> Vec<Hit> {
     hits
 }
 
-/// Whether what the killed process had is used after it: later in that function, or in another one.
+/// Whether what the killed process had is used after it, in the same function or in one that this calls.
 fn is_used_later(module: &Module<'_>, site: TextRange, kill: &Call<'_>, killed: &[ScopeId]) -> bool {
-    let uses = ["get", "get_nowait", "put", "put_nowait", "acquire", "empty", "join", "wait", "notify"];
-    let is_by_others = |scope: ScopeId| !killed.contains(&module.function_of(scope));
-    let called = module.calls_on(site, &uses).any(|call| {
-        let is_repeated =
-            module.is_in_loop(kill.place) && module.function_of(call.scope) == module.function_of(kill.scope);
-        is_by_others(call.scope) && (call.offset() > kill.offset() || is_repeated)
-    });
-    let entered = module.withs.iter().any(|with| {
-        with.item.context_expr.start() > kill.offset()
-            && is_by_others(with.scope)
-            && module.object(&with.item.context_expr).is_some_and(|object| object.site == Some(site))
-    });
-    called || entered
+    const USES: [&str; 9] = ["get", "get_nowait", "put", "put_nowait", "acquire", "empty", "join", "wait", "notify"];
+    let here = module.function_of(kill.scope);
+    let later = module.calls_in(here).filter(|call| module.comes_before(kill, call));
+    let called = later.filter_map(|call| module.callable(&module.value(&call.expr.func)));
+    let called: HashSet<ScopeId> = called.flat_map(|function| module.reachable(function)).collect();
+    let is_later = |scope: ScopeId, offset: TextSize| {
+        let function = module.function_of(scope);
+        !killed.contains(&function)
+            && if function == here { offset > kill.offset() } else { called.contains(&function) }
+    };
+    module.calls_on(site, &USES).any(|call| is_later(call.scope, call.offset()))
+        || module.withs.iter().any(|with| {
+            is_later(with.scope, with.item.context_expr.start())
+                && module.object(&with.item.context_expr).is_some_and(|object| object.site == Some(site))
+        })
 }
 
 /// `os._exit` inside `with lock`.

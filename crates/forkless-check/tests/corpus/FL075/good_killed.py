@@ -30,6 +30,17 @@ class Tracker:
         queue.put(1)
 
 
+def own():
+    queues, workers = [], []
+    for _ in range(3):
+        queue = mp.Queue()
+        queues.append(queue)
+        workers.append(mp.Process(target=put, args=(queue,)))
+    for queue, worker in zip(queues, workers):
+        queue.put("stop")
+        worker.terminate()
+
+
 def last():
     queue = mp.Queue()
     process = mp.Process(target=print, args=(queue,))
