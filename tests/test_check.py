@@ -104,7 +104,7 @@ def test_sarif_names_rules_and_places(tmp_path: Path) -> None:
     rules = run["tool"]["driver"]["rules"]
     assert (log["version"], rules[result["ruleIndex"]]["id"], result["ruleId"]) == ("2.1.0", "FL010", "FL010")
     place = result["locations"][0]["physicalLocation"]
-    assert place["artifactLocation"]["uri"] == f"{tmp_path}/trap.py"
+    assert place["artifactLocation"]["uri"] == f"file://{tmp_path}/trap.py"
     assert (place["region"]["startLine"], place["region"]["startColumn"]) == (3, 6)
     assert len(rules) == len(_forkless.check_list().splitlines())
 

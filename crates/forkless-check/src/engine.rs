@@ -45,13 +45,13 @@ pub fn check(paths: &[PathBuf], options: &Options, with_fixes: bool) -> Result<R
         }
     };
     let workers = thread::available_parallelism().map_or(1, usize::from).min(files.len());
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            // If there can be no more threads, those that there are do the work; if there are none, this one does.
-            let _ = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-        }
+    let started = thread::scope(|scope| {
+        let builders = (0..workers).map(|_| thread::Builder::new().stack_size(STACK));
+        builders.map(|builder| builder.spawn_scoped(scope, work)).filter(Result::is_ok).count()
     });
-    work();
+    if started == 0 && !files.is_empty() {
+        return Ok(Report { problems: vec![no_thread()], ..Report::default() });
+    }
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(number, _)| *number);
     let mut report = Report { files: files.len(), problems, ..Report::default() };
@@ -70,8 +70,20 @@ pub fn check(paths: &[PathBuf], options: &Options, with_fixes: bool) -> Result<R
 pub fn check_text(bytes: &[u8], path: Option<&Path>, options: &Options) -> Result<Report, BadOptions> {
     options.validate()?;
     let method = options.default_method()?;
-    let checked = check_bytes(bytes, path.unwrap_or(Path::new("<stdin>")), path.is_none(), options, method);
+    let work = || check_bytes(bytes, path.unwrap_or(Path::new("<stdin>")), path.is_none(), options, method);
+    let checked = thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        thread.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let no_thread = |_| Checked { problems: vec![no_thread()], ..Checked::default() };
+    let checked = checked.unwrap_or_else(no_thread);
     Ok(Report { findings: checked.findings, problems: checked.problems, files: 1, fixed: 0 })
+}
+
+/// Without a thread there is no stack that is surely deep enough.
+fn no_thread() -> Problem {
+    let message = "nothing is checked: no thread could be started".to_owned();
+    Problem { path: PathBuf::from("."), line: None, message, is_fatal: true }
 }
 
 fn check_file(path: &Path, is_named: bool, options: &Options, method: Method, with_fixes: bool) -> Checked {

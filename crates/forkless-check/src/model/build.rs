@@ -8,9 +8,7 @@ use crate::syntax::ast::{self, Expr, Stmt};
 use crate::syntax::{Ranged, TextRange, TextSize};
 
 use super::blocks::range_of;
-use super::{
-    Binding, Bound, Call, Method, Module, Place, PlaceId, PlaceKind, Raise, Read, Scope, ScopeId, ScopeKind, Store,
-};
+use super::{Binding, Bound, Call, Method, Module, Place, PlaceId, PlaceKind, Raise, Read, Scope, ScopeId, ScopeKind};
 
 /// Makes a module of its statements.
 pub fn build(body: &[Stmt], has_no_file: bool, default_method: Method) -> Module<'_> {
@@ -64,7 +62,7 @@ pub(super) struct Builder<'a> {
     statement: Option<&'a Stmt>,
     pub(super) parents: Vec<&'a Expr>,
     /// Names of collections that something is put into, and where.
-    filled: Vec<(&'a str, ScopeId, Binding<'a>)>,
+    pub(super) filled: Vec<(&'a str, ScopeId, Binding<'a>)>,
 }
 
 impl<'a> Builder<'a> {
@@ -104,55 +102,6 @@ impl<'a> Builder<'a> {
         let scope = if self.module.scopes[self.scope].globals.contains(name) { 0 } else { self.scope };
         let binding = Binding { bound, place: self.place, offset };
         self.module.scopes[scope].bindings.entry(name).or_default().push(binding);
-    }
-
-    /// Binds the names in a target of an assignment.
-    pub(super) fn assign(&mut self, target: &'a Expr, bound: Bound<'a>) {
-        match target {
-            Expr::Name(name) => self.bind(name.id.as_str(), bound, target.start()),
-            Expr::Tuple(ast::ExprTuple { elts, .. }) | Expr::List(ast::ExprList { elts, .. }) => {
-                for (number, element) in elts.iter().enumerate() {
-                    self.assign(element, Bound::Item(Box::new(bound.clone()), number));
-                }
-            }
-            Expr::Starred(starred) => self.assign(&starred.value, Bound::Other),
-            Expr::Attribute(attribute) => self.store(attribute, &bound),
-            Expr::Subscript(subscript) => {
-                if let Bound::Value(value) = bound {
-                    self.fill(&subscript.value, value);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn store(&mut self, target: &'a ast::ExprAttribute, bound: &Bound<'a>) {
-        let (Bound::Value(value) | Bound::Entered(value)) = bound else { return };
-        self.module.stores.push(Store { target, value, scope: self.scope });
-        self.keep(target, Bound::Value(value));
-    }
-
-    /// Notes what an attribute of `self` holds.
-    fn keep(&mut self, target: &'a ast::ExprAttribute, bound: Bound<'a>) {
-        let Some(class) = self.module.class_of(self.scope) else { return };
-        let function = self.module.function_of(self.scope);
-        let ScopeKind::Function(function) = self.module.scopes[function].kind else { return };
-        let first = function.parameters.iter_non_variadic_params().next().map(|first| first.name().as_str());
-        if first == target.value.as_name_expr().map(|name| name.id.as_str()) {
-            self.module.scopes[class].attributes.entry(target.attr.as_str()).or_default().push(bound);
-        }
-    }
-
-    /// Notes that something is put into a collection.
-    fn fill(&mut self, collection: &'a Expr, item: &'a Expr) {
-        match collection {
-            Expr::Name(name) => {
-                let binding = Binding { bound: Bound::Filled(item), place: self.place, offset: item.start() };
-                self.filled.push((name.id.as_str(), self.scope, binding));
-            }
-            Expr::Attribute(attribute) => self.keep(attribute, Bound::Filled(item)),
-            _ => {}
-        }
     }
 
     fn parameters(&mut self, parameters: &'a ast::Parameters) {
@@ -243,19 +192,6 @@ impl<'a> Builder<'a> {
                 self.module.raises.push(Raise { exception, scope: self.scope });
             }
             _ => {}
-        }
-    }
-
-    /// `a, b = 1, 2` binds each name to its own part.
-    fn assign_parts(&mut self, target: &'a Expr, value: &'a Expr) {
-        let (Some(targets), Some(values)) = (elements(target), elements(value)) else {
-            return self.assign(target, Bound::Value(value));
-        };
-        if targets.len() != values.len() || targets.iter().chain(values).any(Expr::is_starred_expr) {
-            return self.assign(target, Bound::Value(value));
-        }
-        for (target, value) in targets.iter().zip(values) {
-            self.assign_parts(target, value);
         }
     }
 }

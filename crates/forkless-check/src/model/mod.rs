@@ -1,5 +1,6 @@
 //! What a module is made of: scopes and what they bind, blocks, calls, and where each of them stands.
 
+mod assign;
 mod blocks;
 mod build;
 mod evaluate;

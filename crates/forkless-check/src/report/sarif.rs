@@ -64,10 +64,11 @@ fn result(finding: &Finding) -> Value {
     })
 }
 
-/// A path as a relative or absolute reference: what is special in one is escaped.
+/// A path as a relative reference, or an absolute one as a URI: what is special in one is escaped.
 fn uri(path: &str) -> String {
     let path = path.strip_prefix("./").unwrap_or(path);
-    path.bytes().fold(String::new(), |mut uri, byte| {
+    let scheme = if path.starts_with('/') { "file://" } else { "" };
+    path.bytes().fold(scheme.to_owned(), |mut uri, byte| {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
             uri.push(char::from(byte));
         } else {
