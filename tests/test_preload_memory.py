@@ -180,3 +180,45 @@ for name in KINDS:
 def test_reading_each_kind_of_object_leaves_its_pages_in_common(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
     assert run_program(SOURCE, str(tmp_path), timeout=100).check() == ""
+
+
+MODULE = """
+class Model:
+    def __init__(self):
+        self.weights = [float(number) for number in range(1_000_000)]
+
+numbers = list(range(1000, 2_001_000))
+model = Model()
+"""
+
+OF_MODULES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import forkless, os
+from forkless import _forkless
+
+def read(queue):
+    from loaded import data
+    before = _forkless.memory(os.getpid())[3]
+    total = sum(data.numbers) + sum(data.model.weights)
+    queue.put((total, _forkless.memory(os.getpid())[3] - before))
+
+report = forkless.preload(modules=["loaded"])
+assert report.immortal > 3_000_000, report
+assert "loaded" not in sys.modules
+queue = forkless.SimpleQueue()
+child = forkless.Process(target=read, args=(queue,))
+child.start()
+child.join()
+total, grown = queue.get(timeout=5)
+assert total == sum(range(1000, 2_001_000)) + sum(range(1_000_000))
+assert grown < 2_000_000, grown
+"""
+
+
+def test_what_modules_load_is_in_common_too(tmp_path: Path) -> None:
+    """In a module of the package that is named, and never in the main process."""
+    (tmp_path / "loaded").mkdir()
+    (tmp_path / "loaded" / "__init__.py").write_text("from . import data")
+    (tmp_path / "loaded" / "data.py").write_text(MODULE)
+    run_program(OF_MODULES, str(tmp_path), timeout=100).check()

@@ -5,6 +5,7 @@ import pickle
 import sys
 import time
 import traceback
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import _forkless
@@ -12,7 +13,17 @@ from . import _forkless
 if TYPE_CHECKING:
     from ._forkless import SharedBuffer
 
-__all__ = ["Inherited", "can_immortalise", "find", "is_object", "load", "name_of", "objects", "outcome"]
+__all__ = [
+    "Inherited",
+    "can_immortalise",
+    "find",
+    "is_object",
+    "keep_data_of",
+    "load",
+    "name_of",
+    "objects",
+    "outcome",
+]
 
 _MARK = "object:"
 
@@ -85,6 +96,19 @@ def load(name: str) -> str:
         gc.enable()
         outcome["seconds"] += time.monotonic() - begun
     return f"an object of {type(loaded).__module__}.{type(loaded).__qualname__}"
+
+
+def keep_data_of(name: str) -> None:
+    """Has the data of a module that was imported, and of those below it, shared as far as this Python can.
+
+    That is what its global variables refer to, but for functions, classes and other modules.
+    """
+    if not can_immortalise():
+        return
+    for each, module in list(sys.modules.items()):
+        if (each == name or each.startswith(f"{name}.")) and isinstance(module, ModuleType):
+            # Not `vars`, which makes a module that is to be loaded on its first use load now.
+            outcome["immortal"] += _immortalise(ModuleType.__getattribute__(module, "__dict__"))
 
 
 def _immortalise(loaded: Any) -> int:

@@ -37,7 +37,8 @@ class PreloadReport:
     Attributes:
         objects: how many objects were given, in all calls.
         modules: the modules that the template imports.
-        immortal: how many objects in the template were made immortal; 0 where Python cannot do that.
+        immortal: how many objects in the template were made immortal, those of modules among them; 0 where
+            Python cannot do that.
         seconds: how long the template took to load the objects.
         pid: the template.
         note: what this does not save, on this version of Python; empty if there is nothing to say.
@@ -73,7 +74,9 @@ def preload(*objects: Any, modules: Iterable[str | ModuleType] = ()) -> PreloadR
     Args:
         objects: lists, dicts, instances, whatever can be pickled. What belongs to the program and not to its
             data (types, functions, modules) is left as it is. What was preloaded before is passed over.
-        modules: to be imported in the template, by name or as such.
+        modules: to be imported in the template, by name or as such. What their global variables refer to is
+            shared as the objects are, and that of the modules below them. Data that a module loads when it is
+            imported is so only in the template, if the program itself does not import it.
 
     Returns:
         What was done.

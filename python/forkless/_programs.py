@@ -197,6 +197,8 @@ def load(names: Iterable[str], thread_count: Callable[[], int]) -> tuple[list[st
     load_each(modules, _import)
     if modules or objects:
         gc.collect()  # of imports: what objects are made of is no garbage, and may be much
+        for name in modules:
+            _inherited.keep_data_of(name)
         load_each(objects, _inherited.load)
         gc.freeze()
     return threaded, openers
