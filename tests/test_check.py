@@ -6,12 +6,14 @@ What each rule finds is told line by line in `crates/forkless-check/tests/corpus
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import forkless
 import forkless._gallery._traps as traps
 import pytest
 from forkless import _forkless
@@ -265,6 +267,17 @@ def test_fix_imports_forkless_where_that_is_certain(tmp_path: Path) -> None:
         "fork": fork,
         "fine": "import multiprocessing\n",
     }
+
+
+def test_fix_imports_only_what_forkless_has(tmp_path: Path) -> None:
+    names = sorted(multiprocessing.__all__)
+    texts = {name: f"from multiprocessing import {name}\n{TRAP}" for name in names}
+    check(write(tmp_path, **texts), "--fix")
+    imported = [
+        name for name in names if f"from forkless import {name}" in (tmp_path / f"{name}.py").read_text()
+    ]
+    assert len(imported) > 30
+    assert [name for name in imported if not hasattr(forkless, name)] == []
 
 
 def test_rules_are_explained_and_listed() -> None:

@@ -85,6 +85,7 @@ impl<'a> Processes<'a> {
                     is_os_fork: true,
                 });
             }
+            Value::Unknown if call.name() == "run_in_executor" => self.note_of_loop(module, id, call),
             Value::Bound(receiver, name) => self.note_method(module, id, call, &receiver, name),
             _ => {}
         }
@@ -121,6 +122,15 @@ impl<'a> Processes<'a> {
             }
             _ => {}
         }
+    }
+
+    /// `loop.run_in_executor(executor, function, *arguments)`.
+    fn note_of_loop(&mut self, module: &Module<'a>, id: CallId, call: &Call<'a>) {
+        let [executor, target, arguments @ ..] = &*call.expr.arguments.args else { return };
+        let Some(pool) = module.object(executor).filter(|pool| pool.kind == Kind::Executor) else { return };
+        let function = module.callable(&module.value(target));
+        let arguments = arguments.iter().collect();
+        self.tasks.push(Task { call: id, pool, target, function, arguments, is_map: false });
     }
 
     fn note_method(&mut self, module: &Module<'a>, id: CallId, call: &Call<'a>, receiver: &Value<'a>, name: &str) {

@@ -21,7 +21,7 @@ pub fn given_to_another_context(facts: &Facts<'_>) -> Vec<Hit> {
             if module.effective(object.method) == Method::Fork && of.imports_again() {
                 let message = format!(
                     "this {noun} was made for forked children ({}), but the {} that gets it uses {}: \
-                     RuntimeError, and a crash of the child before Python 3.11",
+                     RuntimeError, or, before Python 3.11.5, a crash of the child",
                     origin(object.method),
                     user.kind.noun(),
                     of.name(),

@@ -42,7 +42,7 @@ fn imports_again<'a>(facts: &Facts<'a>, setter: &Call<'a>) -> bool {
     let method = setter.argument("method", 0).map(|method| facts.module.value(method));
     let method =
         method.and_then(|method| if let Value::Text(name) = method { Some(Method::named(&name)) } else { None });
-    method.is_some_and(Method::imports_again) && !facts.processes.starts.is_empty()
+    method.is_some_and(Method::imports_again)
 }
 
 /// Whether it can be set before by others without harm.
