@@ -135,55 +135,34 @@ impl<'a> Processes<'a> {
 
     fn note_method(&mut self, module: &Module<'a>, id: CallId, call: &Call<'a>, receiver: &Value<'a>, name: &str) {
         let Value::Object(object) = receiver else { return };
-        let positional = &call.expr.arguments.args;
-        let function = |target: &'a Expr| module.callable(&module.value(target));
-        match (object.kind, name) {
-            (Kind::Process, "start") => {
-                let method = module.effective(object.method);
-                self.starts.push(Start { call: id, method, what: "process", child: object.site, is_os_fork: false });
-            }
-            (Kind::Pool, "apply" | "apply_async") => {
-                let Some(target) = call.argument("func", 0) else { return };
-                let given = call.argument("args", 1).map_or(&[][..], |args| elements(args).unwrap_or_default());
-                let arguments = given.iter().collect();
-                self.tasks.push(Task {
-                    call: id,
-                    pool: object.clone(),
-                    target,
-                    function: function(target),
-                    arguments,
-                    is_map: false,
-                });
-            }
-            (Kind::Pool, "map" | "map_async" | "imap" | "imap_unordered" | "starmap" | "starmap_async") => {
-                let Some(target) = call.argument("func", 0) else { return };
-                let arguments = call.argument("iterable", 1).into_iter().collect();
-                self.tasks.push(Task {
-                    call: id,
-                    pool: object.clone(),
-                    target,
-                    function: function(target),
-                    arguments,
-                    is_map: true,
-                });
-            }
-            (Kind::Executor, "submit" | "map") => {
-                let Some((target, arguments)) = positional.split_first() else { return };
-                let keywords = call.expr.arguments.keywords.iter();
-                let keywords = keywords.filter(|keyword| name == "submit" && keyword.arg.is_some());
-                let arguments = arguments.iter().chain(keywords.map(|keyword| &keyword.value)).collect();
-                let is_map = name == "map";
-                self.tasks.push(Task {
-                    call: id,
-                    pool: object.clone(),
-                    target,
-                    function: function(target),
-                    arguments,
-                    is_map,
-                });
-            }
-            _ => {}
+        if (object.kind, name) == (Kind::Process, "start") {
+            let method = module.effective(object.method);
+            self.starts.push(Start { call: id, method, what: "process", child: object.site, is_os_fork: false });
+        } else if let Some((target, arguments)) = submitted(call, object.kind, name) {
+            let function = module.callable(&module.value(target));
+            let is_map = name.contains("map");
+            self.tasks.push(Task { call: id, pool: object.clone(), target, function, arguments, is_map });
         }
+    }
+}
+
+/// The function that a method of a pool or an executor is given, and with what it is called, or what is iterated.
+fn submitted<'a>(call: &Call<'a>, kind: Kind, method: &str) -> Option<(&'a Expr, Vec<&'a Expr>)> {
+    match (kind, method) {
+        (Kind::Pool, "apply" | "apply_async") => {
+            let arguments = call.argument("args", 1).and_then(elements).unwrap_or_default();
+            Some((call.argument("func", 0)?, arguments.iter().collect()))
+        }
+        (Kind::Pool, "map" | "map_async" | "imap" | "imap_unordered" | "starmap" | "starmap_async") => {
+            Some((call.argument("func", 0)?, call.argument("iterable", 1).into_iter().collect()))
+        }
+        (Kind::Executor, "submit" | "map") => {
+            let (target, arguments) = call.expr.arguments.args.split_first()?;
+            let keywords = call.expr.arguments.keywords.iter();
+            let keywords = keywords.filter(|keyword| method == "submit" && keyword.arg.is_some());
+            Some((target, arguments.iter().chain(keywords.map(|keyword| &keyword.value)).collect()))
+        }
+        _ => None,
     }
 }
 

@@ -22,7 +22,8 @@ pub fn join_before_get(facts: &Facts<'_>) -> Vec<Hit> {
             queues_filled_by(module, child).into_iter().find_map(|queue| drained_after(module, join, queue))
         {
             let message = format!(
-                "the child ends only when its queue has been emptied, which happens after this, in line {}",
+                "a queue's pipe holds 64 KiB, and the child ends when all that it has put is in there: it is emptied \
+                 only after this, in line {}",
                 facts.line_of(get)
             );
             hits.push(Hit { range: join.range(), message });
