@@ -10,7 +10,7 @@ use crate::syntax::ast::{self, Stmt};
 use crate::syntax::{self, Ranged, TextRange};
 
 /// Names that mean the same in both.
-const SAME: [&str; 35] = [
+const SAME: [&str; 33] = [
     "Array",
     "Barrier",
     "BoundedSemaphore",
@@ -44,8 +44,6 @@ const SAME: [&str; 35] = [
     "ProcessError",
     "AuthenticationError",
     "BufferTooShort",
-    "get_logger",
-    "log_to_stderr",
 ];
 
 /// A program with its imports changed, if that is certain to be right.
