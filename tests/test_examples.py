@@ -322,7 +322,7 @@ def programs_of(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```python\n(.*?)^```\n\n^```\n(.*?)^```$", text, re.S | re.M)
 
 
-PAGES = {"pools": 9, "sharing": 5}  # at least so many programs
+PAGES = {"doctor": 1, "pools": 9, "sharing": 5}  # at least so many programs
 PROGRAMS = [(page, *program) for page in PAGES for program in programs_of(f"{page}.md")]
 
 

@@ -14,6 +14,7 @@ Example:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import doctor as doctor
     from . import heap as heap
     from . import managers as managers
     from . import shared_memory as shared_memory
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ._programs import set_executable, set_forkserver_preload
     from ._setup import current_worker
     from ._share import share
+    from ._watchdog import watchdog
     from .connection import Pipe
     from .context import get_context
     from .exceptions import (
@@ -144,6 +146,7 @@ __all__ = [
     "share",
     "share_file",
     "trim_memory",
+    "watchdog",
     "zeros",
     "zeros_like",
 ]
@@ -172,6 +175,7 @@ _HOMES = {
     "_setup": ("current_worker",),
     "_preload": ("preload",),
     "_share": ("share",),
+    "_watchdog": ("watchdog",),
     "_methods": (
         "freeze_support",
         "get_all_start_methods",
@@ -213,7 +217,7 @@ _HOMES = {
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio", "heap", "managers", "shared_memory")
+_MODULES = ("aio", "doctor", "heap", "managers", "shared_memory")
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.
@@ -240,3 +244,15 @@ def _load(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
+
+
+def _watch() -> None:
+    import os
+
+    if "FORKLESS_WATCHDOG" in os.environ:
+        from ._watchdog import start_from_environment
+
+        start_from_environment()
+
+
+_watch()

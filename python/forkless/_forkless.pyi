@@ -3,7 +3,7 @@
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final, overload
+from typing import Any, ClassVar, Generic, SupportsIndex, TypedDict, TypeVar, final, overload
 
 from typing_extensions import Buffer, Self, disjoint_base
 
@@ -751,6 +751,18 @@ def memory(pid: int) -> tuple[int, int, int, int, int, int, int]:
 
     ProcessLookupError if it is gone or has no memory any more, PermissionError if it is not ours to look at.
     """
+
+class _Diagnosis(TypedDict):
+    root: int
+    processes: list[dict[str, Any]]
+    findings: list[dict[str, Any]]
+    unknown: list[str]
+
+def diagnose(root: int, leave_out: int | None = None) -> _Diagnosis:
+    """What the processes of a tree wait for, and what is wrong with that, as `forkless doctor` prints it."""
+
+def pulse(root: int) -> int:
+    """A number that is the same as before if no process of the tree has done anything in between."""
 
 def families(roots: Sequence[int]) -> list[tuple[int, str]]:
     """(pid, command line) of processes and all that descend from them, parents first; nothing of one that is not there."""

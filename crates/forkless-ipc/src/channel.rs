@@ -20,6 +20,7 @@
 
 mod account;
 mod core;
+mod outside;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};

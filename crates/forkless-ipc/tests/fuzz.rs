@@ -23,7 +23,8 @@ const BRIEFLY: Duration = Duration::from_micros(50);
 /// See the layout of the arena.
 const SLOTS_AT: usize = 4096;
 const SLOT: usize = 256;
-const HEAP: usize = SLOTS_AT + 4096 * SLOT;
+/// Notes of waits, 16 of 32 bytes for each slot, lie in between.
+const HEAP: usize = SLOTS_AT + 4096 * (SLOT + 16 * 32);
 /// What is put back: the header, the first slots, and the heap as far as what is in it at the beginning.
 const PUT_BACK: [(usize, usize); 2] = [(0, SLOTS_AT + 16 * SLOT), (HEAP, 16 << 10)];
 

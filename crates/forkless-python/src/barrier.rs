@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forkless_shm::Waited;
 use forkless_sync::{Arrival, Passage};
 use forkless_sys::time::Deadline;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -52,7 +53,10 @@ impl Barrier {
     fn arrive(&self, py: Python<'_>) -> PyResult<Arrival> {
         let arrived = match self.barrier.arrive_within(Duration::ZERO).or_raise(py)? {
             Some(arrived) => Some(arrived),
-            None => wait::until(py, Deadline::NEVER, |bound| self.barrier.arrive_within(bound))?,
+            None => {
+                let _note = self.barrier.lease().note_wait(Waited::Barrier);
+                wait::until(py, Deadline::NEVER, |bound| self.barrier.arrive_within(bound))?
+            }
         };
         match arrived {
             Some(Ok(arrival)) => Ok(arrival),
@@ -72,6 +76,7 @@ impl Barrier {
     }
 
     fn await_others(&self, py: Python<'_>, arrival: Arrival, deadline: Deadline) -> PyResult<Passage> {
+        let _note = self.barrier.lease().note_wait(Waited::Barrier);
         match wait::until(py, deadline, |bound| self.barrier.wait_within(arrival, bound)) {
             Ok(Some(passage)) => Ok(passage),
             Ok(None) => self.barrier.give_up(arrival).or_raise(py),

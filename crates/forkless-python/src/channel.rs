@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forkless_ipc::{Claim, Content, Outbox, Received, Sent};
+use forkless_shm::Waited;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView};
@@ -238,6 +239,7 @@ impl Channel {
         if deadline.passed() {
             return Ok(None);
         }
+        let _note = self.channel.lease().note_wait(Waited::QueueGet);
         let message = wait::until(py, deadline, |bound| {
             Ok::<_, forkless_shm::Error>(match self.channel.receive_within(bound, Claim::Nothing, None)? {
                 Received::Message(message) => Some(Some(message)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use forkless_ipc::{Content, Memory};
 use forkless_process::pool::Tag;
 use forkless_process::{Client, Error, Fork, Method, Order, Pending, Program, Runtime, TREE_VARIABLE, template};
-use forkless_shm::{Arena, Handle};
+use forkless_shm::{Arena, Handle, Waited};
 use forkless_sys::process::ExitStatus;
 use forkless_sys::time::Deadline;
 use forkless_sys::{Errno, IntoRawFd, RawFd};
@@ -134,6 +134,7 @@ impl Child {
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
         let deadline = wait::deadline(true, timeout)?;
+        let _note = wait::note(py, Waited::Process, self.child.pid());
         let status = wait::until(py, deadline, |bound| {
             if let Some(status) = self.child.poll()? {
                 return Ok::<_, Error>(Some(status));

@@ -1,6 +1,6 @@
 //! `forkless.Condition`.
 
-use forkless_shm::{Acquired, Attempt, Error, Wait};
+use forkless_shm::{Acquired, Attempt, Error, Wait, Waited};
 use forkless_sync::{Condvar, Waiter};
 use forkless_sys::futex::Woken;
 use forkless_sys::time::Deadline;
@@ -117,8 +117,14 @@ impl Guard {
         let mut wait = Wait::new();
         let acquired = match self.acquire_within(&mut wait, std::time::Duration::ZERO).or_raise(py)? {
             Some(acquired) => acquired,
-            None => wait::until(py, Deadline::NEVER, |bound| self.acquire_within(&mut wait, bound))?
-                .ok_or_else(|| PyValueError::new_err("a wait without end has ended"))?,
+            None => {
+                let _note = match self {
+                    Self::Lock(lock) => lock.get().mutex().note_wait(),
+                    Self::RLock(lock) => lock.get().mutex().note_wait(),
+                };
+                wait::until(py, Deadline::NEVER, |bound| self.acquire_within(&mut wait, bound))?
+                    .ok_or_else(|| PyValueError::new_err("a wait without end has ended"))?
+            }
         };
         if let Self::RLock(lock) = self {
             lock.get().mutex().set_count(count).or_raise(py)?;
@@ -158,11 +164,13 @@ impl Condition {
         let waiter = self.condvar.enter().or_raise(py)?;
         loop {
             let count = self.guard.release_all().or_raise(py)?;
+            let note = self.condvar.lease().note_wait(Waited::Condition);
             let woken = wait::until(py, deadline, |bound| {
                 let woken = self.condvar.wait_within(&waiter, bound)?.filter(|woken| *woken == Woken::Look);
                 // The dead may have been about to notify: a reason to look, too.
                 Ok::<_, Error>(if woken.is_some() || self.guard.is_left()? { Some(()) } else { None })
             });
+            drop(note);
             let taken = match self.guard.acquire_all(py, count) {
                 Ok(taken) => taken,
                 Err(error) => return self.raise(py, waiter, error),

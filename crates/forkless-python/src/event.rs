@@ -1,5 +1,6 @@
 //! `forkless.Event`.
 
+use forkless_shm::Waited;
 use forkless_sys::futex::Woken;
 use pyo3::prelude::*;
 
@@ -58,6 +59,7 @@ impl Event {
         }
         let deadline = wait::deadline(true, timeout)?;
         let ticket = self.event.ticket().or_raise(py)?;
+        let _note = self.event.lease().note_wait(Waited::Event);
         let set = wait::until(py, deadline, |bound| {
             let woken = self.event.wait_within(ticket, bound)?;
             Ok::<_, forkless_shm::Error>(woken.filter(|woken| *woken == Woken::Look))

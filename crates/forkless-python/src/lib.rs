@@ -13,6 +13,7 @@ mod child;
 mod columns;
 mod condition;
 mod deposit;
+mod doctor;
 mod errors;
 mod event;
 mod immortal;
@@ -84,6 +85,8 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tree::accept_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::ignore_interrupts, module)?)?;
     module.add_function(wrap_pyfunction!(tree::processes, module)?)?;
+    module.add_function(wrap_pyfunction!(doctor::diagnose, module)?)?;
+    module.add_function(wrap_pyfunction!(doctor::pulse, module)?)?;
     module.add_function(wrap_pyfunction!(report::memory, module)?)?;
     module.add_function(wrap_pyfunction!(report::families, module)?)?;
     module.add_function(wrap_pyfunction!(report::arenas, module)?)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forkless_ipc::{Awaited, Claim, Closing, Joined, Message, Outbox, Packed, Received, Sent};
-use forkless_shm::Error;
+use forkless_shm::{Error, Waited};
 use forkless_sys::proc;
 use forkless_sys::time::{Deadline, SLICE};
 use pyo3::exceptions::PyRuntimeError;
@@ -78,6 +78,7 @@ impl BaseQueue {
         }
         let deadline = deadline()?;
         let mut patience = Patience::new(deadline);
+        let _note = channel.lease().note_wait(Waited::QueuePut);
         let sent = wait::until(py, deadline, |bound| {
             Ok::<_, Error>(match outbox.send_within(bound)? {
                 Sent::Sent => Some(Ok(())),
@@ -113,6 +114,7 @@ impl BaseQueue {
             receive(Duration::ZERO).or_raise(py)?
         } else {
             let mut patience = Patience::new(deadline);
+            let _note = channel.lease().note_wait(Waited::QueueGet);
             wait::until(py, deadline, |bound| {
                 let received = receive(bound)?;
                 let over = received.is_none() && patience.is_over(channel)?;
@@ -447,6 +449,7 @@ impl BaseQueue {
         let channel = &self.channel()?.channel;
         let deadline = wait::deadline(true, timeout)?;
         let mut patience = Patience::new(deadline);
+        let _note = channel.lease().note_wait(Waited::QueueJoin);
         let joined = wait::until(py, deadline, |bound: Duration| {
             Ok::<_, Error>(match channel.join_within(bound.min(SLICE))? {
                 Joined::Done => Some(Ok(0)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Attempt, Error, Owner, Wait};
+use forkless_shm::{Acquired, Attempt, Error, Owner, Wait, WaitNote, Waited};
 use forkless_sync::{Mutex, ReentrantMutex};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -18,8 +18,10 @@ pub(crate) trait Robust: Object {
     fn acquire_free(&self) -> Result<Option<Acquired>, Error>;
     fn acquire_within(&self, wait: &mut Wait, bound: Duration) -> Result<Attempt, Error>;
     fn release(&self) -> Result<bool, Error>;
+    fn is_held(&self) -> Result<bool, Error>;
     fn held_for(&self) -> Result<Duration, Error>;
     fn origin(&self) -> String;
+    fn note_wait(&self) -> Option<WaitNote>;
     fn mark(&self) -> Result<(), Error>;
 
     /// Of a lock just taken from the dead.
@@ -31,7 +33,7 @@ pub(crate) trait Robust: Object {
 }
 
 macro_rules! robust {
-    ($($type:ty),*) => {
+    ($($type:ty: $waited:expr),*) => {
         $(impl Robust for $type {
             fn try_acquire(&self) -> Result<Option<Acquired>, Error> {
                 Self::try_acquire(self)
@@ -49,12 +51,20 @@ macro_rules! robust {
                 Self::release(self)
             }
 
+            fn is_held(&self) -> Result<bool, Error> {
+                Ok(self.holder()?.is_some())
+            }
+
             fn held_for(&self) -> Result<Duration, Error> {
                 Self::held_for(self)
             }
 
             fn origin(&self) -> String {
                 Self::origin(self)
+            }
+
+            fn note_wait(&self) -> Option<WaitNote> {
+                self.lease().note_wait($waited)
             }
 
             fn mark(&self) -> Result<(), Error> {
@@ -64,7 +74,7 @@ macro_rules! robust {
     };
 }
 
-robust!(Mutex, ReentrantMutex);
+robust!(Mutex: Waited::Lock, ReentrantMutex: Waited::RLock);
 
 /// The `acquire` of both locks: whether it was taken in time. Taken from the dead, it is held only if what they left
 /// was repaired.
@@ -88,13 +98,33 @@ pub(crate) fn acquire(
         return mutex.try_acquire().or_raise(py)?.map_or(Ok(false), taken);
     }
     let mut wait = Wait::new();
+    let mut note = None;
     let acquired = wait::until(py, deadline, |bound| {
+        if note.is_none() {
+            if let Some(acquired) = look_out(mutex)? {
+                return Ok(Some(acquired));
+            }
+            note = mutex.note_wait();
+        }
         Ok::<_, Error>(match mutex.acquire_within(&mut wait, bound)? {
             Attempt::Acquired(acquired) => Some(acquired),
             Attempt::Again | Attempt::Interrupted => None,
         })
     })?;
     acquired.map_or(Ok(false), taken)
+}
+
+/// Looks whether the lock becomes free, for about a microsecond: where locks are held for moments most waits are over by
+/// then, and shorter than it takes to note them.
+fn look_out(mutex: &impl Robust) -> Result<Option<Acquired>, Error> {
+    const LOOKS: usize = 100;
+    for _ in 0..LOOKS {
+        if !mutex.is_held()? {
+            return mutex.acquire_free();
+        }
+        std::hint::spin_loop();
+    }
+    Ok(None)
 }
 
 /// The function that repairs what a lock protects, or none.

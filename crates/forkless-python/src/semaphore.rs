@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Attempt, Error, Wait};
+use forkless_shm::{Attempt, Error, Wait, Waited};
 use forkless_sync::Released;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -76,6 +76,7 @@ impl Semaphore {
         }
         let semaphore = &self.semaphore;
         let mut wait = Wait::new();
+        let _note = semaphore.lease().note_wait(Waited::Semaphore);
         let taken = wait::until(py, deadline, |bound| {
             let attempt = (taking.within)(semaphore, &mut wait, bound)?;
             Ok::<_, Error>(matches!(attempt, Attempt::Acquired(_)).then_some(()))

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use forkless_shm::{WaitNote, Waited};
 use forkless_sys::time::{Deadline, SLICE};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::OrRaise;
+use crate::shared::home;
 
 /// The moment at which a wait with these arguments gives up. Negative timeouts mean zero, as in the standard library.
 pub(crate) fn deadline(block: bool, timeout: Option<f64>) -> PyResult<Deadline> {
@@ -21,6 +23,12 @@ pub(crate) fn deadline(block: bool, timeout: Option<f64>) -> PyResult<Deadline> 
             Err(_) => Err(PyOverflowError::new_err("timeout is too large")),
         },
     }
+}
+
+/// Notes that the calling thread waits for something that is no object of shared memory: for what this process does, 0 if
+/// there is no such process.
+pub(crate) fn note(py: Python<'_>, waited: Waited, pid: u32) -> Option<WaitNote> {
+    home(py).ok()?.note_wait(waited, pid)
 }
 
 /// Repeats `step`, a sleep of at most the duration it is given, until it has a value or the deadline passes. The

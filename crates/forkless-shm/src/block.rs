@@ -190,6 +190,11 @@ fn payload_at(class: u8) -> usize {
     if class < PAGED { 16 } else { 64 }
 }
 
+/// Where the payload begins in a block of this size.
+pub(crate) fn payload_offset(size: usize) -> usize {
+    payload_at(size.trailing_zeros() as u8)
+}
+
 /// The smallest class with room for `payload` bytes.
 fn class_for(payload: usize) -> Option<u8> {
     CLASSES.into_iter().find(|&class| (1usize << class) - payload_at(class) >= payload)

@@ -5,7 +5,7 @@ use forkless_sys::memory::PAGE;
 /// `forkless` in ASCII, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"forkless");
 /// Changes with any change to this file or to a kind of block.
-pub(crate) const VERSION: u64 = 5;
+pub(crate) const VERSION: u64 = 6;
 
 /// The header: words of the first page.
 pub(crate) mod header {
@@ -48,8 +48,25 @@ pub(crate) const NAME_BUCKETS: usize = 64;
 pub(crate) const SLOTS: usize = 4096;
 /// The slots begin behind the header.
 pub(crate) const SLOTS_AT: usize = PAGE;
-/// The heap begins behind the slots.
-pub(crate) const HEAP: usize = SLOTS_AT + SLOTS * slot::SIZE;
+/// Behind the slots, for each of them, notes of what its threads wait for.
+pub(crate) const WAITS_AT: usize = SLOTS_AT + SLOTS * slot::SIZE;
+/// Notes of one process: so many threads of it are seen to wait.
+pub(crate) const WAITS: usize = 16;
+/// The heap begins behind them.
+pub(crate) const HEAP: usize = WAITS_AT + SLOTS * WAITS * wait::SIZE;
+
+/// Fields of a note of a wait.
+pub(crate) mod wait {
+    /// u64: thread << 32 | the slot's generation << 17 | how many notes before << 1 | whether it is being written; 0 for none.
+    pub(crate) const HEAD: usize = 0;
+    /// u64: what for << 56 | the offset of the block.
+    pub(crate) const WHAT: usize = 8;
+    /// u64: the block's generation << 32 | the process that is waited for.
+    pub(crate) const WHICH: usize = 16;
+    /// u64: since when, in nanoseconds of the monotonic clock.
+    pub(crate) const SINCE: usize = 24;
+    pub(crate) const SIZE: usize = 32;
+}
 
 /// Fields of a slot.
 pub(crate) mod slot {

@@ -25,6 +25,7 @@ mod standby;
 mod statistics;
 pub mod survey;
 mod txn;
+pub mod waits;
 pub mod warm;
 
 pub use arena::Arena;
@@ -35,6 +36,7 @@ pub use slot::{Owner, Role};
 pub use statistics::Statistics;
 pub use survey::Survey;
 pub use txn::Read;
+pub use waits::{WaitNote, Waited};
 
 use forkless_sys::Errno;
 

@@ -264,5 +264,11 @@ impl Arena {
 /// Whether the word is held, and by whom.
 #[must_use]
 pub fn holder(word: &AtomicU32) -> Option<Owner> {
-    Owner::from_word(word.load(Ordering::Relaxed) & !FLAGS)
+    holder_of(word.load(Ordering::Relaxed))
+}
+
+/// The same of a word that was read.
+#[must_use]
+pub fn holder_of(word: u32) -> Option<Owner> {
+    Owner::from_word(word & !FLAGS)
 }

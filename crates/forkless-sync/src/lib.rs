@@ -13,6 +13,7 @@ mod condvar;
 mod event;
 mod mutex;
 mod note;
+pub mod outside;
 mod reentrant;
 mod semaphore;
 mod turn;

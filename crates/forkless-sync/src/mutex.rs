@@ -10,11 +10,11 @@ use crate::note::Note;
 use crate::until;
 
 /// u32, see [`robust`].
-const WORD: usize = 0;
+pub(crate) const WORD: usize = 0;
 /// The note.
-const SINCE: usize = 4;
-const ORIGIN: usize = 8;
-const ORIGIN_SIZE: usize = 40;
+pub(crate) const SINCE: usize = 4;
+pub(crate) const ORIGIN: usize = 8;
+pub(crate) const ORIGIN_SIZE: usize = 40;
 const SIZE: usize = ORIGIN + ORIGIN_SIZE;
 
 /// A robust mutex in shared memory, one word (see [`forkless_shm::robust`]).

@@ -11,6 +11,11 @@ fn now() -> u32 {
     (time::coarse().as_millis() / 10) as u32
 }
 
+/// How long ago something was noted.
+pub(crate) fn ago(then: u32) -> Duration {
+    Duration::from_millis(10 * u64::from(now().wrapping_sub(then)))
+}
+
 /// The note of one lock: a word for the time, then text, padded with zeros.
 #[derive(Clone, Copy)]
 pub(crate) struct Note {
@@ -34,7 +39,7 @@ impl Note {
 
     /// How long ago that was.
     pub(crate) fn held_for(self) -> Result<Duration, Error> {
-        Ok(Duration::from_millis(10 * u64::from(now().wrapping_sub(self.since()?.load(Ordering::Relaxed)))))
+        Ok(ago(self.since()?.load(Ordering::Relaxed)))
     }
 
     /// Notes where the lock was made: the end of the text, if there is no room for all.

@@ -18,15 +18,15 @@ use crate::note::Note;
 use crate::until;
 
 /// u32, see [`robust`].
-const WORD: usize = 0;
+pub(crate) const WORD: usize = 0;
 /// The note.
-const SINCE: usize = 4;
+pub(crate) const SINCE: usize = 4;
 /// u64: owner word of the process << 32 | number of the thread.
-const THREAD: usize = 8;
+pub(crate) const THREAD: usize = 8;
 /// u32: how often the owner has taken it.
 const COUNT: usize = 16;
-const ORIGIN: usize = 20;
-const ORIGIN_SIZE: usize = 28;
+pub(crate) const ORIGIN: usize = 20;
+pub(crate) const ORIGIN_SIZE: usize = 28;
 const SIZE: usize = ORIGIN + ORIGIN_SIZE;
 
 /// A robust mutex that the thread which owns it may take again; it is free when given back as often.

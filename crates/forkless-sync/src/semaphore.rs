@@ -33,12 +33,12 @@ use crate::turn::Turn;
 use crate::until;
 
 /// Somebody sleeps on the word, or may.
-const WAITERS: u32 = 0x8000_0000;
+pub(crate) const WAITERS: u32 = 0x8000_0000;
 /// Passes of the spin before the first sleep.
 const SPINS: u32 = forkless_sys::atomic::spins(100);
 
 /// u64, see above; the low half is the futex.
-const WORD: usize = 0;
+pub(crate) const WORD: usize = 0;
 /// u32: the lock of held changes.
 const LOCK: usize = 8;
 /// u32: the largest value.

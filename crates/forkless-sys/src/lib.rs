@@ -12,11 +12,13 @@
 //! | [`crash`] | points where fault tests kill |
 //! | [`footprint`] | what processes cost, and who descends from whom |
 //! | [`futex`] | sleeping on one or two shared words |
+//! | [`inspect`] | what another process does |
 //! | [`memory`] | sealed memory files, mappings, shared words |
 //! | [`liveness`] | a word that the kernel marks when its process dies |
 //! | [`named`] | memory under a name that strangers know |
 //! | [`process`] | process descriptors, fork, exec, wait, signals |
 //! | [`socket`] | abstract sockets with descriptor passing |
+//! | [`space`] | the address space of another process |
 //! | [`orphan`] | dying with the last holder of a pipe |
 //! | [`proc`] | the few files of `/proc` that are read in-process |
 //! | [`time`] | deadlines on the monotonic clock |
@@ -31,6 +33,7 @@ pub mod crash;
 pub mod footprint;
 pub mod futex;
 pub mod heap;
+pub mod inspect;
 pub mod liveness;
 #[cfg(not(loom))]
 mod mapping;
@@ -42,6 +45,7 @@ pub mod orphan;
 pub mod proc;
 pub mod process;
 pub mod socket;
+pub mod space;
 pub mod time;
 
 /// Of what is each thread's own. A model has many processes on one thread.

@@ -92,6 +92,12 @@ pub fn user() -> User {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
+/// The system's number of the calling thread.
+#[must_use]
+pub fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
 /// Whether the caller is its process's first thread.
 #[must_use]
 pub fn is_main_thread() -> bool {

@@ -6,6 +6,8 @@ import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+from ._processes import no_process, not_permitted, pid
+
 if TYPE_CHECKING:
     from .._memory_report import MemoryReport
 
@@ -20,7 +22,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "tree, also on one of multiprocessing. Looking does not disturb: no process of it is asked for "
         "anything. docs/memory.md says how to read the numbers.",
     )
-    parser.add_argument("pid", type=_pid, metavar="PID", help="the process at the root of the tree")
+    parser.add_argument("pid", type=pid, metavar="PID", help="the process at the root of the tree")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document; with --watch one in each line"
     )
@@ -40,12 +42,6 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "Ends with 0, or with 2 if the process is not there, may not be read, or an option makes no sense."
     )
     parser.set_defaults(run=memory)
-
-
-def _pid(text: str) -> int:
-    if not text.isdecimal() or not text.isascii() or not 0 < int(text) < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text!r} is no process id: it is a number such as {os.getpid()}")
-    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -73,15 +69,17 @@ def memory(options: argparse.Namespace) -> int:
         # From here on the number stands for this process and no later one.
         process = os.pidfd_open(options.pid)
     except ProcessLookupError:
-        return _refuse(_no_process(options.pid))
+        return _refuse(no_process(options.pid))
     except OSError as error:
         return _refuse(f"cannot look at process {options.pid}: {error.strerror}")
     try:
         return _look(options) if options.watch is None else _watch(options, process)
     except ProcessLookupError:
-        return _refuse(_no_process(options.pid))
+        return _refuse(no_process(options.pid))
     except PermissionError:
-        return _refuse(_not_permitted(options.pid))
+        return _refuse(
+            not_permitted(options.pid, "the memory of process {pid} is not yours to read", "PTRACE_MODE_READ")
+        )
     finally:
         os.close(process)
 
@@ -137,34 +135,3 @@ def _show(report: "MemoryReport", options: argparse.Namespace) -> None:
 def _refuse(message: str) -> int:
     print(f"forkless memory: {message}", file=sys.stderr)
     return 2
-
-
-def _no_process(pid: int) -> str:
-    return (
-        f"there is no process {pid}, or it has ended: `ps -ef` or `pgrep -af python` show which there are "
-        "(in a container, only those of the container)"
-    )
-
-
-def _not_permitted(pid: int) -> str:
-    try:
-        owner = os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return _no_process(pid)
-    if owner != os.geteuid():
-        whose = f"it belongs to the user {_user(owner)}, and you are {_user(os.geteuid())}"
-    else:
-        whose = "it is protected (set-user-ID, or not dumpable: prctl(2)), or the system restricts ptrace(2)"
-    return (
-        f"the memory of process {pid} is not yours to read: {whose}. Run the command as the same user, "
-        "or as root (sudo); it needs what ptrace(2) calls PTRACE_MODE_READ"
-    )
-
-
-def _user(number: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)

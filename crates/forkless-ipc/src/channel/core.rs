@@ -53,6 +53,11 @@ pub(super) const SEND: Side = Side { at: 48, count: 176, sleeps: 16, first_bell:
 pub(super) const RECEIVE: Side = Side { at: 112, count: 240, sleeps: 20, first_bell: 0 };
 
 impl Side {
+    /// Where its count is.
+    pub(super) fn count_at(self) -> usize {
+        self.count
+    }
+
     const LOCK: usize = 0;
     /// u32: the other side's count as last seen, so that its line need not be fetched for each message.
     const SEEN: usize = 4;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use forkless_shm::Waited;
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -112,6 +113,7 @@ impl Arrivals {
         }
         let deadline = wait::deadline(true, timeout)?;
         let _blocked = Blocked::enter(py);
+        let _note = wait::note(py, Waited::Result, 0);
         let found = wait::until(py, deadline, |bound| {
             future::sleep(|| self.is_ready(), bound);
             Ok::<_, forkless_shm::Error>(match self.pop() {

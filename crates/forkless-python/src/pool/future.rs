@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use forkless_shm::Waited;
 use forkless_sys::process;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -252,6 +253,7 @@ impl BaseFuture {
             return Ok(false);
         }
         let _blocked = Blocked::enter(py);
+        let _note = wait::note(py, Waited::Result, 0);
         if let Some(owner) = this.dispatcher(py)
             && Dispatcher::lead(owner.bind(py), this, deadline)?
         {

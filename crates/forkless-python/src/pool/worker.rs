@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use forkless_ipc::{Claim, Content, Message, Received};
 use forkless_process::pool::{Board, Tag};
-use forkless_shm::Arena;
+use forkless_shm::{Arena, Waited};
 use forkless_sys::crash::point;
 use forkless_sys::process;
 use forkless_sys::time::{Deadline, monotonic_ns};
@@ -231,6 +231,7 @@ impl Worker {
         if let Received::Message(message) = channel.receive_free(Claim::Tag).or_raise(py)? {
             return Ok(message);
         }
+        let _note = channel.lease().note_wait(Waited::Task);
         let message = wait::until(py, Deadline::NEVER, |bound| {
             Ok::<_, forkless_shm::Error>(match channel.receive_within(bound, Claim::Tag, None)? {
                 Received::Message(message) => Some(message),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkless_ipc::{Channel, Claim, Closing, Content, Received, Sent};
-use forkless_shm::{Arena, Handle, Lease};
+use forkless_shm::{Arena, Handle, Lease, Waited};
 use forkless_sys::time::Deadline;
 use serde::de::DeserializeOwned;
 
@@ -269,7 +269,8 @@ impl<T> Sender<T> {
         let (tag, bytes) = value.encode()?;
         let content = Content { parts: &[&bytes], ..Content::default() };
         let mut outbox = self.end.channel.pack(tag, &content).map_err(Error::from)?;
-        let sent = until(deadline.into(), |bound| {
+        let waited = (self.end.channel.lease(), Waited::QueuePut);
+        let sent = until(deadline.into(), waited, |bound| {
             Ok(match outbox.send_within(bound)? {
                 Sent::Sent => Some(Ok(())),
                 Sent::Closed => Some(Err(SendError::Closed)),
@@ -344,7 +345,8 @@ impl<T: DeserializeOwned + 'static> Receiver<T> {
     /// # Errors
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&self, deadline: impl Into<Deadline>) -> Result<T, RecvError> {
-        let received = until(deadline.into(), |bound| {
+        let waited = (self.end.channel.lease(), Waited::QueueGet);
+        let received = until(deadline.into(), waited, |bound| {
             Ok(match self.end.channel.receive_within(bound, Claim::Nothing, None)? {
                 Received::Message(message) => Some(Ok(message)),
                 Received::Closed => Some(Err(RecvError::Closed)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Arena, Handle, Lease};
+use forkless_shm::{Arena, Handle, Lease, Waited};
 use forkless_sync::Passage;
 use forkless_sys::time::Deadline;
 
@@ -87,12 +87,13 @@ impl Barrier {
     pub fn wait_deadline(&self, deadline: impl Into<Deadline>) -> Result<BarrierWaitResult, Error> {
         let deadline = deadline.into();
         // Those of the time before are on their way out, or dead, which is noticed: this takes no time worth limiting.
-        let arrival = until(Deadline::NEVER, |bound| Ok(self.inner.arrive_within(bound)?))?;
+        let waited = (self.inner.lease(), Waited::Barrier);
+        let arrival = until(Deadline::NEVER, waited, |bound| Ok(self.inner.arrive_within(bound)?))?;
         let Some(Ok(arrival)) = arrival else { return Err(Error::BarrierBroken) };
         let passage = if arrival.last {
             self.inner.pass(arrival)?
         } else {
-            match until(deadline, |bound| Ok(self.inner.wait_within(arrival, bound)?))? {
+            match until(deadline, waited, |bound| Ok(self.inner.wait_within(arrival, bound)?))? {
                 Some(passage) => passage,
                 None => self.inner.give_up(arrival)?,
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Arena, Handle, Lease};
+use forkless_shm::{Arena, Handle, Lease, Waited};
 use forkless_sys::futex::Woken;
 use forkless_sys::time::Deadline;
 
@@ -159,7 +159,7 @@ impl Condvar {
         let waiter = self.inner.enter()?;
         loop {
             let lock = guard.unlock();
-            let reason = until(deadline, |bound| {
+            let reason = until(deadline, (self.inner.lease(), Waited::Condition), |bound| {
                 let woken = self.inner.wait_within(&waiter, bound)?;
                 Ok((woken == Some(Woken::Look) || G::is_left(lock)?).then_some(()))
             })?;

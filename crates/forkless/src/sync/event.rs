@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Arena, Handle, Lease};
+use forkless_shm::{Arena, Handle, Lease, Waited};
 use forkless_sys::futex::Woken;
 use forkless_sys::time::Deadline;
 
@@ -91,7 +91,7 @@ impl Event {
     /// [`Error::Arena`] if its memory is damaged.
     pub fn wait_deadline(&self, deadline: impl Into<Deadline>) -> Result<bool, Error> {
         let ticket = self.inner.ticket()?;
-        let set = until(deadline.into(), |bound| {
+        let set = until(deadline.into(), (self.inner.lease(), Waited::Event), |bound| {
             let woken = self.inner.wait_within(ticket, bound)?;
             Ok((woken == Some(Woken::Look)).then_some(()))
         })?;

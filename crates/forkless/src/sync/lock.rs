@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Arena, Handle, Lease, Owner};
+use forkless_shm::{Acquired, Arena, Handle, Lease, Owner, Waited};
 use forkless_sys::time::Deadline;
 
 use super::guard::{LockError, LockResult, sealed, told};
@@ -86,8 +86,10 @@ impl Lock {
         &self,
         deadline: impl Into<Deadline>,
     ) -> Result<Option<LockGuard<'_>>, LockError<LockGuard<'_>>> {
-        let acquired =
-            acquire(deadline.into(), self.inner.acquire_free(), |wait, bound| self.inner.acquire_within(wait, bound))?;
+        let waited = (self.inner.lease(), Waited::Lock);
+        let acquired = acquire(deadline.into(), self.inner.acquire_free(), waited, |wait, bound| {
+            self.inner.acquire_within(wait, bound)
+        })?;
         acquired.map(|acquired| self.guard(acquired)).transpose()
     }
 

@@ -19,7 +19,7 @@ use std::ops::{Deref, DerefMut};
 use std::thread::panicking;
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Arena, Handle, Lease, Owner};
+use forkless_shm::{Acquired, Arena, Handle, Lease, Owner, Waited};
 use forkless_sync::ValueMutex;
 use forkless_sys::time::Deadline;
 
@@ -169,8 +169,10 @@ impl<T: Plain> Mutex<T> {
         &self,
         deadline: impl Into<Deadline>,
     ) -> Result<Option<MutexGuard<'_, T>>, LockError<MutexGuard<'_, T>>> {
-        let acquired =
-            acquire(deadline.into(), self.inner.acquire_free(), |wait, bound| self.inner.acquire_within(wait, bound))?;
+        let waited = (self.inner.lease(), Waited::Lock);
+        let acquired = acquire(deadline.into(), self.inner.acquire_free(), waited, |wait, bound| {
+            self.inner.acquire_within(wait, bound)
+        })?;
         acquired.map(|acquired| self.guard(acquired)).transpose()
     }
 

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use forkless_shm::{Acquired, Arena, Handle, Lease, Owner};
+use forkless_shm::{Acquired, Arena, Handle, Lease, Owner, Waited};
 use forkless_sync::ReentrantMutex;
 use forkless_sys::time::Deadline;
 
@@ -77,8 +77,10 @@ impl ReentrantLock {
         &self,
         deadline: impl Into<Deadline>,
     ) -> Result<Option<ReentrantGuard<'_>>, LockError<ReentrantGuard<'_>>> {
-        let acquired =
-            acquire(deadline.into(), self.inner.acquire_free(), |wait, bound| self.inner.acquire_within(wait, bound))?;
+        let waited = (self.inner.lease(), Waited::RLock);
+        let acquired = acquire(deadline.into(), self.inner.acquire_free(), waited, |wait, bound| {
+            self.inner.acquire_within(wait, bound)
+        })?;
         acquired.map(|acquired| self.guard(acquired)).transpose()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkless_shm::{Arena, Attempt, Handle, Lease};
+use forkless_shm::{Arena, Attempt, Handle, Lease, Waited};
 use forkless_sync::{Released, Wait};
 use forkless_sys::time::Deadline;
 
@@ -85,7 +85,8 @@ impl Semaphore {
             return Ok(Some(SemaphorePermit { semaphore: self }));
         }
         let mut wait = Wait::new();
-        until(deadline.into(), |bound| match self.inner.hold_within(&mut wait, bound)? {
+        let waited = (self.inner.lease(), Waited::Semaphore);
+        until(deadline.into(), waited, |bound| match self.inner.hold_within(&mut wait, bound)? {
             Attempt::Acquired(_) => Ok(Some(SemaphorePermit { semaphore: self })),
             Attempt::Again | Attempt::Interrupted => Ok(None),
         })
