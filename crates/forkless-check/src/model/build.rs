@@ -22,7 +22,6 @@ pub fn build(body: &[Stmt], has_no_file: bool, default_method: Method) -> Module
         loops: Vec::new(),
         reads: HashMap::new(),
         attributes: Vec::new(),
-        attribute_bases: HashSet::new(),
         stars: Vec::new(),
         has_no_file,
         default_method,
@@ -261,7 +260,6 @@ impl<'a> Visitor<'a> for Builder<'a> {
             }
             Expr::Attribute(attribute) => {
                 self.module.attributes.push(attribute);
-                self.module.attribute_bases.insert(attribute.value.range());
                 walk_expr(self, expr);
             }
             Expr::Call(call) => {

@@ -203,8 +203,6 @@ pub struct Module<'a> {
     pub reads: HashMap<TextRange, (Read, &'a str)>,
     /// All attributes that are taken.
     pub attributes: Vec<&'a ast::ExprAttribute>,
-    /// Where names stand of which an attribute is taken.
-    pub attribute_bases: HashSet<TextRange>,
     /// Modules whose names are all imported.
     pub stars: Vec<Rc<str>>,
     /// Whether children could not import it: a notebook, or standard input.

@@ -118,23 +118,20 @@ fn is_name_ended<'a>(module: &Module<'a>, call: &Call<'a>, name: &str) -> bool {
         .map(Ranged::range)
         .collect();
     let mut reads = reads.map(|(range, _)| range);
-    reads.any(|range| !tame.contains(range) && !is_attribute_of(module, *range)) || bound.is_none()
+    reads.any(|range| !tame.contains(range) && !is_looked_into(module, *range)) || bound.is_none()
 }
 
-/// Whether a name is only looked into: `pool._processes`.
-fn is_attribute_of(module: &Module<'_>, range: TextRange) -> bool {
-    module.attribute_bases.contains(&range)
-        && !module.calls.iter().any(|call| {
-            ENDS.contains(&call.name()) && call.receiver().is_some_and(|receiver| receiver.range() == range)
-        })
-        && !module.withs.iter().any(|with| with.item.context_expr.range() == range)
+/// Whether a name is only looked into: `pool._processes`, but not `atexit.register(pool.close)`.
+fn is_looked_into(module: &Module<'_>, range: TextRange) -> bool {
+    let taken = module.attributes.iter().find(|attribute| attribute.value.range() == range);
+    taken.is_some_and(|attribute| !ENDS.contains(&attribute.attr.as_str()))
 }
 
 /// Whether anything in the module ends what an attribute of this name holds.
 fn is_attribute_ended(module: &Module<'_>, name: &str) -> bool {
     let names_it = |expr: &Expr| matches!(expr, Expr::Attribute(attribute) if attribute.attr.as_str() == name);
     let is_ended =
-        ENDS.iter().flat_map(|end| module.calls_named(end)).any(|call| call.receiver().is_some_and(names_it));
+        module.attributes.iter().any(|attribute| ENDS.contains(&attribute.attr.as_str()) && names_it(&attribute.value));
     // It is also ended where it is handed to something else, or kept in a variable that is.
     let is_given = module.calls.iter().any(|call| call.expr.arguments.args.iter().any(names_it));
     let is_copied = module

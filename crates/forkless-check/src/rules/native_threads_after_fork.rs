@@ -1,6 +1,7 @@
 //! `native-threads-after-fork`: libraries with threads and devices of their own are dead in a forked child.
 
 use crate::model::{Call, Method, Module};
+use crate::syntax::ast::Expr;
 
 use super::{Facts, Hit};
 
@@ -60,19 +61,25 @@ fn library_used<'a>(module: &Module<'a>, call: &Call<'a>) -> Option<&'static str
             }
             () if starts_with("jax.numpy.") || starts_with("jax.random.") || starts_with("jax.device") => Some("JAX"),
             () if starts_with("cupy.") => Some("CUDA"),
-            () if path.starts_with("torch.") => to_device(call),
+            () if starts_with("torch.") => made_on(call),
             () => None,
         };
     }
-    to_device(call)
+    moved(call)
 }
 
-/// `tensor.cuda()`, `.to("cuda")` and `device="cuda"`.
-fn to_device(call: &Call<'_>) -> Option<&'static str> {
-    let names_cuda = |expr: &crate::syntax::ast::Expr| {
-        expr.as_string_literal_expr().is_some_and(|text| text.value.to_str().starts_with("cuda"))
-    };
+/// `tensor.cuda()` and `.to("cuda")`.
+fn moved(call: &Call<'_>) -> Option<&'static str> {
     let to = call.name() == "to" && call.argument("device", 0).is_some_and(names_cuda);
-    let device = call.expr.arguments.find_keyword("device").is_some_and(|keyword| names_cuda(&keyword.value));
-    (to || device || (call.name() == "cuda" && call.receiver().is_some())).then_some("CUDA")
+    (to || (call.name() == "cuda" && call.receiver().is_some())).then_some("CUDA")
+}
+
+/// `torch.zeros(3, device="cuda")`.
+fn made_on(call: &Call<'_>) -> Option<&'static str> {
+    let device = call.expr.arguments.find_keyword("device");
+    device.is_some_and(|keyword| names_cuda(&keyword.value)).then_some("CUDA")
+}
+
+fn names_cuda(expr: &Expr) -> bool {
+    expr.as_string_literal_expr().is_some_and(|text| text.value.to_str().starts_with("cuda"))
 }

@@ -1,4 +1,6 @@
+import atexit
 import contextlib
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import Pool
 
@@ -37,6 +39,12 @@ def stacked(stack: contextlib.ExitStack):
     return stack.enter_context(Pool())
 
 
+def at_exit():
+    pool = Pool()
+    atexit.register(pool.terminate)
+    pool.map(abs, [1])
+
+
 def executor(items):
     workers = ProcessPoolExecutor()
     return workers.map(abs, items)
@@ -48,3 +56,9 @@ class Runner:
 
     def __exit__(self, *error):
         self.pool.close()
+
+
+class Other:
+    def __init__(self):
+        self.workers = Pool()
+        weakref.finalize(self, self.workers.terminate)

@@ -31,6 +31,11 @@ def read(path):
         return pool.map(abs, frame)
 
 
+def make():
+    table = torch.zeros(3, device="cuda:1")
+    mp.Process(target=print, args=(table,)).start()  # expect: FL120
+
+
 def seed():
     torch.cuda.manual_seed(1)
     mp.Process(target=print).start()  # expect: FL120

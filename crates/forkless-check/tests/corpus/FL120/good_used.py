@@ -16,6 +16,11 @@ def train(model):
     model.cuda()
 
 
+def configured(config):
+    settings = config(device="cuda")
+    mp.Process(target=print, args=(settings,)).start()
+
+
 def spawned(model):
     model.cuda()
     mp.get_context("spawn").Process(target=work, args=(model,)).start()
