@@ -30,6 +30,14 @@ const PAUSE: Duration = Duration::from_millis(120);
 ///
 /// # Errors
 /// [`Refused`] if the process is not there, or not ours to look at.
+///
+/// # Examples
+/// ```
+/// let (facts, findings) = forkless_doctor::examine(std::process::id(), None)?;
+/// assert_eq!(facts.processes[0].pid, std::process::id());
+/// assert!(findings.is_empty());
+/// # Ok::<(), forkless_doctor::Refused>(())
+/// ```
 pub fn examine(root: u32, leave_out: Option<u32>) -> Result<(Facts, Vec<Finding>), Refused> {
     let facts = look(root, leave_out)?;
     let suspected = diagnose(&facts);

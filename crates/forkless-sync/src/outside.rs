@@ -5,7 +5,7 @@ use std::time::Duration;
 use forkless_shm::robust;
 use forkless_shm::waits::Outside;
 
-use crate::{Mutex, Owner, ReentrantMutex, Semaphore, mutex, note, reentrant, semaphore};
+use crate::{Mutex, Owner, ReentrantMutex, Semaphore, ValueMutex, mutex, note, reentrant, semaphore, value};
 
 /// What can be seen of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub fn look(arena: &Outside<'_>, offset: usize, generation: u32) -> Option<Seen>
         Mutex::KIND => lock(arena, at, mutex::WORD, mutex::SINCE, (mutex::ORIGIN, mutex::ORIGIN_SIZE)),
         ReentrantMutex::KIND => {
             lock(arena, at, reentrant::WORD, reentrant::SINCE, (reentrant::ORIGIN, reentrant::ORIGIN_SIZE))
+        }
+        ValueMutex::KIND => {
+            let owner = arena.u32(at + value::WORD).and_then(robust::holder_of);
+            Seen { owner, ..Seen::default() }
         }
         Semaphore::KIND => {
             let tokens = arena.u32(at + semaphore::WORD).map(|word| word & !semaphore::WAITERS);

@@ -26,7 +26,7 @@ use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use forkless_sys::crash::point;
 
 /// u32, see [`robust`].
-const WORD: usize = 0;
+pub(crate) const WORD: usize = 0;
 /// u32.
 const COMMITS: usize = 4;
 /// u32.
