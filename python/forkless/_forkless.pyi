@@ -1,6 +1,7 @@
 """The Rust core, as the Python layer sees it. Everything public is re-exported by `forkless`."""
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, ClassVar, Generic, SupportsIndex, TypedDict, TypeVar, final, overload
 
@@ -809,3 +810,30 @@ def immortalise(object: Any, array_type: type | None) -> tuple[int, list[Any]]:
 
     Returns how many objects that were, and the arrays of NumPy's `array_type` among them.
     """
+
+def check(
+    paths: Sequence[str | PathLike[str]],
+    *,
+    format: str,
+    colour: bool,
+    select: Sequence[str],
+    ignore: Sequence[str],
+    exclude: Sequence[str],
+    target_version: str | None,
+    fix: bool,
+    text: bytes | None,
+) -> tuple[str, list[str], int]:
+    """Looks for traps in files and folders, or in `text`, which is then what came through standard input.
+
+    What is not given is looked for in the nearest pyproject.toml. Returns the report, a line for each file that could not be
+    read as it should be, and the exit code of the command. ValueError if the options make no sense.
+    """
+
+def check_explain(name: str) -> str | None:
+    """What there is to say about a rule, or about the rules of a hazard, in Markdown. None if there is no such."""
+
+def check_list() -> str:
+    """One line for each rule."""
+
+def check_reference() -> str:
+    """What there is to say about all rules, in Markdown."""

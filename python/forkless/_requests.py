@@ -105,6 +105,7 @@ class Requests:
         self._requesters: dict[int, Requester] = {}
         self._children: dict[int, set[int]] = {}
         self._broken_off: deque[int] = deque()
+        self._suspect: int | None = None  # a task that nobody can run, as far as the last look could tell
 
     # From any thread.
 
@@ -207,7 +208,9 @@ class Requests:
                     if not reply.parent:
                         self._cancel(reply)
         trouble = self._scheduler.staff.trouble()
-        if trouble is not None:
+        if trouble is None:
+            self._suspect = None
+        else:
             self._relieve(trouble)
 
     def _cancel(self, reply: Reply) -> None:
@@ -223,6 +226,10 @@ class Requests:
         if not replies:
             return
         reply = max(replies, key=lambda reply: reply.depth)
+        if reply.id != self._suspect:
+            # Its outcome may be on its way; by the next look it has come.
+            self._suspect = reply.id
+            return
         name, _ = self._scheduler.describe(reply.id)
         error = RecursionError(
             f"{name} cannot run: it is {reply.depth} deep in tasks of this pool that wait for each other, "

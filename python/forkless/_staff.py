@@ -171,9 +171,9 @@ class Staff:
         self._done_before = 0
         self._former: WorkerStatistics | None = None
         self._retry_at = 0.0
-        # How many workers wait for other tasks, how many more there are to be in their place; and until when
+        # How many more workers there are to be in place of those that wait for other tasks; and until when
         # those that are too many are left, in case that they are needed again.
-        self._waiting, self._extra, self._calm_at = 0, 0, 0.0
+        self._extra, self._calm_at = 0, 0.0
         self._places = places
         self._trouble: tuple[float, Exception] | None = None
 
@@ -244,7 +244,7 @@ class Staff:
             What went wrong, if nobody is left.
         """
         now = time.monotonic()
-        self._waiting, self._extra = self._dispatcher._blocked()
+        _, self._extra = self._dispatcher._blocked()
         if self._extra:
             self._calm_at = now + _LINGER
         if now < self._retry_at:
@@ -263,7 +263,9 @@ class Staff:
 
     def trouble(self) -> str | None:
         """Why nobody can do what waits here, if that is so: all workers wait for others."""
-        if self._waiting < len(self.workers) or not self.workers:
+        # Counted now: one of those that waited may have gone on since.
+        waiting, _ = self._dispatcher._blocked()
+        if waiting < len(self.workers) or not self.workers:
             return None
         if not self._free:
             return f"a pool of {self.size} has places for {self._places}"

@@ -8,6 +8,7 @@ mod barrier;
 mod bell;
 mod buffer;
 mod channel;
+mod check;
 mod child;
 mod columns;
 mod condition;
@@ -58,6 +59,7 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(segment::open_segment, module)?)?;
     pool::add_to(module)?;
     columns::add_to(module)?;
+    check::add_to(module)?;
     module.add_class::<child::Child>()?;
     module.add_class::<child::Coming>()?;
     module.add_class::<child::Job>()?;

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from importlib import import_module
 
 # Each has a function `add_to(commands)`, which adds its parser and sets `run`: options in, exit code out.
-COMMANDS = ("forkless._gallery._command", "forkless._cli._memory", "forkless._cli._doctor")
+COMMANDS = (
+    "forkless._gallery._command",
+    "forkless._cli._check",
+    "forkless._cli._doctor",
+    "forkless._cli._memory",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
