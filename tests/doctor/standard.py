@@ -4,6 +4,7 @@ Run as `python standard.py NAME`. Each prints "ready" when nothing but the hang 
 """
 
 import collections
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -362,6 +363,26 @@ def hold_for_long(lock, held):
 def healthy_contention():
     lock, held = mp.Lock(), mp.Event()
     mp.Process(target=hold_for_long, args=(lock, held), daemon=True).start()
+    held.wait()
+    ready()
+    with lock:
+        pass
+
+
+def hold_beside_traces(lock, held, older):
+    # What freed objects leave behind: all but the count of references, which becomes a pointer, or nothing.
+    older.clear()
+    traces = []
+    for number in range(20_000):
+        first = (0, id(traces))[number % 2].to_bytes(8, sys.byteorder)
+        traces.append(first + ctypes.string_at(id(lock._semlock) + 8, 57))
+    hold_for_long(lock, held)
+
+
+def healthy_traces_of_freed_locks():
+    older = [bytes(65) for _ in range(10_000)]  # so that some traces lie before the lock, and some behind it
+    lock, held = mp.Lock(), mp.Event()
+    mp.Process(target=hold_beside_traces, args=(lock, held, older), daemon=True).start()
     held.wait()
     ready()
     with lock:

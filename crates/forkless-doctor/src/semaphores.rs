@@ -46,7 +46,7 @@ const FIELDS: usize = 32;
 /// Looks through a process's memory for its objects.
 pub(crate) fn find(memory: &Memory, mappings: &[Mapped]) -> HashMap<Identity, Known> {
     let addresses = mapped(mappings);
-    let mut found = HashMap::new();
+    let mut found: HashMap<Identity, Known> = HashMap::new();
     let Some((&lowest, &highest)) = addresses.keys().min().zip(addresses.keys().max()) else { return found };
     let mut types = HashMap::new();
     let mut buffer = vec![0; STRIDE];
@@ -68,7 +68,11 @@ pub(crate) fn find(memory: &Memory, mappings: &[Mapped]) -> HashMap<Identity, Kn
                 if let Some(identity) = addresses.get(&word)
                     && let Some(known) = object(memory, at, &mut types)
                 {
-                    found.insert(identity.clone(), known);
+                    // A process may have several objects for one semaphore.
+                    let is_better = known.is_held || !found.contains_key(identity);
+                    if is_better {
+                        found.insert(identity.clone(), known);
+                    }
                 }
             }
         }
@@ -86,6 +90,9 @@ fn is_heap(mapped: &Mapped) -> bool {
 
 /// The object whose place for the address is here, if it is one. `types` has what is known of types so far.
 fn object(memory: &Memory, at: u64, types: &mut HashMap<u64, bool>) -> Option<Known> {
+    // Where an object was, there is a pointer to the next free piece of memory in place of its count of references.
+    const REFERENCES: std::ops::Range<u64> = 1..1 << 31;
+    memory.word(at.checked_sub(16)?).filter(|count| REFERENCES.contains(count))?;
     let kind_of = memory.word(at.checked_sub(8)?)?;
     let is_semaphore = *types.entry(kind_of).or_insert_with(|| {
         const NAME: u64 = 24;
