@@ -308,3 +308,16 @@ def raise_unpicklable(_: object = None) -> NoReturn:
 
 def return_unpicklable(_: object = None) -> Any:
     return {"lock": threading.Lock()}
+
+
+def count_and_clean_up(progress: Any, cleaned: Any) -> Iterator[int]:
+    """Takes a while to clean up, and says whether it could do so to the end."""
+    try:
+        for number in itertools.count():
+            progress.value = number
+            yield number
+    finally:
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            pass
+        cleaned.put("cleaned up")

@@ -225,3 +225,16 @@ def test_ctrl_c_in_a_wait_leaves_the_stream_usable(stream: Stream, progress: Any
         signal.signal(signal.SIGALRM, before)
     go.set()
     assert list(items) == ["a", "b"]
+
+
+def test_a_generator_that_ends_by_itself_is_not_interrupted_too(stream: Stream, progress: Any) -> None:
+    """Closing a stream tells it that nobody wants more, and cancels its task: it cleans up in peace."""
+    cleaned: forkless.Queue[str] = forkless.Queue()
+    for _ in range(10):
+        progress.value = 0
+        items = stream(hostile.count_and_clean_up, progress, cleaned)
+        assert next(items) == 0
+        # It waits for somebody to take the next one.
+        assert eventually(lambda: progress.value == AHEAD + 1, 10)
+        items.close()
+        assert cleaned.get(timeout=10) == "cleaned up"

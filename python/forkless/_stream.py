@@ -185,20 +185,27 @@ class _Generation:
                 raise
             text = f"{self.name} has returned an object that is not iterable: {type(made).__name__!r}"
             raise TypeError(text) from None
-        try:
-            self._send(iterator)
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+        from . import _worker
 
-    def _send(self, iterator: Iterator[Any]) -> None:
+        try:
+            _worker.is_closing = self._send(iterator)
+        finally:
+            try:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
+            finally:
+                _worker.is_closing = False
+
+    def _send(self, iterator: Iterator[Any]) -> bool:
+        """Sends all items; True if it is told before the last one that nobody wants more."""
         from .exceptions import ShutDown
 
         for number, item in enumerate(iterator):
             try:
                 self.queue.put(item)
             except ShutDown:
-                return  # Nobody wants more.
+                return True
             except PicklingError as error:
                 raise PicklingError(f"item {number} of {self.name}: {error}") from None
+        return False

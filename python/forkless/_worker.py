@@ -31,6 +31,8 @@ INTERRUPT = signal.SIGRTMIN + 11
 
 # The worker that this process is.
 current: "Worker | None" = None
+# Whether the task ends already because nobody wants more of it: it is not interrupted while it does.
+is_closing = False
 
 
 class Terms(NamedTuple):
@@ -139,5 +141,5 @@ class _MemoryLimit:
 
 def _break_off(number: int, frame: FrameType | None) -> None:
     """Signal handler: ends the task that runs, if that is the one which is to end."""
-    if current is not None and current.is_interrupted():
+    if current is not None and not is_closing and current.is_interrupted():
         raise TaskInterrupted("the owner of the pool asks for the end of this task")
