@@ -10,7 +10,7 @@ mod numbers;
 mod objects;
 mod source;
 
-use forkless_columns::{Error, Plan, Refusal};
+use forkless_columns::{Plan, Refusal};
 use forkless_ipc::Buffer;
 use pyo3::exceptions::{PyRecursionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -63,7 +63,7 @@ fn share_columns<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, P
     let buffer = Buffer::create_with(home(py)?, &description, size, |write| plan.write(write)).or_raise(py)?;
     drop(plan);
     let owner = SharedBuffer::wrap(py, buffer)?.into_bound(py).cast_into::<SharedBuffer>()?;
-    let root = forkless_columns::Column::root(owner.get().buffer.bytes()).map_err(|error| damaged(py, error))?;
+    let root = forkless_columns::Column::root(owner.get().buffer.bytes()).or_raise(py)?;
     if is_list {
         Ok(Some(SharedList::whole(&owner, root)?.into_any()))
     } else {
@@ -81,9 +81,4 @@ fn refused(refusal: Refusal) -> PyErr {
         Refusal::TooDeep => PyRecursionError::new_err(refusal.to_string()),
         Refusal::TooMany => PyValueError::new_err(refusal.to_string()),
     }
-}
-
-/// The error for a block in shared memory that makes no sense.
-fn damaged(py: Python<'_>, error: Error) -> PyErr {
-    raise(py, "ProcessError", error.to_string())
 }

@@ -7,7 +7,7 @@ use forkless_shm::{Arena, Owner};
 use forkless_sys::futex;
 use forkless_sys::process::{ExitStatus, signal_name};
 use forkless_sys::time::SLICE;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 /// An exception class of `forkless.exceptions`, imported when the first one is raised: most programs never need it.
@@ -38,6 +38,14 @@ pub(crate) fn process(py: Python<'_>, error: &forkless_process::Error) -> PyErr 
     match error {
         Error::Arena(inner) => arena(py, inner),
         Error::StillRunning { .. } => PyValueError::new_err(error.to_string()),
+        _ => raise(py, "ProcessError", error.to_string()),
+    }
+}
+
+/// From an error of columns in shared memory.
+pub(crate) fn columns(py: Python<'_>, error: forkless_columns::Error) -> PyErr {
+    match error {
+        forkless_columns::Error::Absent(_) => PyIndexError::new_err("list index out of range"),
         _ => raise(py, "ProcessError", error.to_string()),
     }
 }
@@ -111,5 +119,11 @@ impl<T> OrRaise<T> for Result<T, forkless_shm::Error> {
 impl<T> OrRaise<T> for Result<T, forkless_process::Error> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T> {
         self.map_err(|error| process(py, &error))
+    }
+}
+
+impl<T> OrRaise<T> for Result<T, forkless_columns::Error> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| columns(py, error))
     }
 }

@@ -7,10 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 
 use super::list::SharedList;
-use super::objects::{Containers, dict, object, raised};
+use super::objects::{self, Containers, dict, object};
 use super::source::Object;
-use super::{damaged, objects};
 use crate::buffer::SharedBuffer;
+use crate::errors::{self, OrRaise};
 use crate::shared::Reduced;
 
 /// A dictionary in shared memory, made by `forkless.share`; see there.
@@ -32,41 +32,37 @@ impl SharedDict {
     }
 
     fn column(&self, py: Python<'_>) -> PyResult<Column<'_>> {
-        Column::at(self.owner.get().buffer.bytes(), self.at).map_err(|error| damaged(py, error))
+        Column::at(self.owner.get().buffer.bytes(), self.at).or_raise(py)
     }
 
     /// The column that has the value for a key, and its place there.
     fn find(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<(Column<'_>, usize)>> {
         let py = key.py();
-        let or_raise = |error| raised(py, error);
         let column = self.column(py)?;
         if column.kind() == Kind::Map {
             let Some(key) = canonical(key)? else { return Ok(None) };
-            let place = column.find(self.row, &key).map_err(or_raise)?;
-            return place.map(|place| Ok((column.child(1).map_err(or_raise)?, place))).transpose();
+            let place = column.find(self.row, &key).or_raise(py)?;
+            return place.map(|place| Ok((column.child(1).or_raise(py)?, place))).transpose();
         }
         let Ok(name) = key.cast::<PyString>() else {
             key.hash()?;
             return Ok(None);
         };
         let place = match name.to_str() {
-            Ok(name) => column.named(name.as_bytes()).map_err(or_raise)?,
+            Ok(name) => column.named(name.as_bytes()).or_raise(py)?,
             // Text with half of a surrogate pair.
-            Err(_) => {
-                column.named(name.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?).map_err(or_raise)?
-            }
+            Err(_) => column.named(name.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?).or_raise(py)?,
         };
         let Some(place) = place else { return Ok(None) };
-        let part = column.child(place).map_err(or_raise)?;
-        Ok((!part.is_missing(self.row).map_err(or_raise)?).then_some((part, self.row)))
+        let part = column.child(place).or_raise(py)?;
+        Ok((!part.is_missing(self.row).or_raise(py)?).then_some((part, self.row)))
     }
 
     /// The names of a record that has them.
     fn names(&self, py: Python<'_>, column: Column<'_>) -> PyResult<Vec<usize>> {
-        let or_raise = |error| raised(py, error);
         let mut found = Vec::new();
-        for name in 0..column.names().map_err(or_raise)?.len() {
-            if !column.child(name + 1).map_err(or_raise)?.is_missing(self.row).map_err(or_raise)? {
+        for name in 0..column.names().or_raise(py)?.len() {
+            if !column.child(name + 1).or_raise(py)?.is_missing(self.row).or_raise(py)? {
                 found.push(name);
             }
         }
@@ -75,9 +71,8 @@ impl SharedDict {
 
     /// A part of all entries of a map: of the keys (0) or of the values (1).
     fn entries<'py>(&self, py: Python<'py>, column: Column<'_>, part: usize) -> PyResult<Bound<'py, SharedList>> {
-        let or_raise = |error| raised(py, error);
-        let range = column.range(self.row).map_err(or_raise)?;
-        let part = column.child(part).map_err(or_raise)?;
+        let range = column.range(self.row).or_raise(py)?;
+        let part = column.child(part).or_raise(py)?;
         SharedList::part(self.owner.bind(py), part, range.start.cast_signed(), 1, range.len())
     }
 }
@@ -109,7 +104,7 @@ impl SharedDict {
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
         let column = self.column(py)?;
         if column.kind() == Kind::Map {
-            return Ok(column.range(self.row).map_err(|error| raised(py, error))?.len());
+            return Ok(column.range(self.row).or_raise(py)?.len());
         }
         Ok(self.names(py, column)?.len())
     }
@@ -145,7 +140,7 @@ impl SharedDict {
         if column.kind() == Kind::Map {
             return SharedList::iter(&self.entries(py, column, 0)?);
         }
-        let names = column.names().map_err(|error| raised(py, error))?;
+        let names = column.names().or_raise(py)?;
         let found = self.names(py, column)?;
         objects::list(py, names, found.into_iter())?.call_method0("__iter__")
     }
@@ -170,7 +165,7 @@ impl SharedDict {
         let values = self
             .names(py, column)?
             .into_iter()
-            .map(|name| object(py, shared, column.child(name + 1).map_err(|error| raised(py, error))?, self.row));
+            .map(|name| object(py, shared, column.child(name + 1).or_raise(py)?, self.row));
         Ok(PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)?.into_any())
     }
 
@@ -234,11 +229,10 @@ pub(super) fn open_dict<'py>(
 ) -> PyResult<Bound<'py, SharedDict>> {
     let py = owner.py();
     let block = owner.get().buffer.bytes();
-    Column::root(block).map_err(|error| damaged(py, error))?;
-    let column = Column::at(block, at).map_err(|error| damaged(py, error))?;
-    column.check(row).map_err(|error| damaged(py, error))?;
+    Column::root(block).or_raise(py)?;
+    let column = Column::at(block, at).or_raise(py)?;
     match column.kind() {
-        Kind::Record | Kind::Map => SharedDict::row(owner, column, row),
-        _ => Err(damaged(py, forkless_columns::Error::Damaged("a dictionary"))),
+        Kind::Record | Kind::Map if row < column.len() => SharedDict::row(owner, column, row),
+        _ => Err(errors::columns(py, forkless_columns::Error::Damaged("a dictionary"))),
     }
 }

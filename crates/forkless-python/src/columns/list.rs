@@ -10,11 +10,12 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice, PyString, PyTuple, PyType};
 
+use super::int;
 use super::iterator::ListIterator;
 use super::numbers::{Numbers, iterate};
-use super::objects::{Containers, list, object, raised};
-use super::{damaged, int};
+use super::objects::{Containers, list, object};
 use crate::buffer::SharedBuffer;
+use crate::errors::{self, OrRaise};
 use crate::shared::Reduced;
 
 /// How many items a representation shows.
@@ -46,8 +47,8 @@ impl SharedList {
         index: usize,
     ) -> PyResult<Bound<'py, Self>> {
         let py = owner.py();
-        let range = column.range(index).map_err(|error| raised(py, error))?;
-        let items = column.child(0).map_err(|error| raised(py, error))?;
+        let range = column.range(index).or_raise(py)?;
+        let items = column.child(0).or_raise(py)?;
         Self::part(owner, items, range.start.cast_signed(), 1, range.len())
     }
 
@@ -65,7 +66,7 @@ impl SharedList {
     }
 
     pub(super) fn column(&self, py: Python<'_>) -> PyResult<Column<'_>> {
-        Column::at(self.owner.get().buffer.bytes(), self.at).map_err(|error| damaged(py, error))
+        Column::at(self.owner.get().buffer.bytes(), self.at).or_raise(py)
     }
 
     /// How many items it has.
@@ -108,7 +109,7 @@ impl SharedList {
         };
         let ends = [this.place(0), this.place(this.count.saturating_sub(1))];
         if this.count > 0 && ends.iter().any(|place| *place >= column.len()) {
-            return Err(damaged(py, forkless_columns::Error::Damaged("a part of a list")));
+            return Err(errors::columns(py, forkless_columns::Error::Damaged("a part of a list")));
         }
         let array = this.owner.get().buffer.bytes()[column.array()..].as_ptr().cast::<[u8; 8]>();
         // SAFETY: the first and the last item are in the column (checked above), so all between are; and the column's array
@@ -212,7 +213,7 @@ impl SharedList {
             }
             Kind::Record => {
                 let name = part.cast::<PyString>()?;
-                let place = column.named(name.to_str()?.as_bytes()).map_err(|error| raised(py, error))?;
+                let place = column.named(name.to_str()?.as_bytes()).or_raise(py)?;
                 place.ok_or_else(|| PyKeyError::new_err(part.clone().unbind()))?
             }
             _ => {
@@ -221,7 +222,7 @@ impl SharedList {
                 ));
             }
         };
-        let child = column.child(child).map_err(|error| raised(py, error))?;
+        let child = column.child(child).or_raise(py)?;
         Self::part(self.owner(py), child, self.first, self.step, self.count)
     }
 
@@ -284,7 +285,7 @@ impl SharedList {
             return Err(PyBufferError::new_err("a part of a shared list that has gaps; make a list of it"));
         }
         if this.count > 0 && [this.place(0), this.place(this.count - 1)].iter().any(|place| *place >= column.len()) {
-            return Err(damaged(py, forkless_columns::Error::Damaged("a part of a list")));
+            return Err(errors::columns(py, forkless_columns::Error::Damaged("a part of a list")));
         }
         let bytes = this.owner.get().buffer.bytes();
         let begin = if this.count > 0 { column.array() + width * this.place(0) } else { column.array() };
@@ -328,6 +329,6 @@ pub(super) fn open_list<'py>(
     let py = owner.py();
     let block = owner.get().buffer.bytes();
     // Checks that these are columns at all.
-    Column::root(block).map_err(|error| damaged(py, error))?;
-    SharedList::part(owner, Column::at(block, at).map_err(|error| damaged(py, error))?, first, step, count)
+    Column::root(block).or_raise(py)?;
+    SharedList::part(owner, Column::at(block, at).or_raise(py)?, first, step, count)
 }

@@ -3,16 +3,15 @@
 
 use std::ffi::c_char;
 
-use forkless_columns::{Column, Error, Kind};
-use pyo3::exceptions::PyIndexError;
+use forkless_columns::{Column, Kind};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-use super::damaged;
 use super::dict::SharedDict;
 use super::list::SharedList;
 use crate::buffer::SharedBuffer;
+use crate::errors::OrRaise;
 
 /// What lists and dictionaries within an item become.
 #[derive(Clone, Copy)]
@@ -30,42 +29,41 @@ pub(super) fn object<'py>(
     column: Column<'_>,
     index: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let or_raise = |error| raised(py, error);
     Ok(match column.kind() {
         Kind::Nothing | Kind::Missing => {
-            column.check(index).map_err(or_raise)?;
+            column.check(index).or_raise(py)?;
             py.None().into_bound(py)
         }
-        Kind::Truth => PyBool::new(py, column.truth(index).map_err(or_raise)?).to_owned().into_any(),
-        Kind::Int => PyInt::new(py, column.int(index).map_err(or_raise)?).into_any(),
-        Kind::Float => PyFloat::new(py, column.float(index).map_err(or_raise)?).into_any(),
-        Kind::Text => text(py, column.text(index).map_err(or_raise)?)?,
-        Kind::Bytes => PyBytes::new(py, column.text(index).map_err(or_raise)?).into_any(),
+        Kind::Truth => PyBool::new(py, column.truth(index).or_raise(py)?).to_owned().into_any(),
+        Kind::Int => PyInt::new(py, column.int(index).or_raise(py)?).into_any(),
+        Kind::Float => PyFloat::new(py, column.float(index).or_raise(py)?).into_any(),
+        Kind::Text => text(py, column.text(index).or_raise(py)?)?,
+        Kind::Bytes => PyBytes::new(py, column.text(index).or_raise(py)?).into_any(),
         Kind::Big => {
-            let bytes = PyBytes::new(py, column.text(index).map_err(or_raise)?);
+            let bytes = PyBytes::new(py, column.text(index).or_raise(py)?);
             let signed = PyDict::new(py);
             signed.set_item("signed", true)?;
             py.get_type::<PyInt>().call_method("from_bytes", (bytes, "little"), Some(&signed))?
         }
         Kind::Sequence => {
-            let (items, range) = (column.child(0).map_err(or_raise)?, column.range(index).map_err(or_raise)?);
+            let (items, range) = (column.child(0).or_raise(py)?, column.range(index).or_raise(py)?);
             let items: Vec<_> = range.map(|place| object(py, containers, items, place)).collect::<PyResult<_>>()?;
             PyTuple::new(py, items)?.into_any()
         }
         Kind::Tuple => {
-            let parts = (0..column.children())
-                .map(|child| object(py, containers, column.child(child).map_err(or_raise)?, index));
+            let parts =
+                (0..column.children()).map(|child| object(py, containers, column.child(child).or_raise(py)?, index));
             PyTuple::new(py, parts.collect::<PyResult<Vec<_>>>()?)?.into_any()
         }
         Kind::Union => {
-            let (member, place) = column.member(index).map_err(or_raise)?;
+            let (member, place) = column.member(index).or_raise(py)?;
             object(py, containers, member, place)?
         }
         Kind::List | Kind::Record | Kind::Map => match (containers, column.kind()) {
             (Containers::Shared(owner), Kind::List) => SharedList::of(owner, column, index)?.into_any(),
             (Containers::Shared(owner), _) => SharedDict::row(owner, column, index)?.into_any(),
             (Containers::Own, Kind::List) => {
-                let (items, range) = (column.child(0).map_err(or_raise)?, column.range(index).map_err(or_raise)?);
+                let (items, range) = (column.child(0).or_raise(py)?, column.range(index).or_raise(py)?);
                 list(py, items, range)?.into_any()
             }
             (Containers::Own, _) => dict(py, column, index)?.into_any(),
@@ -85,20 +83,19 @@ pub(super) fn list<'py>(
 
 /// A dictionary of its own of a record or a map.
 pub(super) fn dict<'py>(py: Python<'py>, column: Column<'_>, index: usize) -> PyResult<Bound<'py, PyDict>> {
-    let or_raise = |error| raised(py, error);
     let dict = PyDict::new(py);
     if column.kind() == Kind::Record {
-        let names = column.names().map_err(or_raise)?;
+        let names = column.names().or_raise(py)?;
         for name in 0..names.len() {
-            let part = column.child(name + 1).map_err(or_raise)?;
-            if !part.is_missing(index).map_err(or_raise)? {
+            let part = column.child(name + 1).or_raise(py)?;
+            if !part.is_missing(index).or_raise(py)? {
                 let key = object(py, Containers::Own, names, name)?;
                 dict.set_item(key, object(py, Containers::Own, part, index)?)?;
             }
         }
     } else {
-        let (keys, values) = (column.child(0).map_err(or_raise)?, column.child(1).map_err(or_raise)?);
-        for place in column.range(index).map_err(or_raise)? {
+        let (keys, values) = (column.child(0).or_raise(py)?, column.child(1).or_raise(py)?);
+        for place in column.range(index).or_raise(py)? {
             let key = object(py, Containers::Own, keys, place)?;
             dict.set_item(key, object(py, Containers::Own, values, place)?)?;
         }
@@ -119,13 +116,5 @@ fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
             c"surrogatepass".as_ptr(),
         );
         Bound::from_owned_ptr_or_err(py, text)
-    }
-}
-
-/// The exception for an error of columns.
-pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
-    match error {
-        Error::Absent(_) => PyIndexError::new_err("list index out of range"),
-        other => damaged(py, other),
     }
 }
