@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ._waiters import wait_until
 from .exceptions import OwnerDied
 
 if TYPE_CHECKING:
@@ -314,13 +315,7 @@ class Condition:
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Waits until the predicate is true; what it returned last."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not (result := predicate()):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return result
+        return wait_until(predicate, self.wait, timeout)
 
     def notify(self, n: int = 1) -> None:
         """Wakes up to `n` that wait."""

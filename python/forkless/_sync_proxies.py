@@ -1,11 +1,11 @@
 """The proxies of what a `SyncManager` makes."""
 
-import time
 from collections.abc import Callable, Iterator
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._proxies import BaseProxy, MakeProxyType
+from ._waiters import wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -80,13 +80,7 @@ class ConditionProxy(AcquirerProxy):
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Waits until the predicate, which is called here, is true; what it returned last."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not (result := predicate()):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return result
+        return wait_until(predicate, self.wait, timeout)
 
 
 class EventProxy(BaseProxy):

@@ -11,6 +11,7 @@ import time
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 
 class Waiters:
@@ -69,3 +70,22 @@ class Waiters:
         finally:
             with contextlib.suppress(ValueError):  # `wake` may have taken it.
                 self._latches.remove(latch)
+
+
+def wait_until(
+    predicate: Callable[[], Any], wait: Callable[[float | None], object], timeout: float | None
+) -> Any:
+    """Waits until a predicate is true; what it returned last.
+
+    Args:
+        predicate: asked before each wait.
+        wait: for something that may have changed it, with the seconds that are left, None for no limit.
+        timeout: in all, in seconds; None for no limit.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not (result := predicate()):
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        wait(left)
+    return result
