@@ -258,6 +258,38 @@ def eventually(condition: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
+class Balanced:
+    """Asserts that the arena has nothing more at the end than it had at the beginning.
+
+    Args:
+        collect: Collect garbage while waiting for that.
+    """
+
+    def __init__(self, *, collect: bool = False) -> None:
+        self._collect = collect
+
+    def __enter__(self) -> None:
+        import forkless  # not above: this is imported by programs that have none of it
+        from forkless import _forkless
+
+        self._census = _forkless.census
+        # What comes with the first child is there then.
+        child = forkless.Process(target=int)
+        child.start()
+        child.join()
+        child.close()
+        self._before = self._census()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            assert eventually(self._is_balanced, 10), (self._census(), self._before)
+
+    def _is_balanced(self) -> bool:
+        if self._collect:
+            gc.collect()
+        return self._census() == self._before
+
+
 def processes() -> Iterator[int]:
     """The ids of all living processes; one that ended and waits to be reaped does not count."""
     for entry in os.listdir("/proc"):

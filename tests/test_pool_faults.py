@@ -24,24 +24,9 @@ import gc, json, os, random, signal, sys, time
 sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})
 import forkless, chaos
 from forkless import _forkless
-from support import eventually, status_of
+from support import Balanced, eventually, status_of
 
 forkless.set_forkserver_preload(["chaos"])
-
-class Balanced:
-    '''Asserts that there is nothing more at the end than there was at the beginning.'''
-
-    def __enter__(self):
-        child = forkless.Process(target=int)
-        child.start()
-        child.join()
-        child.close()
-        self.census = _forkless.census()
-
-    def __exit__(self, *error):
-        if error == (None, None, None):
-            balanced = eventually(lambda: gc.collect() >= 0 and _forkless.census() == self.census, 10)
-            assert balanced, (_forkless.census(), self.census)
 """
 
 
@@ -58,7 +43,7 @@ begin = time.monotonic()
 descriptors = len(os.listdir("/proc/self/fd"))
 for number in range({rounds}):
     try:
-        with Balanced():
+        with Balanced(collect=True):
             total.update(chaos.random_round(books, random.Random({seed} + number)))
         assert not forkless.active_children()
     except BaseException:
@@ -117,7 +102,7 @@ books = forkless.RawArray("Q", 12)
 for point in {names!r}:
     for passes in (1, 2, 3, 5, 8):
         try:
-            with Balanced():
+            with Balanced(collect=True):
                 print(json.dumps([point, *doomed_round(point, passes, {retries})]))
         except BaseException:
             print(point, passes, flush=True)

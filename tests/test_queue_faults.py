@@ -21,25 +21,10 @@ import json, random, sys, time
 sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})
 import forkless, traffic
 from forkless import _forkless
-from support import eventually, status_of
+from support import Balanced, eventually, status_of
 
 forkless.set_forkserver_preload(["traffic"])
 board = forkless.RawArray("Q", traffic.WORDS)
-
-class Balanced:
-    '''Asserts that there is nothing more at the end than there was at the beginning.'''
-
-    def __enter__(self):
-        child = forkless.Process(target=int)
-        child.start()
-        child.join()
-        child.close()
-        self.census = _forkless.census()
-
-    def __exit__(self, *error):
-        if error == (None, None, None):
-            balanced = eventually(lambda: _forkless.census() == self.census, 10)
-            assert balanced, (_forkless.census(), self.census)
 """
 
 
