@@ -181,7 +181,7 @@ sys.exit(dev["main"](["demo"]))
     assert outcome.stderr == "\n./dev: interrupted\n"
 
 
-@pytest.mark.parametrize("name", ["requirements-dev", "benches/requirements"])
+@pytest.mark.parametrize("name", ["requirements-dev", "benches/requirements", "docs/requirements"])
 def test_the_lock_names_no_host_and_hashes_everything(name: str) -> None:
     text = (ROOT / f"{name}.txt").read_text()
     assert "://" not in text
