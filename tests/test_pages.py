@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from forkless import _forkless
 from forkless._gallery._run import Half, run
+from forkless._gallery._traps import TRAPS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -116,3 +118,47 @@ def test_a_page_uses_known_blocks_only(page: str) -> None:
 
 def test_programs_were_found() -> None:
     assert len(ALL) > 15, sys.argv
+
+
+HAZARDS = DOCS / "hazards"
+HEADINGS = [
+    "What happens",
+    "Why",
+    "Who is hit",
+    "How to see it",
+    "Living with it in the standard library",
+    "With forkless",
+]
+
+
+def rules() -> dict[str, set[str]]:
+    """The rules of the linter, by hazard."""
+    result: dict[str, set[str]] = {}
+    for code, hazard in re.findall(r"^### (FL\d+) · ([a-z-]+)$", _forkless.check_reference(), re.M):
+        result.setdefault(hazard, set()).add(code)
+    return result
+
+
+def hazards() -> set[str]:
+    return {path.stem for path in HAZARDS.glob("*.md")} - {"index"}
+
+
+def test_every_hazard_has_a_page() -> None:
+    assert {trap.slug for trap in TRAPS} | set(rules()) <= hazards()
+    listed = re.findall(r"^\| \[`([a-z-]+)`\]\(\1\.md\) \|", (HAZARDS / "index.md").read_text(), re.M)
+    assert sorted(listed) == sorted(hazards())
+
+
+@pytest.mark.parametrize("slug", sorted(hazards()))
+def test_a_hazard_is_told_in_full(slug: str) -> None:
+    text = (HAZARDS / f"{slug}.md").read_text()
+    assert f"`{slug}`" in text
+    assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
+    assert set(re.findall(r"`(FL\d+)`", text)) == rules().get(slug, set())
+    trap = next((trap for trap in TRAPS if trap.slug == slug), None)
+    assert (f"forkless gallery --only {slug}" in text) == (trap is not None)
+    if trap is not None:
+        included = set(re.findall(rf"_gallery/programs/{slug}/([a-z_.]+)", text))
+        assert {trap.file("standard", case).partition("/")[2] for case in trap.cases} <= included
+    else:
+        assert len(programs(f"hazards/{slug}.md")) == 2
