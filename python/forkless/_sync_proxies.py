@@ -250,6 +250,7 @@ class DictProxy(_DictMethods):
 
 
 ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
+ArrayProxy.__doc__ = "Proxy of an array."
 
 
 class PoolProxy(_PoolMethods):
