@@ -42,6 +42,7 @@ html_static_path = ["_static"]
 html_css_files = ["forkless.css"]
 html_copy_source = False
 html_show_copyright = False
+highlight_language = "text"  # of blocks that do not say what they are: what programs print
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
