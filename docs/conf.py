@@ -107,7 +107,7 @@ def modules() -> str:
 def told_elsewhere() -> set[str]:
     """The full names that the pages of the reference ask for."""
     pages = (path.read_text() for path in (DOCS / "reference").glob("*.md"))
-    return {name for page in pages for name in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.M)}
+    return {name for page in pages for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", page, re.M)}
 
 
 def attribute(full: str) -> Any:
