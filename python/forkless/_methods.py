@@ -52,6 +52,10 @@ def freeze_support() -> None:
     """Does nothing: no program of ours runs `__main__` in a child, frozen or not."""
 
 
+def allow_connection_pickling() -> None:
+    """Does nothing: connections and sockets can always be sent."""
+
+
 def kind_of_process(context: object = None, name: str = "context") -> type[process.Process]:
     """The class of the processes of a context.
 

@@ -30,11 +30,16 @@ class Interpreter(NamedTuple):
     stranger: str | None
 
 
-def set_executable(path: str | bytes | os.PathLike[str]) -> None:
+def set_executable(executable: str | bytes | os.PathLike[str]) -> None:
     """Sets the interpreter of templates and spawned children started from now on, instead of this one's."""
     global _executable
-    _executable = os.fsdecode(path)
+    _executable = os.fsdecode(executable)
     _change()
+
+
+def executable() -> str:
+    """The interpreter of templates and spawned children."""
+    return _executable or sys.executable
 
 
 def set_forkserver_preload(module_names: Iterable[str]) -> None:
@@ -82,7 +87,7 @@ def default() -> Program:
         # standard library, and forkless itself may have been found where only this program looks.
         path = [os.path.abspath(os.fsdecode(entry)) for entry in sys.path]
         _default = Program(
-            _executable or sys.executable,
+            executable(),
             _flags(),
             f"import sys; sys.path[:] = {path!a}\n",
             preload=preloaded,

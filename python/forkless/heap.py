@@ -5,6 +5,7 @@ the tree allocate from. So there is no lock that a collection of garbage could m
 """
 
 import operator
+from typing import TYPE_CHECKING
 
 from ._forkless import SharedBytes
 
@@ -37,3 +38,11 @@ class BufferWrapper:
     def create_memoryview(self) -> memoryview:
         """The bytes, which every process reads and writes in place."""
         return memoryview(self._memory)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from . import _internals
+
+        return _internals.find(__name__, name)
