@@ -14,10 +14,18 @@ Example:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import connection as connection
+    from . import context as context
     from . import doctor as doctor
     from . import heap as heap
     from . import managers as managers
+    from . import pool as pool
+    from . import process as process
+    from . import queues as queues
+    from . import reduction as reduction
     from . import shared_memory as shared_memory
+    from . import sharedctypes as sharedctypes
+    from . import synchronize as synchronize
     from ._arrays import empty, empty_like, full, full_like, seal, zeros, zeros_like
     from ._cpus import cpu_count
     from ._files import share_file
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
         SharedList,
         inherited,
     )
+    from ._installation import install, installed, uninstall
     from ._memory import memory_report, set_warm_memory, trim_memory
     from ._methods import (
         freeze_support,
@@ -134,6 +143,8 @@ __all__ = [
     "get_context",
     "get_start_method",
     "inherited",
+    "install",
+    "installed",
     "memory_report",
     "parent_process",
     "preload",
@@ -146,6 +157,7 @@ __all__ = [
     "share",
     "share_file",
     "trim_memory",
+    "uninstall",
     "watchdog",
     "zeros",
     "zeros_like",
@@ -170,6 +182,7 @@ _HOMES = {
         "SharedList",
         "inherited",
     ),
+    "_installation": ("install", "installed", "uninstall"),
     "_options": ("Retry",),
     "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_setup": ("current_worker",),
@@ -217,7 +230,21 @@ _HOMES = {
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio", "doctor", "heap", "managers", "shared_memory")
+_MODULES = (
+    "aio",
+    "connection",
+    "context",
+    "doctor",
+    "heap",
+    "managers",
+    "pool",
+    "process",
+    "queues",
+    "reduction",
+    "shared_memory",
+    "sharedctypes",
+    "synchronize",
+)
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.

@@ -529,9 +529,9 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         # The standard library's own: threads need nothing of forkless, and to load its module takes long.
         if name in ("ThreadPool", "MaybeEncodingError"):
-            import multiprocessing.pool
+            from . import _stdlib
 
-            return getattr(multiprocessing.pool, name)
+            return getattr(_stdlib.pool, name)
         if name == "TimeoutError":
             from .exceptions import TimeoutError
 
