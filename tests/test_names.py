@@ -212,7 +212,7 @@ def test_the_default_context_follows_what_is_chosen() -> None:
 
 
 def test_there_is_nothing_that_forks() -> None:
-    for make in (forkless.context.ForkContext, forkless.context.ForkProcess):
+    for make in (lambda: forkless.get_context("fork"), forkless.context.ForkProcess):
         with pytest.raises(ValueError, match="forkless never forks your process"):
             make()
     assert not isinstance(forkless.get_context(), forkless.context.ForkContext)

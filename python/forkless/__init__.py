@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         SharedList,
         inherited,
     )
+    from ._installation import install, installed, uninstall
     from ._memory import memory_report, set_warm_memory, trim_memory
     from ._methods import (
         allow_connection_pickling,
@@ -160,6 +161,8 @@ __all__ = [
     "get_logger",
     "get_start_method",
     "inherited",
+    "install",
+    "installed",
     "log_to_stderr",
     "memory_report",
     "parent_process",
@@ -174,6 +177,7 @@ __all__ = [
     "share",
     "share_file",
     "trim_memory",
+    "uninstall",
     "watchdog",
     "zeros",
     "zeros_like",
@@ -196,6 +200,7 @@ _HOMES = {
         "SharedList",
         "inherited",
     ),
+    "_installation": ("install", "installed", "uninstall"),
     "_options": ("Retry",),
     "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_setup": ("current_worker",),

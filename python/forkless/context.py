@@ -10,7 +10,6 @@ The contexts are subclasses of the standard library's `BaseContext`, for librari
 # What they make are objects of forkless: alike, but not of the types that the base class promises.
 # mypy: disable-error-code="override"
 
-import multiprocessing.context as _standard
 import os
 import warnings
 from _thread import _local
@@ -27,6 +26,7 @@ from ._methods import (
     set_start_method,
 )
 from ._programs import set_executable, set_forkserver_preload
+from ._stdlib import context as _standard
 from .exceptions import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
 from .process import (
     ForkServerProcess,
@@ -346,24 +346,32 @@ class DefaultContext(BaseContext):
         return "<forkless context, the default>"
 
 
-class ForkProcess(process.Process):
-    """A name for programs that ask whether something is one. There are none: making one is a ValueError."""
+class ForkProcess(ForkServerProcess):
+    """A process of a program that asks for "fork", which only goes under `forkless.install`.
+
+    Raises:
+        ValueError: there is no installation.
+    """
+
+    _start_method = "fork"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         check("fork", "get_context")
+        super().__init__(*args, **kwargs)
 
 
-class ForkContext(BaseContext):
-    """A name for programs that ask whether something is one. There are none: making one is a ValueError."""
+class ForkContext(ForkServerContext):
+    """What a program gets that asks for "fork", which only goes under `forkless.install`."""
 
     Process = ForkProcess
     _method = "fork"
 
-    def __init__(self) -> None:
-        check("fork", "get_context")
 
-
-_contexts: dict[str, BaseContext] = {"forkserver": ForkServerContext(), "spawn": SpawnContext()}
+_contexts: dict[str, BaseContext] = {
+    "forkserver": ForkServerContext(),
+    "spawn": SpawnContext(),
+    "fork": ForkContext(),
+}
 
 
 def get_context(method: str | None = None) -> BaseContext:
@@ -373,7 +381,8 @@ def get_context(method: str | None = None) -> BaseContext:
         method: "forkserver", "spawn", or None for the current default.
 
     Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why.
+        ValueError: there is no such method; "fork" is refused, and the message says why, except under
+            `forkless.install`: then it is another name for "forkserver", with a warning.
     """
     if method is None:
         return _contexts[get_start_method()]
