@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import aio as aio
     from . import doctor as doctor
     from . import heap as heap
+    from . import joblib as joblib
     from . import managers as managers
     from . import shared_memory as shared_memory
     from ._arrays import empty, empty_like, full, full_like, seal, zeros, zeros_like
@@ -217,7 +218,7 @@ _HOMES = {
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio", "doctor", "heap", "managers", "shared_memory")
+_MODULES = ("aio", "doctor", "heap", "joblib", "managers", "shared_memory")
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.
