@@ -181,7 +181,10 @@ sys.exit(dev["main"](["demo"]))
     assert outcome.stderr == "\n./dev: interrupted\n"
 
 
-@pytest.mark.parametrize("name", ["requirements-dev", "benches/requirements"])
+LOCKS = ["requirements-dev", "benches/requirements", "requirements-integrations", "requirements-torch"]
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_names_no_host_and_hashes_everything(name: str) -> None:
     text = (ROOT / f"{name}.txt").read_text()
     assert "://" not in text

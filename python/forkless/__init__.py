@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import executor as executor
     from . import forkserver as forkserver
     from . import heap as heap
+    from . import joblib as joblib
     from . import managers as managers
     from . import pool as pool
     from . import popen_fork as popen_fork
@@ -260,6 +261,7 @@ _MODULES = (
     "executor",
     "forkserver",
     "heap",
+    "joblib",
     "managers",
     "pool",
     "popen_fork",
