@@ -322,6 +322,49 @@ class SpawnContext(BaseContext):
     _method = "spawn"
 
 
+class ForkProcess(ForkServerProcess):
+    """A process of a program that asks for "fork", which only goes under `forkless.install`.
+
+    Raises:
+        ValueError: there is no installation.
+    """
+
+    _start_method = "fork"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check("fork", "get_context")
+        super().__init__(*args, **kwargs)
+
+
+class ForkContext(ForkServerContext):
+    """What a program gets that asks for "fork", which only goes under `forkless.install`."""
+
+    Process = ForkProcess
+    _method = "fork"
+
+
+_contexts: dict[str, BaseContext] = {
+    "forkserver": ForkServerContext(),
+    "spawn": SpawnContext(),
+    "fork": ForkContext(),
+}
+
+
+def get_context(method: str | None = None) -> BaseContext:
+    """A context by the name of its start method.
+
+    Args:
+        method: "forkserver", "spawn", or None for the current default.
+
+    Raises:
+        ValueError: there is no such method; "fork" is refused, and the message says why.
+    """
+    if method is None:
+        return _contexts[get_start_method()]
+    check(method, "get_context")
+    return _contexts[method]
+
+
 class DefaultContext(BaseContext):
     """Whatever the start method is that `set_start_method` has chosen last."""
 
@@ -344,41 +387,6 @@ class DefaultContext(BaseContext):
 
     def __repr__(self) -> str:
         return "<forkless context, the default>"
-
-
-class ForkProcess(process.Process):
-    """A name for programs that ask whether something is one. There are none: making one is a ValueError."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        check("fork", "get_context")
-
-
-class ForkContext(BaseContext):
-    """A name for programs that ask whether something is one. There are none: making one is a ValueError."""
-
-    Process = ForkProcess
-    _method = "fork"
-
-    def __init__(self) -> None:
-        check("fork", "get_context")
-
-
-_contexts: dict[str, BaseContext] = {"forkserver": ForkServerContext(), "spawn": SpawnContext()}
-
-
-def get_context(method: str | None = None) -> BaseContext:
-    """A context by the name of its start method.
-
-    Args:
-        method: "forkserver", "spawn", or None for the current default.
-
-    Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why.
-    """
-    if method is None:
-        return _contexts[get_start_method()]
-    check(method, "get_context")
-    return _contexts[method]
 
 
 # --- what picklers of others ask -------------------------------------------------------------------------

@@ -400,7 +400,8 @@ def close_all_fds_except(fds: Iterable[int]) -> None:
     if kept[-1] != MAXFD:
         raise AssertionError("fd too large")
     for low, high in itertools.pairwise(kept):
-        os.closerange(low + 1, high)
+        if low + 1 < high:  # `closerange` takes an empty range at 0 for all that there are.
+            os.closerange(low + 1, high)
 
 
 def close_fds(*fds: int) -> None:
@@ -417,8 +418,7 @@ def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iter
     """
     from multiprocessing import util as _standard
 
-    pid: int = _standard.spawnv_passfds(path, args, passfds)  # type: ignore[arg-type]
-    return pid
+    return _standard.spawnv_passfds(os.fsencode(path), args, passfds)  # type: ignore[arg-type]
 
 
 def _flush_std_streams() -> None:

@@ -71,9 +71,12 @@ _cpu_count = Difference(
     "the CPUs that this process may use: affinity and quotas count; in a worker, its share",
     "more processes than CPUs only take turns",
 )
-_get_context = Difference('`"fork"` is a ValueError that says what to use', _NO_FORK)
+_get_context = Difference(
+    '`"fork"` is a ValueError that says what to use; under `install` it is "forkserver", with a warning',
+    _NO_FORK,
+)
 _set_start_method = Difference(
-    '`"fork"` is a ValueError that says what to use; it may be called any number of times',
+    '`"fork"` as for `get_context`; it may be called any number of times',
     "objects belong to no start method, so nothing depends on what was chosen before",
 )
 _get_start_method = Difference('the default is `"forkserver"` on every version', _NO_FORK)
@@ -93,7 +96,7 @@ _reducer = Difference(
     "to set another one is a warning, and changes nothing",
     "picklers of forkless are made in C; use `register`",
 )
-_fork_class = Difference("making one is a ValueError", _NO_FORK)
+_fork_class = Difference("only under `install` can a process be made, which nothing forks", _NO_FORK)
 _pipe = Difference(
     "everything that blocks takes a `timeout`; a message broken off in its middle closes the connection",
     "the other end could not tell the next message from the rest of this one",
