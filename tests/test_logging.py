@@ -302,6 +302,21 @@ util.Finalize(None, lambda: print(child.is_alive()), exitpriority=-1)
     assert run_program(source).check() == "True\nFalse\n"
 
 
+def test_an_exit_by_hand(run_program: Run) -> None:
+    source = """
+import atexit, os, forkless
+from forkless import util
+child = forkless.Process(target=forkless.Event().wait, daemon=True)
+child.start()
+for priority in (-1, 1):
+    util.Finalize(None, lambda: print(child.is_alive(), flush=True), exitpriority=priority)
+atexit.unregister(util._exit_function)  # as programs do that fork; it is none of its functions
+util._exit_function()
+os._exit(0)
+"""
+    assert run_program(source).check() == "True\nFalse\n"
+
+
 def test_finalizers_are_of_one_process(run_program: Run) -> None:
     source = """
 import os, forkless

@@ -281,12 +281,14 @@ def _finalize(minpriority: int | None) -> None:
 
 
 def _exit_function() -> None:
-    """Runs what is to be called at the exit before the children are ended.
+    """Runs all that is to be called at the exit, and ends the children in between.
 
-    Programs that fork take it out of the handlers of `atexit`. It is not one of those here: a copy of a
-    process made by `os.fork` ends no children of the original anyway.
+    For programs that end by `os._exit`. Others, which fork, take it out of the handlers of `atexit`: it is
+    not one of those here, as a copy of a process made by `os.fork` ends no children of the original anyway.
     """
     _finalize(0)
+    _exit.end_children()
+    _finalize(None)
 
 
 def get_temp_dir() -> str:

@@ -207,23 +207,10 @@ DIFFERS: dict[str, dict[str, Difference]] = {
                 "0 for a target that failed hides the failure",
             ),
         ),
-        "Pipe": Difference(
-            "a closed end is noticed by the other one", "`recv` would wait for ever for who has gone"
-        ),
         "Pool": Difference(
             "see `ThreadPool` of `multiprocessing.pool`", "a task that calls `sys.exit` would never be done"
         ),
         "active_children": Difference("it works in any thread", "there it fails in threads of `threading`"),
-    },
-    "multiprocessing.dummy.connection": {
-        **dict.fromkeys(
-            ("Client", "Connection", "Listener", "Pipe"),
-            Difference(
-                "a closed end is noticed by the other one: EOFError, BrokenPipeError, "
-                "ConnectionRefusedError; `recv` and `accept` take a `timeout`",
-                "`recv` would wait for ever for who has gone",
-            ),
-        )
     },
     "multiprocessing.forkserver": {
         "ForkServer": Difference("it stands for the template", "that is what children are forked from here"),
