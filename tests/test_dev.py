@@ -181,7 +181,13 @@ sys.exit(dev["main"](["demo"]))
     assert outcome.stderr == "\n./dev: interrupted\n"
 
 
-LOCKS = ["requirements-dev", "benches/requirements", "requirements-integrations", "requirements-torch"]
+LOCKS = [
+    "requirements-dev",
+    "requirements-integrations",
+    "requirements-torch",
+    "benches/requirements",
+    "docs/requirements",
+]
 
 
 @pytest.mark.parametrize("name", LOCKS)

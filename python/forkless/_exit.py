@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ running = False
 
 # Whether Ctrl-C has ended what this process was to do; said by a child of itself, see `_was_interrupted`.
 interrupted = False
+
+# What `util` has to do: called with 0 before the children are ended, and with None after.
+finalize: "Callable[[int | None], object] | None" = None
 
 # How long those that are asked to end may take, in seconds: after Ctrl-C everything is to be over within one.
 _GRACE, _GRACE_AFTER_INTERRUPT = 1.0, 0.5
@@ -70,6 +73,7 @@ def _run(pid: int) -> None:
     from . import _forkless, process
 
     try:
+        _finalize(0)
         _end_everything()
     except KeyboardInterrupt:
         # The second one: then everything is killed. The first one is told, by the main process only.
@@ -80,9 +84,17 @@ def _run(pid: int) -> None:
             if process.parent_process() is None:
                 raise
     finally:
-        # Takes three seconds at worst, and another Ctrl-C would not make it faster.
-        with _no_interrupts():
-            _forkless.shutdown()
+        try:
+            _finalize(None)
+        finally:
+            # Takes three seconds at worst, and another Ctrl-C would not make it faster.
+            with _no_interrupts():
+                _forkless.shutdown()
+
+
+def _finalize(minpriority: int | None) -> None:
+    if finalize is not None:
+        finalize(minpriority)
 
 
 def _was_interrupted() -> bool:

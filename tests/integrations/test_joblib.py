@@ -389,8 +389,8 @@ class TestScikitLearn:
         return datasets.make_classification(n_samples=300, n_features=8, random_state=0)
 
     def test_grid_search(self, data: Any) -> None:
-        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-        from sklearn.model_selection import GridSearchCV  # type: ignore[import-untyped]
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV
 
         def search(n_jobs: int) -> Any:
             grid = GridSearchCV(LogisticRegression(), {"C": [0.01, 1.0, 10.0]}, cv=3, n_jobs=n_jobs)
@@ -401,7 +401,7 @@ class TestScikitLearn:
         assert list(ours.cv_results_["mean_test_score"]) == list(alone.cv_results_["mean_test_score"])
 
     def test_shared_data_and_an_estimator_with_threads_of_its_own(self, data: Any) -> None:
-        from sklearn.ensemble import RandomForestClassifier  # type: ignore[import-untyped]
+        from sklearn.ensemble import RandomForestClassifier
         from sklearn.model_selection import cross_val_score
 
         samples, target = forkless.share(data[0]), data[1]
@@ -410,7 +410,7 @@ class TestScikitLearn:
         assert list(ours) == list(cross_val_score(forest, *data, cv=3, n_jobs=1))
 
     def test_the_fits_are_done_by_workers(self, data: Any) -> None:
-        from sklearn.base import BaseEstimator, ClassifierMixin  # type: ignore[import-untyped]
+        from sklearn.base import BaseEstimator, ClassifierMixin
         from sklearn.model_selection import cross_validate
 
         class Whereabouts(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
