@@ -6,6 +6,7 @@ How a page is written is in CONTRIBUTING.md, under "Write a page".
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 # Pages whose blocks of Python are parts of programs, wrong on purpose: tests/test_check.py and the linter's
 # corpus see to them.
 PARTS = {"check.md"}
+
+# Pages whose programs use libraries that nobody else needs.
+WITH_LIBRARIES = {"libraries.md"}
 
 
 class Block(NamedTuple):
@@ -62,6 +66,12 @@ def programs(page: str) -> list[Program]:
     return result
 
 
+def missing(program: Program) -> list[str]:
+    """The libraries that a program imports and that are not installed."""
+    names = re.findall(r"^(?:import|from) (\w+)", program.text, re.M)
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
 def transcript(half: Half) -> str:
     """What a program printed, and how it ended unless that was as it should be."""
     said = [half.stdout]
@@ -95,6 +105,9 @@ def test_a_page_says_what_happens(program: Program, tmp_path: Path, monkeypatch:
     assert program.expected, (
         "a program needs a block behind it that says what it prints; parts of one are ```py"
     )
+    if program.page in WITH_LIBRARIES and missing(program):
+        verb = "./dev integrations --torch" if "torch" in missing(program) else "./dev integrations"
+        pytest.skip(f"{', '.join(missing(program))} is not installed: `{verb}` installs it")
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "program.py"
     path.write_text(program.text)
