@@ -227,6 +227,15 @@ else:
     )
 
 
+BaseListProxy, BasePoolProxy = _ListMethods, _PoolMethods
+BaseListProxy.__doc__ = (
+    "What a `ListProxy` is derived from: the methods of a list, each a call to the manager."
+)
+BasePoolProxy.__doc__ = (
+    "What a `PoolProxy` is derived from: the methods of a pool, each a call to the manager."
+)
+
+
 class ListProxy(_ListMethods):
     """Proxy of a list."""
 
