@@ -54,6 +54,7 @@ autodoc_member_order = "bysource"
 suppress_warnings = ["ref.python"]
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes are told of by their class; as members, some would be told of twice
 
 
 def with_links(text: str, at: Path, page: str) -> str:
