@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import executor as executor
     from . import forkserver as forkserver
     from . import heap as heap
+    from . import joblib as joblib
     from . import managers as managers
     from . import pool as pool
     from . import popen_fork as popen_fork
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         SharedList,
         inherited,
     )
+    from ._installation import install, installed, uninstall
     from ._memory import memory_report, set_warm_memory, trim_memory
     from ._methods import (
         allow_connection_pickling,
@@ -160,6 +162,8 @@ __all__ = [
     "get_logger",
     "get_start_method",
     "inherited",
+    "install",
+    "installed",
     "log_to_stderr",
     "memory_report",
     "parent_process",
@@ -174,6 +178,7 @@ __all__ = [
     "share",
     "share_file",
     "trim_memory",
+    "uninstall",
     "watchdog",
     "zeros",
     "zeros_like",
@@ -196,6 +201,7 @@ _HOMES = {
         "SharedList",
         "inherited",
     ),
+    "_installation": ("install", "installed", "uninstall"),
     "_options": ("Retry",),
     "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_setup": ("current_worker",),
@@ -255,6 +261,7 @@ _MODULES = (
     "executor",
     "forkserver",
     "heap",
+    "joblib",
     "managers",
     "pool",
     "popen_fork",

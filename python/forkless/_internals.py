@@ -5,7 +5,7 @@ forkless uses them. What they do they do for the standard library: a `heap.Heap`
 none of what forkless shares.
 """
 
-from types import ModuleType
+from . import _stdlib
 
 NAMES = {
     "connection": (
@@ -77,10 +77,4 @@ def find(module: str, name: str) -> object:
     part = module.rpartition(".")[2]
     if name not in NAMES.get(part, ()):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    return getattr(_standard(part), name)
-
-
-def _standard(part: str) -> ModuleType:
-    from importlib import import_module
-
-    return import_module(f"multiprocessing.{part}")
+    return getattr(getattr(_stdlib, part), name)

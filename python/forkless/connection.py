@@ -13,13 +13,13 @@ import struct
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from multiprocessing import connection as _standard
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _authentication, _pickling, exceptions
+from . import _authentication, _internals, _pickling, exceptions
 from ._authentication import CHALLENGE, FAILURE, WELCOME
 from ._forkless import Channel, Deposit
+from ._stdlib import connection as _standard
 from .exceptions import AuthenticationError, BufferTooShort
 
 if TYPE_CHECKING:
@@ -804,6 +804,4 @@ def _same_user(sock: socket.socket) -> bool:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        from . import _internals
-
         return _internals.find(__name__, name)

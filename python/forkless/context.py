@@ -10,7 +10,6 @@ The contexts are subclasses of the standard library's `BaseContext`, for librari
 # What they make are objects of forkless: alike, but not of the types that the base class promises.
 # mypy: disable-error-code="override"
 
-import multiprocessing.context as _standard
 import os
 import warnings
 from _thread import _local
@@ -27,6 +26,7 @@ from ._methods import (
     set_start_method,
 )
 from ._programs import set_executable, set_forkserver_preload
+from ._stdlib import context as _standard
 from .exceptions import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
 from .process import (
     ForkServerProcess,
@@ -357,7 +357,8 @@ def get_context(method: str | None = None) -> BaseContext:
         method: "forkserver", "spawn", or None for the current default.
 
     Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why.
+        ValueError: there is no such method; "fork" is refused, and the message says why, except under
+            `forkless.install`: then it is another name for "forkserver", with a warning.
     """
     if method is None:
         return _contexts[get_start_method()]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import _programs
+from . import _internals, _programs
 
 if TYPE_CHECKING:
     from multiprocessing.forkserver import connect_to_new_process as connect_to_new_process
@@ -40,6 +40,4 @@ set_forkserver_preload = _forkserver.set_forkserver_preload
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        from . import _internals
-
         return _internals.find(__name__, name)

@@ -7,6 +7,7 @@ the tree allocate from. So there is no lock that a collection of garbage could m
 import operator
 from typing import TYPE_CHECKING
 
+from . import _internals
 from ._forkless import SharedBytes
 
 __all__ = ["BufferWrapper"]
@@ -43,6 +44,4 @@ class BufferWrapper:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        from . import _internals
-
         return _internals.find(__name__, name)

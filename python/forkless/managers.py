@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import _manager_locks, _manager_types, exceptions, process
+from . import _internals, _manager_locks, _manager_types, exceptions, process
 from ._manager_client import Client
 from ._manager_host import Host
 from ._manager_objects import public_methods
@@ -477,8 +477,6 @@ if not TYPE_CHECKING:
         if name == "shared_memory":
             return import_module(f".{name}", __package__)
         if name not in _HOMES:
-            from . import _internals
-
             return _internals.find(__name__, name)
         value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __package__), name)
         return value

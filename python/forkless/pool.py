@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _pickling, process
+from . import _internals, _pickling, process
 from ._attributes import PoolAttributes
 from ._imap import IMapIterator, IMapUnorderedIterator
 from ._options import Options
@@ -548,6 +548,4 @@ if not TYPE_CHECKING:
             from . import exceptions
 
             return getattr(exceptions, name)
-        from . import _internals
-
         return _internals.find(__name__, name)

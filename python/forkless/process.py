@@ -366,9 +366,8 @@ class Process:
         return ["stopped", f"exitcode={'unknown' if code is None else _exit_name(code)}"]
 
     def _method(self) -> str:
-        if self._start_method is not None:
-            return self._start_method
-        return default_method or "forkserver"
+        # "fork" is another name for "forkserver", under an installation.
+        return "spawn" if (self._start_method or default_method) == "spawn" else "forkserver"
 
     def _check_closed(self) -> None:
         if self._closed:

@@ -7,19 +7,11 @@ descriptor" in ARCHITECTURE.md.
 import os
 import socket
 from collections.abc import Callable, Sequence
-from multiprocessing import reduction as _standard
-from multiprocessing.reduction import (
-    ACKNOWLEDGE,
-    HAVE_SEND_HANDLE,
-    recv_handle,
-    recvfds,
-    send_handle,
-    sendfds,
-)
 from typing import IO, Any
 
 from . import _exit, _forks, _pickling, _programs
 from ._forkless import Deposit
+from ._stdlib import reduction as _standard
 
 __all__ = [
     "ACKNOWLEDGE",
@@ -35,6 +27,13 @@ __all__ = [
     "send_handle",
     "sendfds",
 ]
+
+ACKNOWLEDGE = _standard.ACKNOWLEDGE
+HAVE_SEND_HANDLE = _standard.HAVE_SEND_HANDLE
+recv_handle = _standard.recv_handle
+recvfds = _standard.recvfds
+send_handle = _standard.send_handle
+sendfds = _standard.sendfds
 
 
 class DupFd:

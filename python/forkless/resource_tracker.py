@@ -8,6 +8,8 @@ would remove what others still use, does no harm here.
 
 from typing import TYPE_CHECKING, NoReturn
 
+from . import _internals
+
 __all__ = ["ensure_running", "register", "unregister"]
 
 
@@ -52,6 +54,4 @@ getfd = _resource_tracker.getfd
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        from . import _internals
-
         return _internals.find(__name__, name)

@@ -12,6 +12,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from . import _internals
 from ._forkless import RLock, SharedBytes
 
 __all__ = [
@@ -325,6 +326,4 @@ def _class_for(kind: Any) -> type[SynchronizedBase]:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        from . import _internals
-
         return _internals.find(__name__, name)

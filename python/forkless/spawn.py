@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import _methods, _programs
+from . import _internals, _methods, _programs
 
 if TYPE_CHECKING:
     from multiprocessing.spawn import get_command_line as get_command_line
@@ -49,6 +49,4 @@ def is_forking(argv: Sequence[str]) -> bool:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        from . import _internals
-
         return _internals.find(__name__, name)

@@ -418,7 +418,7 @@ def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iter
     Returns:
         Its process id; whoever calls this has to wait for it.
     """
-    from multiprocessing import util as _standard
+    from ._stdlib import util as _standard
 
     return _standard.spawnv_passfds(os.fsencode(path), args, passfds)  # type: ignore[arg-type]
 

@@ -17,13 +17,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from multiprocessing.dummy import Array, Namespace, Value
 from queue import Queue
 from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._methods import freeze_support
+from .._stdlib import dummy as _standard
 from ..process import _exit_code_of
 from .connection import Pipe
 
@@ -53,6 +53,7 @@ __all__ = [
     "freeze_support",
 ]
 
+Array, Namespace, Value = _standard.Array, _standard.Namespace, _standard.Value
 JoinableQueue = Queue
 current_process = threading.current_thread
 # Those that a manager makes.

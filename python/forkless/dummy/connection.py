@@ -4,6 +4,20 @@ Objects go over as they are. Both threads have the same two objects, so `close` 
 thread closes the end that it has given away, as it would with a process.
 """
 
-from multiprocessing.dummy.connection import Client, Connection, Listener, Pipe, families
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.dummy.connection import Client, Connection, Listener, Pipe, families
+else:
+    from .._stdlib import dummy
+
+    _standard = dummy.connection
+    Client, Connection, Listener, Pipe = (
+        _standard.Client,
+        _standard.Connection,
+        _standard.Listener,
+        _standard.Pipe,
+    )
+    families = _standard.families
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "families"]
