@@ -84,6 +84,36 @@ def test_the_package_has_no_public_names_that_are_not_listed() -> None:
     assert ordinary - set(forkless.__all__) == {*forkless._MODULES, *forkless._CONSTANTS}
 
 
+INSTALLED = """
+import importlib, sys
+import forkless
+forkless.install()
+def look():
+    missing = []
+    for module, listed in {names!r}.items():
+        home = importlib.import_module(module)
+        assert home is importlib.import_module("forkless" + module.removeprefix("multiprocessing"))
+        missing += [f"{{module}}.{{name}}" for name in listed if not hasattr(home, name)]
+    return missing
+print(look())
+for method in ("forkserver", "spawn"):
+    with forkless.get_context(method).Pool(1) as pool:
+        print(pool.apply(look))
+import multiprocessing.dummy.connection, multiprocessing.util
+with multiprocessing.dummy.Pool(2) as threads:
+    print(threads.map(abs, [-1]), type(threads).__module__)
+here, there = multiprocessing.dummy.Pipe()
+here.send(multiprocessing.heap.Heap.__module__)
+print(there.recv())
+"""
+
+
+def test_every_name_is_there_for_a_program_that_is_installed(run_program: Run) -> None:
+    names = {module: [name for name in survey.names(module) if "." not in name] for module in MODULES}
+    outcome = run_program(INSTALLED.format(names=names))
+    assert outcome.check().splitlines() == ["[]"] * 3 + ["[1] forkless._threads", "multiprocessing.heap"]
+
+
 # --- what is said about it ---
 
 
