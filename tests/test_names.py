@@ -59,6 +59,14 @@ def test_every_call_that_works_there_works_here(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_constants_have_the_same_values(module: str) -> None:
+    for name, value in theirs(module):
+        constant = isinstance(value, int | str | bytes | float | tuple | list | dict) and "." not in name
+        if constant and page.difference(module, name) is None:
+            assert survey.find(module, name) == value, f"{module}.{name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_a_star_gives_at_least_what_it_gives_there(module: str) -> None:
     found: dict[str, Any] = {}
     exec(f"from {survey.ours(module)} import *", found)
@@ -307,6 +315,16 @@ def test_the_errors_of_queues() -> None:
     assert (forkless.queues.Empty, forkless.queues.Full) == (queue.Empty, queue.Full)
     with pytest.raises(forkless.queues.Empty):
         forkless.Queue[int](1).get_nowait()
+
+
+@pytest.mark.parametrize("name", ["_reader", "_writer", "_rlock"])
+def test_the_insides_of_queues_that_programs_look_for(name: str) -> None:
+    queue = forkless.Queue[int]()
+    assert not hasattr(queue, name)
+    with pytest.raises(AttributeError, match=f"has no {name}: there is no pipe in it"):
+        getattr(queue, name)
+    with pytest.raises(AttributeError, match="'Queue' object has no attribute 'nothing'"):
+        getattr(queue, "nothing")  # noqa: B009
 
 
 def test_a_started_process_has_a_popen() -> None:
