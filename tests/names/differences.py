@@ -96,7 +96,7 @@ _reducer = Difference(
     "to set another one is a warning, and changes nothing",
     "picklers of forkless are made in C; use `register`",
 )
-_fork_class = Difference("asking for one is a ValueError, except under `forkless.install`", _NO_FORK)
+_fork_class = Difference("only under `install` can a process be made, which nothing forks", _NO_FORK)
 _pipe = Difference(
     "everything that blocks takes a `timeout`; a message broken off in its middle closes the connection",
     "the other end could not tell the next message from the rest of this one",

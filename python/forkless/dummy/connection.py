@@ -4,20 +4,11 @@ Objects go over as they are. Both threads have the same two objects, so `close` 
 thread closes the end that it has given away, as it would with a process.
 """
 
-from typing import TYPE_CHECKING
+from .. import _stdlib
 
-if TYPE_CHECKING:
-    from multiprocessing.dummy.connection import Client, Connection, Listener, Pipe, families
-else:
-    from .._stdlib import dummy
-
-    _standard = dummy.connection
-    Client, Connection, Listener, Pipe = (
-        _standard.Client,
-        _standard.Connection,
-        _standard.Listener,
-        _standard.Pipe,
-    )
-    families = _standard.families
+# By the package: an import by its own name gives this module under `forkless.install`.
+_standard = _stdlib.dummy.connection
+Client, Connection, Listener = _standard.Client, _standard.Connection, _standard.Listener
+Pipe, families = _standard.Pipe, _standard.families
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "families"]
