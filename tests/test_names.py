@@ -212,7 +212,8 @@ def test_the_default_context_follows_what_is_chosen() -> None:
 
 
 def test_there_is_nothing_that_forks() -> None:
-    for make in (lambda: forkless.get_context("fork"), forkless.context.ForkProcess):
+    makers: list[Callable[..., Any]] = [forkless.context.ForkProcess, lambda: forkless.get_context("fork")]
+    for make in makers:
         with pytest.raises(ValueError, match="forkless never forks your process"):
             make()
     assert not isinstance(forkless.get_context(), forkless.context.ForkContext)

@@ -111,10 +111,11 @@ def _end_everything() -> None:
     interrupted = _was_interrupted()
     for scheduler in list(schedulers):
         scheduler.at_exit(wait=not interrupted)
-    _end_children()
+    end_children()
 
 
-def _end_children() -> None:
+def end_children() -> None:
+    """Ends daemons, waits for the other children, and then ends what these may have needed."""
     from . import process
 
     children = [child for child in process.active_children() if not child._serves]

@@ -322,30 +322,6 @@ class SpawnContext(BaseContext):
     _method = "spawn"
 
 
-class DefaultContext(BaseContext):
-    """Whatever the start method is that `set_start_method` has chosen last."""
-
-    Process = process.Process
-
-    def get_context(self, method: str | None = None) -> BaseContext:
-        """See `forkless.get_context`."""
-        return get_context(method)
-
-    def get_start_method(self, allow_none: bool = False) -> Any:
-        """See `forkless.get_start_method`."""
-        return get_start_method(allow_none)
-
-    def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """See `forkless.set_start_method`."""
-        set_start_method(method, force)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return DefaultContext, ()
-
-    def __repr__(self) -> str:
-        return "<forkless context, the default>"
-
-
 class ForkProcess(ForkServerProcess):
     """A process of a program that asks for "fork", which only goes under `forkless.install`.
 
@@ -381,13 +357,36 @@ def get_context(method: str | None = None) -> BaseContext:
         method: "forkserver", "spawn", or None for the current default.
 
     Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why, except under
-            `forkless.install`: then it is another name for "forkserver", with a warning.
+        ValueError: there is no such method; "fork" is refused, and the message says why.
     """
     if method is None:
         return _contexts[get_start_method()]
     check(method, "get_context")
     return _contexts[method]
+
+
+class DefaultContext(BaseContext):
+    """Whatever the start method is that `set_start_method` has chosen last."""
+
+    Process = process.Process
+
+    def get_context(self, method: str | None = None) -> BaseContext:
+        """See `forkless.get_context`."""
+        return get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        """See `forkless.get_start_method`."""
+        return get_start_method(allow_none)
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """See `forkless.set_start_method`."""
+        set_start_method(method, force)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DefaultContext, ()
+
+    def __repr__(self) -> str:
+        return "<forkless context, the default>"
 
 
 # --- what picklers of others ask -------------------------------------------------------------------------

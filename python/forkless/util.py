@@ -281,12 +281,14 @@ def _finalize(minpriority: int | None) -> None:
 
 
 def _exit_function() -> None:
-    """Runs what is to be called at the exit before the children are ended.
+    """Runs all that is to be called at the exit, and ends the children in between.
 
-    Programs that fork take it out of the handlers of `atexit`. It is not one of those here: a copy of a
-    process made by `os.fork` ends no children of the original anyway.
+    For programs that end by `os._exit`. Others, which fork, take it out of the handlers of `atexit`: it is
+    not one of those here, as a copy of a process made by `os.fork` ends no children of the original anyway.
     """
     _finalize(0)
+    _exit.end_children()
+    _finalize(None)
 
 
 def get_temp_dir() -> str:
@@ -400,7 +402,8 @@ def close_all_fds_except(fds: Iterable[int]) -> None:
     if kept[-1] != MAXFD:
         raise AssertionError("fd too large")
     for low, high in itertools.pairwise(kept):
-        os.closerange(low + 1, high)
+        if low + 1 < high:  # `closerange` takes an empty range at 0 for all that there are.
+            os.closerange(low + 1, high)
 
 
 def close_fds(*fds: int) -> None:
@@ -417,8 +420,7 @@ def spawnv_passfds(path: str | bytes, args: Iterable[str | bytes], passfds: Iter
     """
     from ._stdlib import util as _standard
 
-    pid: int = _standard.spawnv_passfds(path, args, passfds)  # type: ignore[arg-type]
-    return pid
+    return _standard.spawnv_passfds(os.fsencode(path), args, passfds)  # type: ignore[arg-type]
 
 
 def _flush_std_streams() -> None:

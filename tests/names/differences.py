@@ -71,9 +71,12 @@ _cpu_count = Difference(
     "the CPUs that this process may use: affinity and quotas count; in a worker, its share",
     "more processes than CPUs only take turns",
 )
-_get_context = Difference('`"fork"` is a ValueError that says what to use', _NO_FORK)
+_get_context = Difference(
+    '`"fork"` is a ValueError that says what to use; under `install` it is "forkserver", with a warning',
+    _NO_FORK,
+)
 _set_start_method = Difference(
-    '`"fork"` is a ValueError that says what to use; it may be called any number of times',
+    '`"fork"` as for `get_context`; it may be called any number of times',
     "objects belong to no start method, so nothing depends on what was chosen before",
 )
 _get_start_method = Difference('the default is `"forkserver"` on every version', _NO_FORK)
@@ -93,7 +96,7 @@ _reducer = Difference(
     "to set another one is a warning, and changes nothing",
     "picklers of forkless are made in C; use `register`",
 )
-_fork_class = Difference("asking for one is a ValueError, except under `forkless.install`", _NO_FORK)
+_fork_class = Difference("only under `install` can a process be made, which nothing forks", _NO_FORK)
 _pipe = Difference(
     "everything that blocks takes a `timeout`; a message broken off in its middle closes the connection",
     "the other end could not tell the next message from the rest of this one",
@@ -204,23 +207,10 @@ DIFFERS: dict[str, dict[str, Difference]] = {
                 "0 for a target that failed hides the failure",
             ),
         ),
-        "Pipe": Difference(
-            "a closed end is noticed by the other one", "`recv` would wait for ever for who has gone"
-        ),
         "Pool": Difference(
             "see `ThreadPool` of `multiprocessing.pool`", "a task that calls `sys.exit` would never be done"
         ),
         "active_children": Difference("it works in any thread", "there it fails in threads of `threading`"),
-    },
-    "multiprocessing.dummy.connection": {
-        **dict.fromkeys(
-            ("Client", "Connection", "Listener", "Pipe"),
-            Difference(
-                "a closed end is noticed by the other one: EOFError, BrokenPipeError, "
-                "ConnectionRefusedError; `recv` and `accept` take a `timeout`",
-                "`recv` would wait for ever for who has gone",
-            ),
-        )
     },
     "multiprocessing.forkserver": {
         "ForkServer": Difference("it stands for the template", "that is what children are forked from here"),
