@@ -16,7 +16,7 @@ import forkless
 import numpy
 import pytest
 from forkless import _errors
-from forkless._backends import ClusterExecutor, blocks, engine, wire
+from forkless._backends import ClusterExecutor, blocks, engine, pickles, wire
 from forkless._backends.engine import Address, Demand, Lost
 from forkless._backends.options import options_for
 from forkless._backends.scheduler import ClusterScheduler
@@ -40,6 +40,7 @@ class Threads:
 
     title = "Thread"
     unsupported = {"timeout": "be patient"}  # noqa: RUF012
+    ahead = 3, 4
     arrived: Callable[[int], None]
 
     def __init__(self, slots: int = 1) -> None:
@@ -99,6 +100,12 @@ class Threads:
 
     def cancel(self, handle: Any) -> None:
         self.cancelled.append(handle)
+
+    def tend(self) -> None:
+        pass
+
+    def was_late(self, handle: Any) -> bool:
+        return False
 
     def is_running(self, handle: Any) -> bool:
         return bool(self.running)
@@ -325,10 +332,10 @@ def test_options() -> None:
 
 def travel(obj: Any) -> Any:
     """An object after a journey to another machine, as far as one process can tell."""
-    packed = wire.pack((obj,))
+    packed = pickles.pack((obj,))
     memory = {token: blocks.portable(each) for token, each in packed.memory.items()}
     parts, memory = pickle.loads(pickle.dumps((packed.parts, memory), 5))
-    (found,) = wire.loads(parts, {token: blocks.arrived(token, each) for token, each in memory.items()})
+    (found,) = pickles.loads(parts, {token: blocks.arrived(token, each) for token, each in memory.items()})
     return found
 
 
@@ -351,9 +358,9 @@ def test_plain_values_travel(value: Any) -> None:
 def test_shared_arrays_travel_by_token(dtype: str, shape: list[int], part: slice, turned: bool) -> None:
     shared = forkless.share(numpy.arange(numpy.prod(shape)).reshape(shape).astype(dtype))
     view = shared[part].T if turned else shared[part]
-    packed = wire.pack(view)
+    packed = pickles.pack(view)
     assert len(packed.memory) == 1
-    assert wire.size_of(packed.parts) < 1500
+    assert pickles.size_of(packed.parts) < 1500
     found = travel(view)
     assert found.dtype == view.dtype
     assert found.shape == view.shape
@@ -368,14 +375,14 @@ def test_large_buffers_travel_beside_the_pickle_and_keep_their_permission() -> N
         bytearray(b"1" * 50_000),
     )
     for array in arrays:
-        packed = wire.pack(array)
+        packed = pickles.pack(array)
         assert packed.memory == {}
         found = travel(array)
         assert bytes(memoryview(found).tobytes()) == memoryview(array).tobytes()
         assert not memoryview(found).readonly
     fixed = numpy.zeros(50_000)
     fixed.flags.writeable = False
-    assert len(wire.pack(fixed).payload) < 500
+    assert len(pickles.pack(fixed).payload) < 500
     assert not travel(fixed).flags.writeable
 
 
@@ -391,7 +398,7 @@ def test_shared_things_of_all_kinds() -> None:
     data = travel(forkless.share(b"abcdef"))
     assert (type(data), bytes(data), data.readonly) == (memoryview, b"abcdef", True)
     part = memoryview(forkless.share(b"x" * 100_000))[7:99_000]
-    assert len(wire.pack(part).memory) == 1
+    assert len(pickles.pack(part).memory) == 1
     assert (len(travel(part)), travel(part).readonly) == (98_993, True)
     shared: Any = forkless.share(numpy.arange(6, dtype="i4").reshape(2, 3))
     numbers = travel(memoryview(shared))
@@ -401,9 +408,9 @@ def test_shared_things_of_all_kinds() -> None:
 def test_a_frame_of_shared_memory_takes_nothing_along() -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is in requirements-dev.txt")
     frame = forkless.share(pandas.DataFrame({"a": range(50_000), "b": 0.5}))
-    packed = wire.pack(frame)
+    packed = pickles.pack(frame)
     assert len(packed.memory) == 1
-    assert wire.size_of(packed.parts) < 20_000
+    assert pickles.size_of(packed.parts) < 20_000
     assert travel(frame).equals(frame)
 
 
@@ -426,31 +433,31 @@ def test_what_lives_on_one_machine_is_refused_by_name(make: Callable[[], Any], n
     kept = make()
     text = rf"args\[0\]\['it'\]: a {name} of forkless lives in the shared memory of one machine"
     with pytest.raises(PicklingError, match=text):
-        wire.pack((len, ({"it": kept},), {}), ("function", "args", "kwargs"))
+        pickles.pack((len, ({"it": kept},), {}), ("function", "args", "kwargs"))
 
 
 def test_pools_and_executors_are_refused() -> None:
     with forkless.Executor(1) as executor, pytest.raises(TypeError, match="let the task return what is next"):
-        wire.pack(executor)
+        pickles.pack(executor)
     with forkless.Pool(1) as pool, pytest.raises(TypeError, match="a Pool of forkless"):
-        wire.pack(pool)
+        pickles.pack(pool)
 
 
 def test_an_unsealed_array_is_refused_and_a_sealed_one_travels() -> None:
     made = forkless.zeros(10)
     with pytest.raises(TypeError, match=r"seal it first \(forkless.seal\(array\)"):
-        wire.pack(made)
+        pickles.pack(made)
     forkless.seal(made)
-    assert len(wire.pack(made).memory) == 1
+    assert len(pickles.pack(made).memory) == 1
     assert travel(made).tolist() == [0] * 10
 
 
 def test_another_version_on_a_node_says_so() -> None:
-    job = wire.Job(wire.FORMAT + 1, None, wire.pack((abs, (-1,), {})).parts, None, (), "Test worker")
+    job = wire.Job(wire.FORMAT + 1, None, pickles.pack((abs, (-1,), {})).parts, None, (), "Test worker")
     reply = wire.Reply(*wire.run(tuple(job)))
     assert not reply.done
     with pytest.raises(RuntimeError, match="is of another version than where the task was submitted"):
-        raise _errors.rebuild(wire.loads(reply.value)[0])
+        raise _errors.rebuild(pickles.loads(reply.value)[0])
 
 
 # The scheduler.

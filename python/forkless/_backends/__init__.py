@@ -1,7 +1,7 @@
 """Executors whose workers are those of a cluster: `forkless.Executor("ray://host:10001")` and its like.
 
 How it works: `ClusterExecutor` has the calls of `Executor`, over a `ClusterScheduler` in place of the one
-that starts processes. That one pickles tasks (`wire`), holds them back or hands them over, and settles
+that starts processes. That one pickles tasks (`pickles`), holds them back or hands them over, and settles
 futures. All that differs between clusters is in their *engine* (`ray`, `dask`; `engine` says what one has to
 provide). Memory that was shared becomes an object of the engine, once (`blocks`). Nothing here is loaded, and
 no engine imported, before an executor with an address is made.
@@ -15,7 +15,8 @@ from ..executor import Calls, Executor
 from .engine import Address, Engine, missing, parse
 from .future import ClusterFuture
 from .options import options_for
-from .scheduler import ClusterScheduler, Published
+from .scheduler import ClusterScheduler
+from .task import Published
 
 if TYPE_CHECKING:
     from .._stream import Stream

@@ -91,6 +91,8 @@ class Engine(Protocol):
     """What it is called: "Ray"."""
     unsupported: dict[str, str]
     """Options of tasks that it does not have, and what to do instead."""
+    ahead: tuple[int, int]
+    """How many tasks to hand over at a time: so many for each of its places, and so many besides."""
     arrived: Callable[[int], None]
     """Set by the executor: to be called with the number of a task that has its reply, or has none to come."""
 
@@ -131,6 +133,12 @@ class Engine(Protocol):
 
     def cancel(self, handle: Any) -> None:
         """Has a task not run, or be broken off if the engine can do that. Does not wait."""
+
+    def tend(self) -> None:
+        """Does what is to be done now and then."""
+
+    def was_late(self, handle: Any) -> bool:
+        """Whether a worker that has died was killed because its task had not ended in time; asked once."""
 
     def is_running(self, handle: Any) -> bool:
         """Whether it runs now and cannot be broken off; from the thread of whoever cancels."""

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._futures import Future
 
 if TYPE_CHECKING:
-    from .scheduler import ClusterScheduler, Task
+    from .scheduler import ClusterScheduler
+    from .task import Task
 
 __all__ = ["ClusterFuture"]
 

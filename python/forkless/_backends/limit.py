@@ -1,4 +1,4 @@
-"""The time limit of a task in a process of its own: broken off, and killed if it does not end by that."""
+"""The time limit of a task of Ray: broken off, and killed with its worker if it does not end by that."""
 
 import os
 import signal
@@ -21,7 +21,9 @@ def run_for(timeout: float, call: Callable[[], R]) -> R:
     Raises:
         TaskInterrupted: it took longer. If it does not end by that, the process is killed.
     """
-    killer = threading.Timer(timeout + _GRACE, os.kill, (os.getpid(), signal.SIGKILL))
+    from .ray import note_late
+
+    killer = threading.Timer(timeout + _GRACE, _kill, (note_late(),))
     killer.daemon = True
     before = signal.signal(signal.SIGALRM, _interrupt)
     try:
@@ -32,6 +34,13 @@ def run_for(timeout: float, call: Callable[[], R]) -> R:
         signal.setitimer(signal.ITIMER_REAL, 0)
         killer.cancel()
         signal.signal(signal.SIGALRM, before)
+
+
+def _kill(note: Callable[[], object]) -> None:
+    try:
+        note()
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Any:

@@ -3,14 +3,15 @@
 import contextlib
 import logging
 import socket
-import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import ray
+from ray.experimental import internal_kv
 
 from .engine import Address, Demand, Lost, unreachable
 from .wire import run
@@ -20,8 +21,25 @@ __all__ = ["Ray"]
 # How long a task that is broken off may take to end before its worker is killed, in seconds.
 _GRACE = 0.5
 
+_MOST_FUNCTIONS = 64
+
 # How long a port may take to answer, in seconds.
 _ANSWER = 15.0
+
+
+# Where workers note which tasks they are killed for.
+_NAMESPACE = "forkless"
+
+
+def key_of(task: str) -> str:
+    """Under which key."""
+    return f"late-{task}"
+
+
+def note_late() -> Callable[[], None]:
+    """In a worker, called in a task: what is to be called before the worker is killed for its time limit."""
+    key = key_of(ray.get_runtime_context().get_task_id())
+    return lambda: internal_kv._internal_kv_put(key, b"late", namespace=_NAMESPACE)
 
 
 class Handle:
@@ -41,6 +59,7 @@ class Ray:
 
     title = "Ray"
     unsupported: dict[str, str] = {}  # noqa: RUF012 - constant
+    ahead = 3, 16
 
     arrived: Callable[[int], None]
 
@@ -50,7 +69,10 @@ class Ray:
         self._is_ours = False
         self._scratch: Any = None
         self._run: Any = None
+        self._functions: dict[Any, Any] = {}
         self._broken: str | None = None
+        # Tasks that were told to end, and when they are to have done so.
+        self._ending: deque[tuple[float, Any]] = deque()
 
     def connect(self, timeout: float) -> None:
         """See `engine.Engine`."""
@@ -118,10 +140,21 @@ class Ray:
     def start(self, number: int, job: tuple[Any, ...], memory: list[Any], demand: Demand) -> Any:
         """See `engine.Engine`."""
         with self._scope():
-            reference = self._run.options(name=demand.name, **_needs(demand.resources)).remote(job, *memory)
+            reference = self._function(demand).remote(job, *memory)
             future: Future[Any] = reference.future()
         future.add_done_callback(lambda _: self.arrived(number))
         return Handle(reference, future)
+
+    def _function(self, demand: Demand) -> Any:
+        """The remote function with such options, which are the same for many tasks, and slow to make."""
+        key = demand.name, *sorted(demand.resources.items())
+        function = self._functions.get(key)
+        if function is None:
+            if len(self._functions) >= _MOST_FUNCTIONS:
+                self._functions.clear()
+            function = self._run.options(name=demand.name, **_needs(demand.resources))
+            self._functions[key] = function
+        return function
 
     def fetch(self, handles: Sequence[Any]) -> "list[tuple[Any, ...] | Lost]":
         """See `engine.Engine`."""
@@ -152,15 +185,23 @@ class Ray:
         """See `engine.Engine`."""
         with contextlib.suppress(Exception), self._scope():
             ray.cancel(handle.reference, force=False)
-        timer = threading.Timer(_GRACE, self._kill, (handle,))
-        timer.daemon = True
-        timer.start()
+            self._ending.append((time.monotonic() + _GRACE, handle))
 
-    def _kill(self, handle: Any) -> None:
-        """The task has been told to end, and may not have."""
-        if not handle.future.done():
-            with contextlib.suppress(Exception), self._scope():
-                ray.cancel(handle.reference, force=True)
+    def tend(self) -> None:
+        """See `engine.Engine`."""
+        while self._ending and self._ending[0][0] <= time.monotonic():
+            _, handle = self._ending.popleft()
+            # It has been told to end, and has not.
+            if not handle.future.done():
+                with contextlib.suppress(Exception), self._scope():
+                    ray.cancel(handle.reference, force=True)
+
+    def was_late(self, handle: Any) -> bool:
+        """See `engine.Engine`."""
+        with contextlib.suppress(Exception), self._scope():
+            key = key_of(handle.reference.task_id().hex())
+            return bool(internal_kv._internal_kv_del(key, namespace=_NAMESPACE))
+        return False
 
     def is_running(self, handle: Any) -> bool:
         """See `engine.Engine`."""
@@ -183,6 +224,9 @@ class Ray:
 
     def close(self) -> None:
         """See `engine.Engine`."""
+        while self._ending and self.complaint() is None:
+            time.sleep(max(0.0, self._ending[0][0] - time.monotonic()))
+            self.tend()
         if self._client is not None:
             self._client.disconnect()
         elif self._is_ours:

@@ -23,52 +23,21 @@ from .. import _errors, _evidence, _exit
 from .._insights import PoolStatistics
 from .._retries import Retries
 from .._scheduler import name_of
-from ..exceptions import BrokenPool, TaskInterrupted, TimeoutError, WorkerDied
-from . import wire
+from ..exceptions import BrokenPool, TaskInterrupted, WorkerDied
+from . import outcomes, pickles, wire
 from .blocks import Shelf
 from .engine import Address, Demand, Engine, Lost
 from .future import ClusterFuture
 from .tally import Tally
+from .task import Published, Task
 
 if TYPE_CHECKING:
     from .options import ClusterOptions
 
 # How often to look after the connection, and to count the places of the cluster, in seconds.
 _TICK, _RECOUNT = 0.5, 2.0
-# How many tasks to hand over for each place, and besides.
-_AHEAD, _MORE = 3, 4
 # How much is done at a time, so that outcomes and new tasks take turns.
 _BATCH = 256
-
-
-class Published:
-    """A function that many tasks call, pickled once."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.packed = wire.pack((function,), ("function",))
-
-
-class Task:
-    """One task. Changed by the collector only."""
-
-    def __init__(
-        self,
-        number: int,
-        future: "ClusterFuture[Any]",
-        call: wire.Packed,
-        function: Published | None,
-        options: "ClusterOptions | None",
-        described: tuple[str, str],
-    ) -> None:
-        self.number, self.future, self.options = number, future, options
-        self.call, self.function, self.described = call, function, described
-        self.handle: Any = None  # the engine's, from when it was handed over until its reply
-        self.is_sent = False
-        self.priority = 0 if options is None else options.priority
-
-    def __lt__(self, other: "Task") -> bool:
-        return (-self.priority, self.number) < (-other.priority, other.number)
 
 
 class ClusterScheduler:
@@ -138,7 +107,7 @@ class ClusterScheduler:
         self.check()
         function, args, kwargs = call
         try:
-            packed = wire.pack(call, ("function", "args", "kwargs"))
+            packed = pickles.pack(call, ("function", "args", "kwargs"))
         except Exception as error:
             from .._pickling import of_call
 
@@ -158,7 +127,7 @@ class ClusterScheduler:
         """Accepts one task for several calls; as `_scheduler.Scheduler.submit_chunk`."""
         self.check()
         try:
-            packed = wire.pack(items, [f"item {index}" for index in range(len(items))])
+            packed = pickles.pack(items, [f"item {index}" for index in range(len(items))])
         except Exception as error:
             sink.settle(False, error)
             return
@@ -168,7 +137,7 @@ class ClusterScheduler:
     def _accept(
         self,
         sink: "ClusterFuture[Any]",
-        call: wire.Packed,
+        call: pickles.Packed,
         function: Published | None,
         options: "ClusterOptions | None",
         described: tuple[str, str],
@@ -339,6 +308,7 @@ class ClusterScheduler:
                 self._slots = max(1, self.engine.slots())
         except Exception as error:
             cause = error
+        self.engine.tend()
         complaint = self.engine.complaint()
         if complaint is not None:
             self._break(complaint, cause)
@@ -369,11 +339,12 @@ class ClusterScheduler:
             task.handle = None
 
     def _hand_over(self) -> None:
+        for_each, besides = self.engine.ahead
         while self._pending and not self.terminated:
             # What needs something special may wait for long, and is not to hold up the others.
             task = self._pending[0]
             is_special = task.options is not None and bool(task.options.resources)
-            if not is_special and self._sent >= self._slots * _AHEAD + _MORE:
+            if not is_special and self._sent >= self._slots * for_each + besides:
                 return
             heapq.heappop(self._pending)
             if task.number in self._tasks and not task.future.done():
@@ -389,7 +360,7 @@ class ClusterScheduler:
                 wire.FORMAT,
                 None if function is None else function.packed.parts,
                 task.call.parts,
-                None if options is None else options.timeout,
+                task.limit,
                 tuple(memory),
                 f"{self.engine.title} worker",
             )
@@ -425,44 +396,39 @@ class ClusterScheduler:
             return
         replies = self.engine.fetch([task.handle for task in tasks])
         for task, reply in zip(tasks, replies, strict=True):
-            task.handle = None
+            handle, task.handle = task.handle, None
             self._sent -= 1
             if isinstance(reply, Lost):
-                self._lose(task, reply)
+                self._lose(task, reply, handle)
             else:
                 self._receive(task, wire.Reply(*reply))
 
     def _receive(self, task: Task, reply: wire.Reply) -> None:
         self._tally.add(self.engine.title, reply, task)
         try:
-            (value,) = wire.loads(reply.value)
+            (value,) = pickles.loads(reply.value)
         except Exception as problem:
-            self._settle(task, False, _unreadable(task, problem))
+            self._settle(task, False, outcomes.unreadable(task, problem))
             return
         if reply.done:
             self._settle(task, True, value)
             return
-        error = _errors.rebuild(value, load=wire.load_report)
-        limit = None if task.options is None else task.options.timeout
-        if limit is not None and isinstance(error, TaskInterrupted):
-            error = _late(task, limit, error)
+        error = _errors.rebuild(value, load=pickles.load_report)
+        if task.limit is not None and isinstance(error, TaskInterrupted):
+            error = outcomes.late(task, task.limit, error)
         self._failed(task, error)
 
-    def _lose(self, task: Task, lost: Lost) -> None:
+    def _lose(self, task: Task, lost: Lost, handle: Any) -> None:
         if lost.kind == "gone":
             self._break(lost.text, lost.cause)
             self._fail(task, lost.text, lost.cause)
             return
-        call = _evidence.describe_task(*task.described)
-        error: BaseException
-        if lost.kind == "died":
+        error = outcomes.of_lost(task, lost)
+        if isinstance(error, WorkerDied):
             self._tally.lost += 1
-            text = f"{lost.text} while it ran {call}; this task is lost, the others go on"
-            name, arguments = task.described
-            error = WorkerDied(text, name, lost.worker, lost.pid, arguments=arguments)
-        else:
-            error = BrokenPool(f"{call} was not run: {lost.text}")
-        error.__cause__ = lost.cause
+            limit = task.limit
+            if limit is not None and self.engine.was_late(handle):
+                error = outcomes.late(task, limit, error)
         self._failed(task, error)
 
     def _failed(self, task: Task, error: BaseException) -> None:
@@ -498,21 +464,3 @@ class ClusterScheduler:
 
 def _nothing() -> None:
     """For who only wants the collector to look."""
-
-
-def _late(task: Task, limit: float, error: BaseException) -> BaseException:
-    call = _evidence.describe_task(*task.described)
-    late = TimeoutError(
-        f"{call} took longer than its time limit of {limit:g} s; it was broken off where it was"
-    )
-    # With the frames that were broken off, and what says whose they are.
-    late.__cause__ = error.__cause__
-    return late.with_traceback(error.__traceback__)
-
-
-def _unreadable(task: Task, cause: Exception) -> BaseException:
-    from ..exceptions import RemoteError
-
-    error = RemoteError(f"the result of {task.described[0]} has arrived, but cannot be loaded: {cause!r}")
-    error.__cause__ = cause
-    return error

@@ -5,10 +5,11 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from .._insights import PoolStatistics, Slowest, WorkerStatistics
-from .wire import Reply, size_of
+from .pickles import size_of
+from .wire import Reply
 
 if TYPE_CHECKING:
-    from .scheduler import Task
+    from .task import Task
 
 
 class Tally:
