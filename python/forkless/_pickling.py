@@ -31,7 +31,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _forks
+from . import _forks, _stdlib
 from ._beside import Beside, Stand, load_enclosed
 from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of, find_shared
 
@@ -857,7 +857,7 @@ def _socket(pickler: Pickler, obj: Any) -> Any:
 def _is_proxy(kind: type) -> bool:
     """Whether it is a proxy of a manager, which may be of any module."""
     # Without it while another thread imports the module: then there are no proxies yet.
-    proxies = getattr(_modules.get("multiprocessing.managers"), "BaseProxy", None)
+    proxies = getattr(_stdlib.loaded("managers"), "BaseProxy", None)
     return proxies is not None and issubclass(kind, proxies)
 
 
@@ -901,7 +901,7 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
 def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     """What libraries (torch for one) have registered for the pickles of `multiprocessing`."""
     # Without it while another thread imports the module: then nobody has registered anything yet.
-    pickler = getattr(sys.modules.get("multiprocessing.reduction"), "ForkingPickler", None)
+    pickler = getattr(_stdlib.loaded("reduction"), "ForkingPickler", None)
     return {} if pickler is None else pickler._extra_reducers
 
 

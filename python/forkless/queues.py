@@ -8,9 +8,13 @@ handlers, also while the same thread is using it.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._forkless import BaseQueue, Channel
+
+if TYPE_CHECKING:
+    from queue import Empty as Empty
+    from queue import Full as Full
 
 __all__ = ["JoinableQueue", "Loss", "Queue", "QueueStatistics", "SimpleQueue"]
 
@@ -251,3 +255,14 @@ def _attach(kind: type[Queue[T]], channel: Channel) -> Queue[T]:
 def of_channel(channel: Channel) -> Queue[Any]:
     """The queue over a channel that another program made."""
     return _attach(Queue, channel)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # What `get` and `put` raise. A program that does not ask for them need not load the module.
+        if name not in ("Empty", "Full"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import queue
+
+        return getattr(queue, name)

@@ -15,9 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
 from support import environment_of, eventually, processes
 
 _MARK = "FORKLESS_TEST_CLUSTER"
@@ -88,11 +86,6 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def needs(module: str) -> Any:
-    """The module, or a skip that says how to get it."""
-    return pytest.importorskip(module, reason=f"{module} is not installed: `./dev integrations` installs it")
 
 
 def local_environ() -> dict[str, str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import Cluster, dask_cluster, local_environ, needs, ray_cluster
+from clusters import Cluster, dask_cluster, local_environ, ray_cluster
+from libraries import needs
 from support import run_program
 
 pytestmark = pytest.mark.timeout(240)

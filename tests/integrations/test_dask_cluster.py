@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusters import Cluster, dask_cluster, free_port, needs
+from clusters import Cluster, dask_cluster, free_port
+from libraries import needs
 from support import Program, eventually, run_program
 
 needs("distributed")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clusters import Cluster, free_port, local_environ, needs, ray_cluster
+from clusters import Cluster, free_port, local_environ, ray_cluster
+from libraries import needs
 from support import Program, eventually, run_program
 
 needs("ray")

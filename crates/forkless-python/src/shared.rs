@@ -111,6 +111,9 @@ impl Shared {
     }
 }
 
+/// Takes the context that whoever makes an object may name, as in `multiprocessing`: an object belongs to none.
+pub(crate) fn belongs_to_none(_context: Option<Bound<'_, PyAny>>) {}
+
 /// The arena in which this process makes its objects; the first use makes one, or joins that of a Rust program that
 /// started this one.
 pub(crate) fn home(py: Python<'_>) -> PyResult<&'static Arena> {
