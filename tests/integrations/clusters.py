@@ -115,6 +115,8 @@ def ray_environ() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # What keeps it on loopback; the name tells where else that is usual.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Its client server forks with threads; without this, more of these forks hang.
         "GRPC_ENABLE_FORK_SUPPORT": "0",
     }

@@ -105,7 +105,12 @@ class Ray:
             from .scratch import Scratch
 
             self._scratch = Scratch("flray-")
-            ray.init("local", _temp_dir=self._scratch.path, logging_level="ERROR", include_dashboard=False)
+            ray.init(
+                "local",
+                include_dashboard=False,
+                logging_level="ERROR",
+                _temp_dir=self._scratch.path,
+            )
         self._is_ours = True
 
     def unreachable(self, timeout: float, cause: object = None) -> ConnectionError:

@@ -288,8 +288,7 @@ class ClusterScheduler:
     def _collect(self) -> None:
         while not self.terminated:
             self._look()
-            for action in self._actions():
-                action()
+            self._act()
             self._take_replies()
             self._retries.look()
             self._hand_over()
@@ -312,6 +311,11 @@ class ClusterScheduler:
         complaint = self.engine.complaint()
         if complaint is not None:
             self._break(complaint, cause)
+
+    def _act(self) -> None:
+        # In a frame of its own: the last action is not to keep its task, and the memory of that.
+        for action in self._actions():
+            action()
 
     def _actions(self) -> list[Callable[[], object]]:
         """What there is to do; waits for something."""
