@@ -192,10 +192,12 @@ class Executor(ExecutorAttributes, _BaseExecutor):
                 `retries`, how often it is run again if it fails: a number, or a `Retry`.
                 `priority`, an int: tasks with a higher one are sent to workers first.
                 `name`, what messages call it.
+                `resources`, what it needs, by name; for clusters only.
 
         Raises:
             ValueError: an option is out of range.
             TypeError: an option of a wrong type, or one that there is not.
+            NotImplementedError: the cluster has no such option.
 
         Example:
             >>> with Executor(1) as executor:
