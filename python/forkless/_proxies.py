@@ -54,7 +54,10 @@ class _Key:
         self.key = key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
+        from multiprocessing.context import get_spawning_popen
+
+        # A process of multiprocessing that is about to start: its child is one of ours, too.
+        return (bytes, (self.key,)) if get_spawning_popen() is not None else (type(None), ())
 
 
 _pickling.handlers[_Key] = lambda pickler, key: (bytes, (key.key,)) if pickler.leased else key.__reduce__()

@@ -122,8 +122,10 @@ class BaseManager:
     ) -> None:
         if serializer not in WIRES:
             raise ValueError(f"serializer must be {' or '.join(map(repr, WIRES))}, not {serializer!r}")
+        from ._methods import kind_of_process
         from .context import get_context
 
+        kind_of_process(ctx, "ctx")
         self._address = address
         key = process.current_process().authkey if authkey is None else authkey
         self._authkey = process.AuthenticationString(key)

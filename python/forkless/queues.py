@@ -8,7 +8,7 @@ handlers, also while the same thread is using it.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ._forkless import BaseQueue, Channel
 
@@ -157,6 +157,17 @@ class Queue(BaseQueue[T]):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _attach, (type(self), self._channel)
+
+    if not TYPE_CHECKING:  # Or type checkers would take it to have every attribute.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in ("_reader", "_writer"):
+                message += (
+                    ": a queue of forkless has no pipe in it. If a pool of the standard library was made "
+                    "with a context of forkless, use forkless.Pool or forkless.Executor instead"
+                )
+            raise AttributeError(message)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} maxsize={self._channel.maxsize}>"
