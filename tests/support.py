@@ -385,14 +385,16 @@ def descriptors() -> Counter[str]:
 
 
 def named_memory() -> list[str]:
-    """Names in /dev/shm, but for those that `multiprocessing` makes.
+    """Names in /dev/shm, but for those that `multiprocessing` and loky make.
 
     Neither can forkless make these, nor do they tell who did: any other program on the machine may have been
     killed during a test, and a comparison with the standard library that runs elsewhere does just that.
     """
     if not SHARED_MEMORY.is_dir():
         return []
-    return [name for name in os.listdir(SHARED_MEMORY) if not name.startswith(("sem.mp-", "psm_"))]
+    return [
+        name for name in os.listdir(SHARED_MEMORY) if not name.startswith(("sem.mp-", "sem.loky-", "psm_"))
+    ]
 
 
 def used_by_others(name: str) -> bool:

@@ -106,11 +106,7 @@ def test_a_context_is_one_for_libraries_that_check(method: str) -> None:
     assert type(context).__name__.lower() == f"{method}context"
     assert context.Process.__name__.lower() == f"{method}process"
     assert context.ProcessError is forkless.ProcessError
-    # What is not there is no object of the standard library by mistake.
-    for name in ("get_logger", "log_to_stderr"):
-        assert not hasattr(context, name)
-    with pytest.raises(AttributeError, match="forkless has no get_logger yet"):
-        context.get_logger()
+    assert context.get_logger() is forkless.get_logger()
 
 
 def test_objects_of_one_context_work_under_every_other() -> None:

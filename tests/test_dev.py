@@ -181,7 +181,16 @@ sys.exit(dev["main"](["demo"]))
     assert outcome.stderr == "\n./dev: interrupted\n"
 
 
-@pytest.mark.parametrize("name", ["requirements-dev", "benches/requirements"])
+LOCKS = [
+    "requirements-dev",
+    "requirements-integrations",
+    "requirements-torch",
+    "benches/requirements",
+    "docs/requirements",
+]
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_names_no_host_and_hashes_everything(name: str) -> None:
     text = (ROOT / f"{name}.txt").read_text()
     assert "://" not in text

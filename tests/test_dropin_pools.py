@@ -124,7 +124,6 @@ TWINS = {
         multiprocessing.pool.Pool,
         forkless.Pool,
         {"insights", "resize", "statistics", "stream"},
-        {"Process"},  # what `ThreadPool` overrides
     ),
     "Executor": Twins(
         concurrent.futures.ProcessPoolExecutor,

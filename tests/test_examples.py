@@ -314,34 +314,3 @@ def test_a_command_line_that_makes_no_sense() -> None:
         assert "must be at least 1" in outcome.stderr
     assert run_program(CENSUS, "--limit", "0").exit_code == 2
     assert run_program(PREFORK, "--fork", "--preload").exit_code == 2
-
-
-def programs_of(page: str) -> list[tuple[str, str]]:
-    """The programs of a page of the documentation, each with what it says that it prints."""
-    text = (ROOT / "docs" / page).read_text()
-    return re.findall(r"^```python\n(.*?)^```\n\n^```\n(.*?)^```$", text, re.S | re.M)
-
-
-PAGES = {"doctor": 1, "pools": 9, "sharing": 5}  # at least so many programs
-PROGRAMS = [(page, *program) for page in PAGES for program in programs_of(f"{page}.md")]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_all_programs_of_a_page_are_found(page: str) -> None:
-    found = sum(each[0] == page for each in PROGRAMS)
-    assert found == (ROOT / "docs" / f"{page}.md").read_text().count("```python") >= PAGES[page]
-
-
-@pytest.mark.parametrize(
-    ("page", "program", "expected"),
-    PROGRAMS,
-    ids=[f"{page}: {text.splitlines()[-1].strip()[:40]}" for page, text, _ in PROGRAMS],
-)
-def test_a_page_says_what_happens(
-    page: str, program: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    printed = run_program(program, timeout=50).check()
-    # "…" stands for anything.
-    pattern = re.escape(expected).replace("…", ".*")
-    assert re.fullmatch(pattern, printed, re.S), printed

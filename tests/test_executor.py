@@ -60,6 +60,23 @@ def test_map(executor: forkless.Executor, chunksize: int) -> None:
     assert list(executor.map(jobs.double, [], chunksize=chunksize)) == []
 
 
+@pytest.mark.parametrize(("chunksize", "expected"), [(1, 10), (4, 3)])
+def test_map_goes_by_a_submit_that_was_set(
+    executor: forkless.Executor, chunksize: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    futures: list[concurrent.futures.Future[Any]] = []
+    original = executor.submit
+
+    def submit(*args: Any, **kwargs: Any) -> Any:
+        futures.append(original(*args, **kwargs))
+        return futures[-1]
+
+    monkeypatch.setattr(executor, "submit", submit)
+    assert list(executor.map(pow, range(10), [2] * 10, chunksize=chunksize)) == [n * n for n in range(10)]
+    assert len(futures) == expected
+    assert all(future.done() for future in futures)
+
+
 def test_map_refuses_a_chunk_size_below_one(executor: forkless.Executor) -> None:
     with pytest.raises(ValueError, match="chunksize"):
         executor.map(jobs.double, [1], chunksize=0)

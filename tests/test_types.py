@@ -62,7 +62,7 @@ def test_public_names_agree() -> None:
 
     public = set(forkless.__all__)
     assert forkless.__all__ == sorted(public), "sorted, and each name once"
-    assert names_for_type_checkers() == public | set(forkless._MODULES)
+    assert names_for_type_checkers() == public | {*forkless._MODULES, *forkless._CONSTANTS}
     assert {name for name in public if not hasattr(forkless, name)} == set()
     assert public <= set(dir(forkless))
 

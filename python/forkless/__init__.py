@@ -14,10 +14,31 @@ Example:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import connection as connection
+    from . import context as context
     from . import doctor as doctor
+    from . import dummy as dummy
+    from . import exceptions as exceptions
+    from . import executor as executor
+    from . import forkserver as forkserver
     from . import heap as heap
+    from . import joblib as joblib
     from . import managers as managers
+    from . import pool as pool
+    from . import popen_fork as popen_fork
+    from . import popen_forkserver as popen_forkserver
+    from . import popen_spawn_posix as popen_spawn_posix
+    from . import process as process
+    from . import queues as queues
+    from . import reduction as reducer
+    from . import reduction as reduction
+    from . import resource_sharer as resource_sharer
+    from . import resource_tracker as resource_tracker
     from . import shared_memory as shared_memory
+    from . import sharedctypes as sharedctypes
+    from . import spawn as spawn
+    from . import synchronize as synchronize
+    from . import util as util
     from ._arrays import empty, empty_like, full, full_like, seal, zeros, zeros_like
     from ._cpus import cpu_count
     from ._files import share_file
@@ -34,8 +55,10 @@ if TYPE_CHECKING:
         SharedList,
         inherited,
     )
+    from ._installation import install, installed, uninstall
     from ._memory import memory_report, set_warm_memory, trim_memory
     from ._methods import (
+        allow_connection_pickling,
         freeze_support,
         get_all_start_methods,
         get_start_method,
@@ -78,6 +101,9 @@ if TYPE_CHECKING:
     )
     from .queues import JoinableQueue, Queue, SimpleQueue
     from .sharedctypes import Array, RawArray, RawValue, Value
+    from .util import SUBDEBUG as SUBDEBUG
+    from .util import SUBWARNING as SUBWARNING
+    from .util import get_logger, log_to_stderr
 
     __version__: str
 
@@ -122,6 +148,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "active_children",
+    "allow_connection_pickling",
     "cpu_count",
     "current_process",
     "current_worker",
@@ -132,11 +159,16 @@ __all__ = [
     "full_like",
     "get_all_start_methods",
     "get_context",
+    "get_logger",
     "get_start_method",
     "inherited",
+    "install",
+    "installed",
+    "log_to_stderr",
     "memory_report",
     "parent_process",
     "preload",
+    "reducer",
     "seal",
     "set_executable",
     "set_forkserver_preload",
@@ -146,6 +178,7 @@ __all__ = [
     "share",
     "share_file",
     "trim_memory",
+    "uninstall",
     "watchdog",
     "zeros",
     "zeros_like",
@@ -166,10 +199,9 @@ _HOMES = {
         "SharedBuffer",
         "SharedDict",
         "SharedList",
-        "SharedDict",
-        "SharedList",
         "inherited",
     ),
+    "_installation": ("install", "installed", "uninstall"),
     "_options": ("Retry",),
     "_memory": ("memory_report", "set_warm_memory", "trim_memory"),
     "_setup": ("current_worker",),
@@ -177,6 +209,7 @@ _HOMES = {
     "_share": ("share",),
     "_watchdog": ("watchdog",),
     "_methods": (
+        "allow_connection_pickling",
         "freeze_support",
         "get_all_start_methods",
         "get_start_method",
@@ -214,10 +247,39 @@ _HOMES = {
     ),
     "queues": ("JoinableQueue", "Queue", "SimpleQueue"),
     "sharedctypes": ("Array", "RawArray", "RawValue", "Value"),
+    "util": ("SUBDEBUG", "SUBWARNING", "get_logger", "log_to_stderr"),
 }
 
 # Modules that need no `import` of their own; not in `__all__`, as nobody wants all of asyncio by a star.
-_MODULES = ("aio", "doctor", "heap", "managers", "shared_memory")
+_MODULES = (
+    "aio",
+    "connection",
+    "context",
+    "doctor",
+    "dummy",
+    "exceptions",
+    "executor",
+    "forkserver",
+    "heap",
+    "joblib",
+    "managers",
+    "pool",
+    "popen_fork",
+    "popen_forkserver",
+    "popen_spawn_posix",
+    "process",
+    "queues",
+    "reduction",
+    "resource_sharer",
+    "resource_tracker",
+    "shared_memory",
+    "sharedctypes",
+    "spawn",
+    "synchronize",
+    "util",
+)
+# Not in `__all__` either: `multiprocessing` has them without listing them.
+_CONSTANTS = ("SUBDEBUG", "SUBWARNING")
 
 
 if not TYPE_CHECKING:  # Or type checkers would take every name for one of this package.
@@ -236,6 +298,8 @@ def _load(name: str) -> object:
         return version("forkless")
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
+    if name == "reducer":
+        return import_module(f"{__name__}.reduction")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)
@@ -243,7 +307,7 @@ def _load(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted({*globals(), *__all__, *_MODULES, *_CONSTANTS} - {"TYPE_CHECKING"})
 
 
 def _watch() -> None:

@@ -122,9 +122,8 @@ def share_key() -> None:
     A key that was set for this process or inherited from its parent is made theirs; one that was only made up
     gives way to theirs, which the children that they start will have.
     """
-    from multiprocessing import process as _standard
-
     from . import process
+    from ._stdlib import process as _standard
 
     ours, theirs = process.current_process(), _standard.current_process()
     if process.is_made_up(ours._authkey):

@@ -125,7 +125,7 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
 
 def _parts_of_instance(obj: Any) -> Iterator[tuple[str, object]]:
     try:
-        reduced: Any = obj.reduce() if isinstance(obj, Shared) else obj.__reduce_ex__(5)
+        reduced: Any = obj._reduce() if isinstance(obj, Shared) else obj.__reduce_ex__(5)
     except Exception:
         return
     if isinstance(reduced, str):

@@ -57,5 +57,7 @@ def _run(job: "Job") -> int:
             sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
     except KeyboardInterrupt:
-        return code or 1
+        code = code or 1
+    if process.journal is not None:
+        process.journal.info("process exiting with exitcode %d", code)
     return code

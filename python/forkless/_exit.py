@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ running = False
 
 # Whether Ctrl-C has ended what this process was to do; said by a child of itself, see `_was_interrupted`.
 interrupted = False
+
+# What `util` has to do: called with 0 before the children are ended, and with None after.
+finalize: "Callable[[int | None], object] | None" = None
 
 # How long those that are asked to end may take, in seconds: after Ctrl-C everything is to be over within one.
 _GRACE, _GRACE_AFTER_INTERRUPT = 1.0, 0.5
@@ -70,6 +73,7 @@ def _run(pid: int) -> None:
     from . import _forkless, process
 
     try:
+        _finalize(0)
         _end_everything()
     except KeyboardInterrupt:
         # The second one: then everything is killed. The first one is told, by the main process only.
@@ -80,9 +84,17 @@ def _run(pid: int) -> None:
             if process.parent_process() is None:
                 raise
     finally:
-        # Takes three seconds at worst, and another Ctrl-C would not make it faster.
-        with _no_interrupts():
-            _forkless.shutdown()
+        try:
+            _finalize(None)
+        finally:
+            # Takes three seconds at worst, and another Ctrl-C would not make it faster.
+            with _no_interrupts():
+                _forkless.shutdown()
+
+
+def _finalize(minpriority: int | None) -> None:
+    if finalize is not None:
+        finalize(minpriority)
 
 
 def _was_interrupted() -> bool:
@@ -99,10 +111,11 @@ def _end_everything() -> None:
     interrupted = _was_interrupted()
     for scheduler in list(schedulers):
         scheduler.at_exit(wait=not interrupted)
-    _end_children()
+    end_children()
 
 
-def _end_children() -> None:
+def end_children() -> None:
+    """Ends daemons, waits for the other children, and then ends what these may have needed."""
     from . import process
 
     children = [child for child in process.active_children() if not child._serves]

@@ -32,6 +32,7 @@ _current: "weakref.WeakValueDictionary[Any, Client]" = weakref.WeakValueDictiona
 
 # Before the first manager or proxy: children that `multiprocessing` starts are to know the key, too.
 share_key()
+process.beginnings.append(share_key)
 
 
 class Client:

@@ -1,8 +1,7 @@
 """`RemoteError` of managers: public in `forkless.managers`. Its base is in a heavy module."""
 
-from multiprocessing import managers as _standard
-
 from . import exceptions
+from ._stdlib import managers as _standard
 
 
 class RemoteError(exceptions.RemoteError, _standard.RemoteError):

@@ -2,9 +2,11 @@
 
 from typing import Literal, overload
 
-from . import process
+from . import _stdlib, process
 
 METHODS = ("forkserver", "spawn")
+# Those of programs that were written for `multiprocessing`, in its order.
+_INSTALLED = ("fork", "spawn", "forkserver")
 
 _NO_FORK = (
     "forkless never forks your process: a fork copies every lock as it is at that moment, also those held by "
@@ -23,7 +25,8 @@ def set_start_method(method: str | None, force: bool = False) -> None:
         force: accepted for compatibility.
 
     Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why.
+        ValueError: there is no such method; "fork" is refused, and the message says why, except under
+            `forkless.install`: then it is another name for "forkserver", with a warning.
     """
     if method is not None:
         check(method, "set_start_method")
@@ -44,12 +47,19 @@ def get_start_method(allow_none: bool = False) -> str | None:
 
 
 def get_all_start_methods() -> list[str]:
-    """The names of all start methods, the default first."""
-    return list(METHODS)
+    """The names of all start methods, the default first.
+
+    Under `forkless.install` they are those of `multiprocessing`, in its order.
+    """
+    return list(_INSTALLED if _stdlib.aside else METHODS)
 
 
 def freeze_support() -> None:
     """Does nothing: no program of ours runs `__main__` in a child, frozen or not."""
+
+
+def allow_connection_pickling() -> None:
+    """Does nothing: connections and sockets can always be sent."""
 
 
 def kind_of_process(context: object = None, name: str = "context") -> type[process.Process]:
@@ -77,7 +87,28 @@ def kind_of_process(context: object = None, name: str = "context") -> type[proce
 
 def check(method: str, call: str) -> None:
     """Raises ValueError for what is no start method; `call` names the function that was asked for it."""
-    if method == "fork":
+    if method == "fork" and _stdlib.aside:
+        _warn_of_fork()
+    elif method == "fork":
         raise ValueError(_NO_FORK.format(call=call, replacement="forkserver"))
-    if method not in METHODS:
+    elif method not in METHODS:
         raise ValueError(f"cannot find context for {method!r}; there are 'forkserver' and 'spawn'")
+
+
+_has_warned = False
+
+
+def _warn_of_fork() -> None:
+    """Says once what a program that asks for "fork" gets, which it has nobody else to tell of."""
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
+        import warnings
+
+        warnings.warn(
+            "this program asks for the start method 'fork', and forkless starts its processes as with "
+            "'forkserver': they have what is sent to them and what they import, and no copy of the rest of "
+            "this process's memory",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -172,6 +172,10 @@ class Remote(Client):
             error = self._link.closed_error
             raise type(error)(*error.args)
 
+    def publish(self, function: "Callable[..., Any]") -> "Function":
+        """As `Scheduler.publish`."""
+        return _pickling.publish(function)
+
     def submit(
         self,
         sink: Any,

@@ -31,7 +31,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _forks
+from . import _forks, _stdlib
 from ._beside import Beside, Stand, load_enclosed
 from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of, find_shared
 
@@ -112,7 +112,7 @@ class Pickler(_pickle.Pickler):
         if issubclass(kind, Shared):
             self.handles.append(obj)
             # Its `__reduce__` is for picklers that keep nothing alive; see `_strangers`.
-            return obj.reduce() if kind.__reduce__ is _SHARED_REDUCE else NotImplemented
+            return obj._reduce() if kind.__reduce__ is _SHARED_REDUCE else NotImplemented
         extra = _extra_reducers().get(kind)
         handler = _handlers_of_modules.get(kind.__module__)
         # The one for connections starts a thread that serves copies of the descriptor.
@@ -618,7 +618,7 @@ def _other(pickler: Pickler, obj: object) -> Any:
 def _deposit(pickler: Pickler, obj: Deposit) -> Any:
     """Kept alive by what carries the pickle, unlike in other pickles; see `reduction`."""
     pickler.handles.append(obj)
-    return obj.reduce()
+    return obj._reduce()
 
 
 def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
@@ -861,8 +861,8 @@ def _socket(pickler: Pickler, obj: Any) -> Any:
 def is_of_multiprocessing(kind: type) -> bool:
     """Whether it is a proxy of a manager or a process, whose classes may be of any module."""
     # Without them while another thread imports the module: then there are no objects of theirs yet.
-    for module, name in ("multiprocessing.managers", "BaseProxy"), ("multiprocessing.process", "BaseProcess"):
-        base = getattr(_modules.get(module), name, None)
+    for module, name in ("managers", "BaseProxy"), ("process", "BaseProcess"):
+        base = getattr(_stdlib.loaded(module), name, None)
         if base is not None and issubclass(kind, base):
             return True
     return False
@@ -912,7 +912,7 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
 def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     """What libraries (torch for one) have registered for the pickles of `multiprocessing`."""
     # Without it while another thread imports the module: then nobody has registered anything yet.
-    pickler = getattr(sys.modules.get("multiprocessing.reduction"), "ForkingPickler", None)
+    pickler = getattr(_stdlib.loaded("reduction"), "ForkingPickler", None)
     return {} if pickler is None else pickler._extra_reducers
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from . import _forks, _inherited
+from . import _forks, _inherited, _stdlib
 from ._forkless import Program, retire_templates
 
 # What `set_executable` has chosen here, and `set_forkserver_preload` here or where this process comes from.
@@ -30,11 +30,16 @@ class Interpreter(NamedTuple):
     stranger: str | None
 
 
-def set_executable(path: str | bytes | os.PathLike[str]) -> None:
+def set_executable(executable: str | bytes | os.PathLike[str]) -> None:
     """Sets the interpreter of templates and spawned children started from now on, instead of this one's."""
     global _executable
-    _executable = os.fsdecode(path)
-    _change()
+    _executable = os.fsdecode(executable)
+    change()
+
+
+def executable() -> str:
+    """The interpreter of templates and spawned children."""
+    return _executable or sys.executable
 
 
 def set_forkserver_preload(module_names: Iterable[str]) -> None:
@@ -71,7 +76,7 @@ def set_preloaded(names: list[str]) -> None:
     global preloaded
     if names != preloaded:
         preloaded = names
-        _change()
+        change()
 
 
 def default() -> Program:
@@ -82,9 +87,9 @@ def default() -> Program:
         # standard library, and forkless itself may have been found where only this program looks.
         path = [os.path.abspath(os.fsdecode(entry)) for entry in sys.path]
         _default = Program(
-            _executable or sys.executable,
+            executable(),
             _flags(),
-            f"import sys; sys.path[:] = {path!a}\n",
+            f"import sys; sys.path[:] = {path!a}\n" + _installation(),
             preload=preloaded,
             own=_own,
         )
@@ -130,8 +135,17 @@ def _ask(path: str) -> Interpreter:
             f"{path} has forkless {version}, this process has {VERSION}: install the same there"
         )
     same = bytes.fromhex(magic) == importlib.util.MAGIC_NUMBER
-    program = Program(path, _flags(), "", preload=[], own=True)
+    program = Program(path, _flags(), _installation(), preload=[], own=True)
     return Interpreter(program, None if same else f"Python {python} ({path})")
+
+
+def _installation() -> str:
+    """What makes `multiprocessing` mean forkless there, if it does here."""
+    if not _stdlib.aside:
+        return ""
+    from ._aliases import PRELUDE
+
+    return PRELUDE
 
 
 def _flags() -> list[str]:
@@ -141,7 +155,8 @@ def _flags() -> list[str]:
     return flags
 
 
-def _change() -> None:
+def change() -> None:
+    """From now on templates are started with another program."""
     global _default, _own
     _default, _own = None, True
     _others.clear()

@@ -142,6 +142,10 @@ class Scheduler(Dispatcher):
         while self._thread is None:
             time.sleep(1e-4)  # It is about to.
 
+    def publish(self, function: "Callable[..., Any]") -> "Function":
+        """The function as tasks have it: pickled once."""
+        return _pickling.publish(function)
+
     def submit(
         self,
         sink: Any,

@@ -4,11 +4,9 @@ They belong to the context that made them: their pickles mean something to its c
 those start. A child of ours would get a semaphore without a name (SIGSEGV up to Python 3.11.4), or nothing.
 """
 
-import sys
-from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]
 from typing import Any
 
-from . import process
+from . import _stdlib, process
 
 _BY_NAME = "Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"
 
@@ -48,22 +46,23 @@ class Refused(TypeError):
 
 def reduce(obj: Any) -> Any:
     """What a pickler does with such an object: proxies, connections and memory travel, most others do not."""
-    if type(obj) is AuthenticationString and getattr(process._packing, "now", False):
+    key: Any = getattr(_stdlib.loaded("process"), "AuthenticationString", None)
+    if type(obj) is key and process.is_packing():
         # As an argument of a process, as there: the key of a manager whose server that is to be.
-        return AuthenticationString, (bytes(obj),)
+        return _key, (bytes(obj),)
     # Another thread may be importing these modules.
-    proxies: Any = getattr(sys.modules.get("multiprocessing.managers"), "BaseProxy", None)
+    proxies: Any = getattr(_stdlib.loaded("managers"), "BaseProxy", None)
     if proxies is not None and isinstance(obj, proxies):
         rebuild, (make, token, serializer, options) = obj.__reduce__()
         # As for a child of its own context, with the key: it is needed to talk to the manager, and pickles of
         # ours do not leave the tree.
         return rebuild, (make, token, serializer, {**options, "authkey": bytes(obj._authkey)})
-    connections: Any = getattr(sys.modules.get("multiprocessing.connection"), "Connection", None)
+    connections: Any = getattr(_stdlib.loaded("connection"), "Connection", None)
     if connections is not None and isinstance(obj, connections):
         from . import reduction
 
         return reduction.reduce_connection(obj)
-    shared_memory: Any = sys.modules.get("multiprocessing.shared_memory")
+    shared_memory: Any = _stdlib.loaded("shared_memory")
     if hasattr(shared_memory, "ShareableList"):
         from . import _untracked
 
@@ -84,3 +83,8 @@ def reduce(obj: Any) -> Any:
                 f"{type(obj).__name__} of {library} belongs to the process that has made it: {_BOUND[name]}"
             )
     return NotImplemented
+
+
+def _key(key: bytes) -> Any:
+    module: Any = _stdlib.process
+    return module.AuthenticationString(key)

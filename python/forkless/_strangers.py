@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import _exit, _forks
+from . import _exit, _forks, _stdlib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ def teach_arrays() -> None:
 
     Its copy of an array that a child is to write to would be the child's alone, and nobody would say so.
     """
-    reduction: Any = sys.modules.get("multiprocessing.reduction")
+    reduction: Any = _stdlib.loaded("reduction")
     # Another thread may be importing it.
     if hasattr(reduction, "register"):
         numpy = sys.modules["numpy"]
@@ -98,7 +98,7 @@ def _load_array(make: "Callable[..., Any]", *arguments: Any) -> Any:
 
 
 def _is_taken(obj: "Shared") -> bool:
-    mine, all_of_them = obj.leases()
+    mine, all_of_them = obj._leases()
     return all_of_them > mine
 
 

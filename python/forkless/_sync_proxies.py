@@ -227,6 +227,9 @@ else:
     )
 
 
+BaseListProxy, BasePoolProxy = _ListMethods, _PoolMethods
+
+
 class ListProxy(_ListMethods):
     """Proxy of a list."""
 

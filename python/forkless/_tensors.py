@@ -5,11 +5,16 @@ torch registers reducers of its own for the pickles of `multiprocessing`, which 
 a reference to that, with whatever strides. Devices, sparse layouts and whatever else has no bytes in main
 memory are left to torch.
 
+A tensor that torch itself has shared (`share_memory_`, `Module.share_memory`) stays shared: the descriptor of
+its memory travels. Not so from a worker of a `DataLoader`, where torch collates batches in such memory: these
+are messages, and one copy is cheaper than a descriptor and a mapping for each.
+
 torch knows no tensor that is read-only. One over shared memory looks like any other, and a write to it is a
 fault (SIGSEGV) at the line that writes: nobody else's data changes, and `WorkerDied` shows the line. A
 private mapping would let the write succeed instead, for this process alone, and each would have other data.
 """
 
+import os
 import sys
 import warnings
 from functools import lru_cache
@@ -23,8 +28,17 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._pickling import Pickler
+    from .reduction import DupFd
 
-__all__ = ["parameter_of", "reduce_tensor", "share_tensor", "storage_of", "tensor_of"]
+__all__ = [
+    "parameter_of",
+    "reduce_tensor",
+    "share_tensor",
+    "shared_storage_of",
+    "shared_tensor_of",
+    "storage_of",
+    "tensor_of",
+]
 
 
 def reduce_tensor(pickler: "Pickler", tensor: Any) -> Any:
@@ -38,9 +52,15 @@ def reduce_tensor(pickler: "Pickler", tensor: Any) -> Any:
     if type(tensor) is torch.nn.Parameter:
         return parameter_of, (tensor.detach(), tensor.requires_grad)
     if type(tensor) is torch.UntypedStorage and tensor.device.type == "cpu":
+        shared = _how_shared(pickler, tensor)
+        if shared:
+            return _by_descriptor(tensor) if shared == "file_descriptor" else NotImplemented
         return storage_of, (torch.empty(0, dtype=torch.uint8).set_(tensor),)
     if type(tensor) is not torch.Tensor or _why_not(tensor) or not tensor.is_leaf:
         return NotImplemented
+    if _how_shared(pickler, tensor):
+        place = tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+        return shared_tensor_of, (storage_of(tensor), *place, tensor.requires_grad)
     found = _find(tensor) if pickler.leased else None
     if found is not None:
         buffer, start = found
@@ -89,6 +109,47 @@ def storage_of(tensor: Any) -> Any:
     """The storage of a tensor."""
     # Since 2.0; the other way is deprecated since then.
     return tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage().untyped()
+
+
+def _how_shared(pickler: "Pickler", tensor: Any) -> str:
+    """The strategy by which torch has shared a tensor's or a storage's memory; "" if it is to be copied."""
+    size = tensor.nbytes() if callable(tensor.nbytes) else tensor.nbytes
+    if not pickler.leased or not size or not tensor.is_shared():
+        return ""
+    loader = sys.modules.get("torch.utils.data")
+    if loader is not None and loader.get_worker_info() is not None:
+        return ""
+    strategy: str = sys.modules["torch"].multiprocessing.get_sharing_strategy()
+    return strategy
+
+
+def _by_descriptor(storage: Any) -> tuple[Any, ...]:
+    from .reduction import DupFd
+
+    fd, size = storage._share_fd_cpu_()
+    return shared_storage_of, (DupFd(fd), size)
+
+
+def shared_storage_of(dup: "DupFd", size: int) -> Any:
+    """The storage over memory that torch has shared.
+
+    Args:
+        dup: The descriptor of that memory.
+        size: In bytes.
+    """
+    fd = dup.detach()
+    try:
+        return _torch().UntypedStorage._new_shared_fd_cpu(fd, size)
+    finally:
+        os.close(fd)
+
+
+def shared_tensor_of(
+    storage: Any, dtype: Any, start: int, shape: tuple[int, ...], stride: tuple[int, ...], requires_grad: bool
+) -> Any:
+    """A tensor over a storage; `start` counts items, the rest is as for `tensor_of`."""
+    tensor = _torch().empty(0, dtype=dtype).set_(storage, start, shape, stride)
+    return tensor.requires_grad_() if requires_grad else tensor
 
 
 def share_tensor(tensor: Any) -> Any:

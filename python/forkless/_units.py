@@ -219,11 +219,13 @@ class Object(Unit):
     def point_to(self, subject: Any) -> None:
         """Makes it the unit of this object."""
         key, place = self.key, id(subject)
+        # At the end of the interpreter it may be called when the names of this module mean nothing any more.
+        by_id, by_key = objects_by_id, objects
 
         def forget(ref: object) -> None:
-            objects_by_id.pop(place, None)
+            by_id.pop(place, None)
             if self._ref is ref:
-                objects.pop(key, None)  # type: ignore[arg-type]
+                by_key.pop(key, None)  # type: ignore[arg-type]
 
         try:
             self._ref: Callable[[], Any] = weakref.ref(subject, forget)

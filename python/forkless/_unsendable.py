@@ -3,12 +3,11 @@
 That class lives in a heavy module, so this one is only loaded when it has happened.
 """
 
-from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
-
 from ._pickling import PicklingError
+from ._stdlib import pool as _standard
 
 
-class ResultPicklingError(PicklingError, MaybeEncodingError):  # type: ignore[misc]
+class ResultPicklingError(PicklingError, _standard.MaybeEncodingError):  # type: ignore[misc,name-defined]
     """The result of a task does not pickle.
 
     Attributes:

@@ -13,13 +13,13 @@ import struct
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from multiprocessing import connection as _standard
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _authentication, _pickling, exceptions
+from . import _authentication, _internals, _pickling, exceptions
 from ._authentication import CHALLENGE, FAILURE, WELCOME
 from ._forkless import Channel, Deposit, open_shared
+from ._stdlib import connection as _standard
 from .exceptions import AuthenticationError, BufferTooShort
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ __all__ = [
     "wait",
 ]
 
+BUFSIZE = 8192
+CONNECTION_TIMEOUT = 20.0  # seconds; nothing here is bound to it
+MESSAGE_LENGTH = 40  # bytes of a challenge
 default_family = "AF_UNIX"
 families = ["AF_INET", "AF_UNIX"]
 
@@ -411,7 +414,7 @@ class _Entrusted:
     def __reduce__(self) -> tuple[Any, ...]:
         box, tag = self._place
         # Both ends have the box: it needs nothing of what a pickle for strangers says.
-        return _collect, (box.reduce()[1], tag)
+        return _collect, (box._reduce()[1], tag)
 
 
 def _plain(obj: object) -> bytes:
@@ -802,3 +805,9 @@ def _same_user(sock: socket.socket) -> bool:
     size = struct.calcsize("3i")
     _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return user in (os.geteuid(), 0)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        return _internals.find(__name__, name)

@@ -10,10 +10,11 @@ The contexts are subclasses of the standard library's `BaseContext`, for librari
 # What they make are objects of forkless: alike, but not of the types that the base class promises.
 # mypy: disable-error-code="override"
 
-import multiprocessing.context as _standard
 import os
+import warnings
+from _thread import _local
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _programs, exceptions, process
 from ._cpus import cpu_count
@@ -25,6 +26,8 @@ from ._methods import (
     set_start_method,
 )
 from ._programs import set_executable, set_forkserver_preload
+from ._stdlib import context as _standard
+from .exceptions import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
 from .process import (
     ForkServerProcess,
     Process,
@@ -36,6 +39,9 @@ from .process import (
 )
 
 if TYPE_CHECKING:
+    import logging
+
+    from . import reduction as reduction
     from ._forkless import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
     from .connection import Connection
     from .exceptions import OwnerDied
@@ -47,36 +53,34 @@ if TYPE_CHECKING:
     _Lock = Lock | RLock  # within the class these are methods
 
 __all__ = [
+    "AuthenticationError",
     "BaseContext",
+    "BufferTooShort",
+    "DefaultContext",
+    "ForkContext",
+    "ForkProcess",
     "ForkServerContext",
     "ForkServerProcess",
     "Process",
+    "ProcessError",
     "SpawnContext",
     "SpawnProcess",
+    "TimeoutError",
     "active_children",
+    "assert_spawning",
     "cpu_count",
     "current_process",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
+    "get_spawning_popen",
     "get_start_method",
     "parent_process",
     "set_executable",
     "set_forkserver_preload",
+    "set_spawning_popen",
     "set_start_method",
 ]
-
-
-class _NotThereYet:
-    """Hides what the base class has and forkless has not: it would be an object of the standard library."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type) -> NoReturn:
-        raise AttributeError(
-            f"forkless has no {self._name} yet; multiprocessing.{self._name} is not made for it"
-        )
 
 
 class BaseContext(_standard.BaseContext):
@@ -97,9 +101,6 @@ class BaseContext(_standard.BaseContext):
     current_process = staticmethod(current_process)  # type: ignore[assignment]
     parent_process = staticmethod(parent_process)  # type: ignore[assignment]
     active_children = staticmethod(active_children)  # type: ignore[assignment]
-
-    get_logger = _NotThereYet()
-    log_to_stderr = _NotThereYet()
 
     def Manager(self) -> "SyncManager":  # noqa: N802
         """A `forkless.managers.SyncManager` whose server has been started this way."""
@@ -250,6 +251,34 @@ class BaseContext(_standard.BaseContext):
         """The names of all start methods, the default first."""
         return get_all_start_methods()
 
+    def get_logger(self) -> "logging.Logger":
+        """See `forkless.get_logger`."""
+        from .util import get_logger
+
+        return get_logger()
+
+    def log_to_stderr(self, level: int | str | None = None) -> "logging.Logger":
+        """See `forkless.log_to_stderr`."""
+        from .util import log_to_stderr
+
+        return log_to_stderr(level)
+
+    @property
+    def reducer(self) -> Any:
+        """The module `forkless.reduction`. Another one can be set, and is not used: that is a warning."""
+        from . import reduction
+
+        return reduction
+
+    @reducer.setter
+    def reducer(self, reduction: object) -> None:
+        warnings.warn(
+            "a context of forkless has no other reducer: register how types are pickled with "
+            "forkless.reduction.register",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
     def cpu_count(self) -> int:
         """See `forkless.cpu_count`."""
         return cpu_count()
@@ -257,9 +286,9 @@ class BaseContext(_standard.BaseContext):
     def freeze_support(self) -> None:
         """See `forkless.freeze_support`."""
 
-    def set_executable(self, path: str | bytes | os.PathLike[str]) -> None:
+    def set_executable(self, executable: str | bytes | os.PathLike[str]) -> None:
         """See `forkless.set_executable`."""
-        _programs.set_executable(path)
+        _programs.set_executable(executable)
 
     def set_forkserver_preload(self, module_names: Iterable[str]) -> None:
         """See `forkless.set_forkserver_preload`."""
@@ -293,7 +322,32 @@ class SpawnContext(BaseContext):
     _method = "spawn"
 
 
-_contexts: dict[str, BaseContext] = {"forkserver": ForkServerContext(), "spawn": SpawnContext()}
+class ForkProcess(ForkServerProcess):
+    """A process of a program that asks for "fork", which only goes under `forkless.install`.
+
+    Raises:
+        ValueError: there is no installation.
+    """
+
+    _start_method = "fork"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check("fork", "get_context")
+        super().__init__(*args, **kwargs)
+
+
+class ForkContext(ForkServerContext):
+    """What a program gets that asks for "fork", which only goes under `forkless.install`."""
+
+    Process = ForkProcess
+    _method = "fork"
+
+
+_contexts: dict[str, BaseContext] = {
+    "forkserver": ForkServerContext(),
+    "spawn": SpawnContext(),
+    "fork": ForkContext(),
+}
 
 
 def get_context(method: str | None = None) -> BaseContext:
@@ -309,3 +363,65 @@ def get_context(method: str | None = None) -> BaseContext:
         return _contexts[get_start_method()]
     check(method, "get_context")
     return _contexts[method]
+
+
+class DefaultContext(BaseContext):
+    """Whatever the start method is that `set_start_method` has chosen last."""
+
+    Process = process.Process
+
+    def get_context(self, method: str | None = None) -> BaseContext:
+        """See `forkless.get_context`."""
+        return get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        """See `forkless.get_start_method`."""
+        return get_start_method(allow_none)
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """See `forkless.set_start_method`."""
+        set_start_method(method, force)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DefaultContext, ()
+
+    def __repr__(self) -> str:
+        return "<forkless context, the default>"
+
+
+# --- what picklers of others ask -------------------------------------------------------------------------
+
+
+def assert_spawning(obj: object) -> None:
+    """Does nothing: what forkless has can be pickled at any time, not only for a process that starts.
+
+    Classes of others call it where they are pickled, to refuse any other way.
+    """
+
+
+def get_spawning_popen() -> Any:
+    """What was set with `set_spawning_popen`; while a process is pickled, something true; or else None."""
+    popen = getattr(_spawning, "popen", None)
+    if popen is None and process.is_packing():
+        from .popen_forkserver import Popen
+
+        return Popen.spawning
+    return popen
+
+
+def set_spawning_popen(popen: Any) -> None:
+    """Says, for this thread, that a process is being started by something that is none of forkless."""
+    _spawning.popen = popen
+
+
+_spawning = _local()
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name != "reduction":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import reduction
+
+        return reduction

@@ -6,10 +6,10 @@ when first named.
 """
 
 import builtins
-import multiprocessing.context as _standard
 from typing import TYPE_CHECKING
 
 from ._interrupted import TaskInterrupted
+from ._stdlib import context as _standard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

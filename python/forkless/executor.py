@@ -1,5 +1,6 @@
 """`concurrent.futures` over processes: `ProcessPoolExecutor`, but a worker's death leaves the rest alone."""
 
+import functools
 import itertools
 import time
 import weakref
@@ -14,6 +15,7 @@ from ._futures import Future
 from ._options import Options
 from ._scheduler import Scheduler, cut
 from ._staff import Hiring, as_count
+from ._worker import run_star_chunk
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -181,8 +183,12 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[R]:
-        """The results of `fn` for the items of the iterables, in order; see `Calls.map`."""
-        return Calls(self, self._scheduler, None).map(
+        """The results of `fn` for the items of the iterables, in order; see `Calls.map`.
+
+        Each task goes by `submit`, also by one that a subclass has, or that somebody has set.
+        """
+        own = getattr(self.submit, "__func__", None) is Executor.submit
+        return (Calls if own else _CallsBySubmit)(self, self._scheduler, None).map(
             fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
         )
 
@@ -350,6 +356,19 @@ class Calls:
 
 def _calls_of(executor: Executor, options: Options | None) -> Calls:
     return Calls(executor, executor._scheduler, options)
+
+
+class _CallsBySubmit(Calls):
+    """Those of an executor whose `submit` is not ours: tqdm sets one that moves its bar."""
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def _submit_chunks(
+        self, fn: Callable[..., R], chunks: Iterable[tuple[Any, ...]]
+    ) -> "Iterator[Future[list[R]]]":
+        for chunk in chunks:
+            yield self._executor.submit(functools.partial(run_star_chunk, fn), chunk)
 
 
 def _results(submitted: "Iterator[Future[R]]", ahead: int | None, timeout: float | None) -> Iterator[R]:

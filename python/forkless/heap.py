@@ -5,7 +5,9 @@ the tree allocate from. So there is no lock that a collection of garbage could m
 """
 
 import operator
+from typing import TYPE_CHECKING
 
+from . import _internals
 from ._forkless import SharedBytes
 
 __all__ = ["BufferWrapper"]
@@ -37,3 +39,9 @@ class BufferWrapper:
     def create_memoryview(self) -> memoryview:
         """The bytes, which every process reads and writes in place."""
         return memoryview(self._memory)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        return _internals.find(__name__, name)

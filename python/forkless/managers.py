@@ -25,9 +25,10 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import _manager_locks, _manager_types, exceptions, process
+from . import _internals, _manager_locks, _manager_types, exceptions, process
 from ._manager_client import Client
 from ._manager_host import Host
+from ._manager_objects import public_methods
 from ._manager_server import Server
 from ._manager_wire import WIRES, convert_to_error, dispatch
 from ._proxies import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy, Token, _Key
@@ -35,6 +36,8 @@ from ._sync_proxies import (
     AcquirerProxy,
     ArrayProxy,
     BarrierProxy,
+    BaseListProxy,
+    BasePoolProxy,
     ConditionProxy,
     DictProxy,
     EventProxy,
@@ -57,7 +60,9 @@ __all__ = [
     "ArrayProxy",
     "AutoProxy",
     "BarrierProxy",
+    "BaseListProxy",
     "BaseManager",
+    "BasePoolProxy",
     "BaseProxy",
     "ConditionProxy",
     "DictProxy",
@@ -76,6 +81,7 @@ __all__ = [
     "ValueProxy",
     "convert_to_error",
     "dispatch",
+    "public_methods",
 ]
 
 Namespace, Value, Array = _manager_types.Namespace, _manager_types.Value, _manager_types.Array
@@ -83,6 +89,16 @@ Namespace, Value, Array = _manager_types.Namespace, _manager_types.Value, _manag
 
 class _NotRunning(exceptions.ProcessError, AssertionError, ValueError):
     """The manager has no server now."""
+
+
+class State:
+    """What a manager has as `_state`: `value` is one of the others."""
+
+    __slots__ = ("value",)
+    INITIAL, STARTED, SHUTDOWN = 0, 1, 2
+
+    def __init__(self, value: int = INITIAL) -> None:
+        self.value = value
 
 
 class BaseManager:
@@ -329,6 +345,13 @@ class BaseManager:
         """These objects, for people."""
         return str(self._running().ask("debug_info"))
 
+    @property
+    def _state(self) -> State:
+        """What programs look for by this private name."""
+        if self._client is None:
+            return State(State.SHUTDOWN if self._was_shut_down else State.INITIAL)
+        return State(State.STARTED)
+
     def _check_initial(self) -> None:
         if self._was_shut_down:
             raise exceptions.ProcessError(f"{type(self).__name__} was shut down: make a new one")
@@ -439,15 +462,23 @@ def Manager() -> SyncManager:  # noqa: N802
 
 
 # What brings heavy modules along.
-_HOMES = {"RemoteError": "_manager_errors", "SharedMemoryManager": "_manager_memory"}
+HAS_SHMEM = True
+
+_HOMES = {
+    "RemoteError": "_manager_errors",
+    "SharedMemoryManager": "_manager_memory",
+    "SharedMemoryServer": "_manager_memory",
+}
 
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        if name == "shared_memory":
+            return import_module(f".{name}", __package__)
+        if name not in _HOMES:
+            return _internals.find(__name__, name)
         value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __package__), name)
         return value

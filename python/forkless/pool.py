@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _pickling
+from . import _internals, _pickling, process
 from ._attributes import PoolAttributes
 from ._imap import IMapIterator, IMapUnorderedIterator
 from ._options import Options
@@ -13,7 +13,6 @@ from ._scheduler import Scheduler, cut, name_of
 from ._staff import Hiring, as_count
 
 if TYPE_CHECKING:
-    from multiprocessing.pool import ThreadPool
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ._setup import Cpus, Threads, Variables
     from ._staff import Output
     from ._stream import Stream
+    from ._threads import ThreadPool as ThreadPool
     from .context import BaseContext
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
 ApplyResult = AsyncResult
 
 # The states of a pool.
-RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
 
 R = TypeVar("R")
 I = TypeVar("I", bound="IMapIterator[Any]")  # noqa: E741 - as in iterator
@@ -141,6 +141,11 @@ class Pool(PoolAttributes):
         self._scheduler = Scheduler(hiring, closed_error=ValueError("Pool not running"), waits_at_exit=False)
         self._context = context
         self._scheduler.start_workers()
+
+    @staticmethod
+    def Process(ctx: "BaseContext", *args: Any, **kwds: Any) -> "process.Process":  # noqa: N802
+        """A process of a context. Subclasses in the standard library override it; nothing here calls it."""
+        return ctx.Process(*args, **kwds)
 
     def apply(
         self,
@@ -383,10 +388,12 @@ class Pool(PoolAttributes):
 
     def close(self) -> None:
         """Accepts no more tasks. The workers end when all are done."""
+        _note("closing pool")
         self._scheduler.close()
 
     def terminate(self) -> None:
         """Ends the workers at once. Tasks that are not done fail with `BrokenPool`."""
+        _note("terminating pool")
         self._scheduler.terminate()
         # The workers get a second to end by themselves before they are killed; a callback of the user that
         # runs in the collector may take longer, and must not hold up this thread for ever.
@@ -398,6 +405,7 @@ class Pool(PoolAttributes):
         Raises:
             ValueError: the pool is still running.
         """
+        _note("joining pool")
         if self._scheduler.state == RUN:
             raise ValueError("Pool is still running")
         for feeder in list(self._scheduler.feeders):
@@ -457,7 +465,7 @@ class Pool(PoolAttributes):
             result.set_result([])
             return result
         try:
-            function = _pickling.publish(func)
+            function = self._scheduler.publish(func)
         except Exception as error:
             result.set_exception(error)
             return result
@@ -493,7 +501,7 @@ class Pool(PoolAttributes):
             raise ValueError(f"buffersize must be None or a positive int, not {buffersize!r}")
         parts = iter(iterable) if chunksize == 1 else _chunks(iterable, chunksize)
         total = len(iterable) if isinstance(iterable, Sized) else None
-        function = _pickling.publish(func)
+        function = self._scheduler.publish(func)
         bar = None if progress is False else _progress(total, func, progress)
         return kind(self, function, parts, chunksize != 1, bar, options, buffersize)
 
@@ -506,6 +514,11 @@ def _reduce(pickler: "_pickling.Pickler", pool: Pool) -> tuple[Any, ...]:
 
 
 _pickling.handlers[Pool] = _reduce
+
+
+def _note(text: str) -> None:
+    if process.journal is not None:
+        process.journal.debug(text)
 
 
 def _is_count(value: object) -> bool:
@@ -527,13 +540,12 @@ def _progress(total: int | None, func: object, how: "How") -> "Progress":
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # The standard library's own: threads need nothing of forkless, and to load its module takes long.
-        if name in ("ThreadPool", "MaybeEncodingError"):
-            import multiprocessing.pool
+        if name == "ThreadPool":
+            from ._threads import ThreadPool
 
-            return getattr(multiprocessing.pool, name)
-        if name == "TimeoutError":
-            from .exceptions import TimeoutError
+            return ThreadPool
+        if name in ("RemoteTraceback", "TimeoutError"):
+            from . import exceptions
 
-            return TimeoutError
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return getattr(exceptions, name)
+        return _internals.find(__name__, name)

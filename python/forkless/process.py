@@ -19,8 +19,11 @@ from . import _forks
 if TYPE_CHECKING:
     from ._forkless import Child, Coming
     from ._pickling import Packed
+    from .util import _Journal
 
 __all__ = [
+    "AuthenticationString",
+    "BaseProcess",
     "ForkServerProcess",
     "Process",
     "SpawnProcess",
@@ -35,7 +38,7 @@ class AuthenticationString(bytes):
     """A key. It travels to children inside of their process objects, and nowhere else."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not getattr(_packing, "now", False):
+        if not is_packing():
             raise TypeError(
                 "an authentication key is not pickled, for security reasons, nor a process object, which has "
                 "one: a child already has its parent's key, as current_process().authkey; of a process "
@@ -75,6 +78,10 @@ class Process:
     """
 
     _start_method: ClassVar[str | None] = None
+    # The directory of `util.get_temp_dir`, and how `util.get_logger` is set up, for the child.
+    _temp_dir: str | None = None
+    _logging: "tuple[int, bool] | None" = None
+    _end_is_logged = False
 
     def __init__(
         self,
@@ -103,6 +110,8 @@ class Process:
         self._args = tuple(args)
         self._kwargs = dict(kwargs)
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        if _current._temp_dir is not None:
+            self._temp_dir = _current._temp_dir
         self._ignore_interrupt = False
         # Whether somebody else tells of its death, or it has been told.
         self._dies_quietly = False
@@ -152,6 +161,8 @@ class Process:
     def _pack(self, surroundings: "tuple[int, ...]", stranger: str | None) -> "Packed":
         from . import _pickling
 
+        if journal is not None:
+            self._logging = journal.for_child()
         given = self._args, self._kwargs
         self._args, self._kwargs = _pickling.refer(given) if _pickling.inherited else given
         try:
@@ -161,6 +172,8 @@ class Process:
 
     def _arrive(self, coming: "Coming") -> None:
         self._child = coming.wait()
+        if journal is not None:
+            journal.info("%s has started with pid %d", self._name, self._child.pid)
         # What the child works on is not needed here any more, and may refer back to this object.
         del self._target, self._args, self._kwargs
         _children.add(self)
@@ -316,6 +329,21 @@ class Process:
             raise ValueError("process not started")
         return self._child.sentinel
 
+    @property
+    def _popen(self) -> Any:
+        """What programs look for by this private name, None before the start."""
+        if self._child is None:
+            return None
+        from . import popen_forkserver, popen_spawn_posix
+
+        spawned = self._method() == "spawn"
+        return (popen_spawn_posix if spawned else popen_forkserver).Popen(self)
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """What programs look for by this private name; to change it changes nothing."""
+        return {"authkey": self._authkey, "daemon": self._daemon, "semprefix": "/mp"}
+
     def __repr__(self) -> str:
         parts = [type(self).__name__, f"name={self._name!r}"]
         if self._child is not None:
@@ -340,9 +368,8 @@ class Process:
         return ["stopped", f"exitcode={'unknown' if code is None else _exit_name(code)}"]
 
     def _method(self) -> str:
-        if self._start_method is not None:
-            return self._start_method
-        return default_method or "forkserver"
+        # "fork" is another name for "forkserver", under an installation.
+        return "spawn" if (self._start_method or default_method) == "spawn" else "forkserver"
 
     def _check_closed(self) -> None:
         if self._closed:
@@ -370,6 +397,11 @@ class Process:
 
     def _tell_of_death(self) -> None:
         """Writes to standard error what a child had to say that a fatal signal has killed, once."""
+        if journal is not None and self._child is not None and not self._end_is_logged:
+            self._end_is_logged = True
+            code = exit_code(self._child)
+            how = "a lost exit code" if code is None else f"exit code {_exit_name(code)}"
+            journal.info("%s (pid %d) has ended with %s", self._name, self._child.pid, how)
         if self._dies_quietly or self._child is None:
             return
         self._dies_quietly = True
@@ -387,11 +419,15 @@ class Process:
         _current = self
         _parent_is = self._parent_name, self._parent_pid or 0, self._authkey
         default_method = self._start_method or default_method
-        if f"{__package__}._manager_client" in sys.modules:
-            from ._authentication import share_key
+        for begin in beginnings:
+            begin()
+        if self._logging is not None:
+            from . import util
 
-            share_key()
+            util.take_over(self._logging)
         try:
+            if journal is not None:
+                journal.info("child process calling self.run()")
             self.run()
         except SystemExit as end:
             return _exit_code_of(end)
@@ -399,6 +435,10 @@ class Process:
             report(error)
             return 1
         return 0
+
+
+# In `multiprocessing` the class above those of the start methods; here that is `Process`.
+BaseProcess = Process
 
 
 class ForkServerProcess(Process):
@@ -481,6 +521,18 @@ _parent_is: tuple[str, int, AuthenticationString] | None = None
 _parent: _ParentProcess | None = None
 _numbers = itertools.count(1)
 _children: set[Process] = set()
+
+# Where this process was when it began, None if that was removed.
+ORIGINAL_DIR: str | None
+try:
+    ORIGINAL_DIR = os.getcwd()
+except FileNotFoundError:
+    ORIGINAL_DIR = None
+
+# What children do first, whoever has been loaded into them by then.
+beginnings: "list[Callable[[], object]]" = []
+# What says on the logger of `util` what happens to processes, once somebody has asked for it.
+journal: "_Journal | None" = None
 
 # What `set_start_method` has chosen, or the parent of this process; None: nobody has, so it is "forkserver".
 default_method: str | None = None
@@ -576,11 +628,16 @@ def exit_code(child: "Child") -> int | None:
         return None
 
 
+def is_packing() -> bool:
+    """Whether this thread is pickling a process for its child."""
+    return getattr(_packing, "now", False)
+
+
 def pack(process: Process, stranger: str | None = None) -> "Packed":
     """A process object for its child, with its authentication key, which no other pickle has."""
     from . import _pickling
 
-    outer, _packing.now = getattr(_packing, "now", False), True
+    outer, _packing.now = is_packing(), True
     try:
         return _pickling.pack(process, stranger=stranger)
     finally:

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ._forkless import BaseQueue, Channel
 
+if TYPE_CHECKING:
+    from queue import Empty as Empty
+    from queue import Full as Full
+
 __all__ = ["JoinableQueue", "Loss", "Queue", "QueueStatistics", "SimpleQueue"]
 
 T = TypeVar("T")
@@ -262,3 +266,14 @@ def _attach(kind: type[Queue[T]], channel: Channel) -> Queue[T]:
 def of_channel(channel: Channel) -> Queue[Any]:
     """The queue over a channel that another program made."""
     return _attach(Queue, channel)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # What `get` and `put` raise. A program that does not ask for them need not load the module.
+        if name not in ("Empty", "Full"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import queue
+
+        return getattr(queue, name)

@@ -7,23 +7,16 @@ descriptor" in ARCHITECTURE.md.
 import os
 import socket
 from collections.abc import Callable, Sequence
-from multiprocessing import reduction as _standard
-from multiprocessing.reduction import (
-    ACKNOWLEDGE,
-    HAVE_SEND_HANDLE,
-    recv_handle,
-    recvfds,
-    send_handle,
-    sendfds,
-)
 from typing import IO, Any
 
 from . import _exit, _forks, _pickling, _programs
 from ._forkless import Deposit
+from ._stdlib import reduction as _standard
 
 __all__ = [
     "ACKNOWLEDGE",
     "HAVE_SEND_HANDLE",
+    "AbstractReducer",
     "DupFd",
     "DupSocket",
     "ForkingPickler",
@@ -34,6 +27,13 @@ __all__ = [
     "send_handle",
     "sendfds",
 ]
+
+ACKNOWLEDGE = _standard.ACKNOWLEDGE
+HAVE_SEND_HANDLE = _standard.HAVE_SEND_HANDLE
+recv_handle = _standard.recv_handle
+recvfds = _standard.recvfds
+send_handle = _standard.send_handle
+sendfds = _standard.sendfds
 
 
 class DupFd:
@@ -167,7 +167,18 @@ class ForkingPickler(_standard.ForkingPickler):
                 hold(handle)
         return memoryview(payload)
 
-    loads = staticmethod(_pickling.loads)  # type: ignore[assignment]
+    @staticmethod
+    def loads(  # type: ignore[override]
+        data: Any,
+        /,
+        *,
+        fix_imports: bool = True,
+        encoding: str = "ASCII",
+        errors: str = "strict",
+        buffers: Any = (),
+    ) -> Any:
+        """The object of a pickle; what else `pickle.loads` takes is for those of Python 2, and ignored."""
+        return _pickling.loads(data)
 
 
 def register(type: type[Any], reduce: Callable[[Any], Any]) -> None:
@@ -178,3 +189,19 @@ def register(type: type[Any], reduce: Callable[[Any], Any]) -> None:
 def dump(obj: Any, file: IO[bytes], protocol: int | None = None) -> None:
     """Writes the pickle of an object to a file."""
     ForkingPickler(file, protocol).dump(obj)
+
+
+class AbstractReducer:
+    """The functions and classes of this module in one place; `multiprocessing` has it to be derived from.
+
+    A context takes no other reducer than this module: register how types are pickled with `register`.
+    """
+
+    ForkingPickler = ForkingPickler
+    register = staticmethod(register)
+    dump = staticmethod(dump)
+    send_handle = staticmethod(send_handle)
+    recv_handle = staticmethod(recv_handle)
+    sendfds = staticmethod(sendfds)
+    recvfds = staticmethod(recvfds)
+    DupFd = DupFd

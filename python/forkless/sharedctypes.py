@@ -10,8 +10,9 @@ import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from types import TracebackType
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from . import _internals
 from ._forkless import RLock, SharedBytes
 
 __all__ = [
@@ -320,3 +321,9 @@ def _class_for(kind: Any) -> type[SynchronizedBase]:
     """The wrapper of a structure or union: a property for each field."""
     fields = {name: _guarded(name) for base in kind.__mro__ for name, *_ in vars(base).get("_fields_", ())}
     return type(f"Synchronized{kind.__name__}", (SynchronizedBase,), fields)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        return _internals.find(__name__, name)

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::OrRaise;
-use crate::shared::{Reduced, Shared, home, reduce};
+use crate::shared::{Reduced, Shared, belongs_to_none, home, reduce};
 use crate::wait;
 
 type Core = forkless_sync::Barrier;
@@ -91,13 +91,15 @@ impl Barrier {
 #[pymethods]
 impl Barrier {
     #[new]
-    #[pyo3(signature = (parties, action = None, timeout = None))]
+    #[pyo3(signature = (parties, action = None, timeout = None, *, ctx = None))]
     fn new(
         py: Python<'_>,
         parties: i64,
         action: Option<Bound<'_, PyAny>>,
         timeout: Option<f64>,
+        ctx: Option<Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        belongs_to_none(ctx);
         let parties = u32::try_from(parties).ok().filter(|parties| (1..=1 << 20).contains(parties));
         let parties = parties.ok_or_else(|| PyValueError::new_err("parties must be at least 1 and at most 1048576"))?;
         if action.as_ref().is_some_and(|action| !action.is_callable()) {
@@ -108,6 +110,7 @@ impl Barrier {
     }
 
     /// As for every shared object, with what its class keeps beside.
+    #[pyo3(name = "_reduce")]
     fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let (py, this) = (slf.py(), slf.get());
         let extra = (this.action.as_ref().map(|action| action.bind(py)), this.timeout);

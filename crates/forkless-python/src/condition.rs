@@ -13,7 +13,7 @@ use crate::errors::{Death, OrRaise};
 use crate::lock::Lock;
 use crate::recovery::Robust;
 use crate::rlock::RLock;
-use crate::shared::{Reduced, Shared, home, reduce};
+use crate::shared::{Reduced, Shared, belongs_to_none, home, reduce};
 use crate::wait;
 
 /// A condition variable between processes: wait, with a lock released meanwhile, until somebody says that something has
@@ -205,13 +205,19 @@ impl Condition {
 #[pymethods]
 impl Condition {
     #[new]
-    #[pyo3(signature = (lock = None))]
-    fn new(py: Python<'_>, lock: Option<Bound<'_, PyAny>>) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (lock = None, *, ctx = None))]
+    fn new(
+        py: Python<'_>,
+        lock: Option<Bound<'_, PyAny>>,
+        ctx: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        belongs_to_none(ctx);
         let guard = Guard::new(py, lock)?;
         Ok(Self::parts(Condvar::create(home(py)?).or_raise(py)?, guard))
     }
 
     /// As for every shared object, with what its class keeps beside.
+    #[pyo3(name = "_reduce")]
     fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let lock = slf.get().guard.object(slf.py()).clone();
         reduce(slf.as_super(), Some(lock))

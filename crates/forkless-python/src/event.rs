@@ -5,7 +5,7 @@ use forkless_sys::futex::Woken;
 use pyo3::prelude::*;
 
 use crate::errors::OrRaise;
-use crate::shared::{Shared, home};
+use crate::shared::{Shared, belongs_to_none, home};
 use crate::wait;
 
 /// A flag that processes wait for. Works in any process of the tree however it was started, and travels through
@@ -28,7 +28,9 @@ impl Event {
 #[pymethods]
 impl Event {
     #[new]
-    fn new(py: Python<'_>) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (*, ctx = None))]
+    fn new(py: Python<'_>, ctx: Option<Bound<'_, PyAny>>) -> PyResult<PyClassInitializer<Self>> {
+        belongs_to_none(ctx);
         Ok(Self::parts(forkless_sync::Event::create(home(py)?).or_raise(py)?))
     }
 

@@ -7,7 +7,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::errors::OrRaise;
 use crate::recovery::{self, Recovery, origin};
-use crate::shared::{Reduced, Shared, home, reduce};
+use crate::shared::{Reduced, Shared, belongs_to_none, home, reduce};
 
 /// A non-recursive lock between processes that survives its owner.
 ///
@@ -49,13 +49,19 @@ impl Lock {
 #[pymethods]
 impl Lock {
     #[new]
-    #[pyo3(signature = (*, recover = None))]
-    fn new(py: Python<'_>, recover: Option<Bound<'_, PyAny>>) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (*, recover = None, ctx = None))]
+    fn new(
+        py: Python<'_>,
+        recover: Option<Bound<'_, PyAny>>,
+        ctx: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        belongs_to_none(ctx);
         let recovery = Recovery::new(recover)?;
         Ok(Self::parts(Mutex::create_at(home(py)?, &origin(py)).or_raise(py)?, recovery))
     }
 
     /// As for every shared object, with what its class keeps beside.
+    #[pyo3(name = "_reduce")]
     fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         reduce(slf.as_super(), slf.get().recovery.function(slf.py()))
     }

@@ -134,6 +134,7 @@ impl Segment {
     }
 
     /// By its handle as text.
+    #[pyo3(name = "_reduce")]
     fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
         let py = slf.py();
         let open = py.import("forkless.shared_memory")?.getattr("open_pickled")?;

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::OrRaise;
-use crate::shared::{Shared, home};
+use crate::shared::{Shared, belongs_to_none, home};
 use crate::wait;
 
 type Core = forkless_sync::Semaphore;
@@ -95,8 +95,9 @@ impl Semaphore {
 #[pymethods]
 impl Semaphore {
     #[new]
-    #[pyo3(signature = (value = 1))]
-    fn new(py: Python<'_>, value: i64) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (value = 1, *, ctx = None))]
+    fn new(py: Python<'_>, value: i64, ctx: Option<Bound<'_, PyAny>>) -> PyResult<PyClassInitializer<Self>> {
+        belongs_to_none(ctx);
         let value = checked(value)?;
         Ok(parts(Core::create(home(py)?, value, Core::MAX_VALUE).or_raise(py)?))
     }
@@ -147,8 +148,9 @@ impl Semaphore {
 #[pymethods]
 impl BoundedSemaphore {
     #[new]
-    #[pyo3(signature = (value = 1))]
-    fn new(py: Python<'_>, value: i64) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (value = 1, *, ctx = None))]
+    fn new(py: Python<'_>, value: i64, ctx: Option<Bound<'_, PyAny>>) -> PyResult<PyClassInitializer<Self>> {
+        belongs_to_none(ctx);
         let value = checked(value)?;
         Ok(parts(Core::create(home(py)?, value, value).or_raise(py)?).add_subclass(Self))
     }

@@ -102,19 +102,21 @@ impl Shared {
     }
 
     /// (this process's, all) leases on it: if these are more, another process has it, or a message on its way.
+    #[pyo3(name = "_leases")]
     fn leases(slf: &Bound<'_, Self>) -> PyResult<(u64, u64)> {
         let lease = object(slf)?.lease();
         lease.arena().leases_on(lease).or_raise(slf.py())
     }
 
     /// How picklers of forkless write it, which keep it alive until it has arrived.
+    #[pyo3(name = "_reduce")]
     fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         reduce(slf, None)
     }
 
     /// How others do: also with how its tree is found, and held by this process until another one has it.
     pub(crate) fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let reduced = slf.call_method0("reduce")?;
+        let reduced = slf.call_method0("_reduce")?;
         slf.py().import("forkless._strangers")?.call_method1("reduce", (slf, reduced))
     }
 
@@ -134,6 +136,9 @@ impl Shared {
         class.clone().unbind()
     }
 }
+
+/// Takes the context that whoever makes an object may name, as in `multiprocessing`: an object belongs to none.
+pub(crate) fn belongs_to_none(_context: Option<Bound<'_, PyAny>>) {}
 
 /// The arena in which this process makes its objects; the first use makes one, or joins that of a Rust program that
 /// started this one.

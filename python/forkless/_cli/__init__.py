@@ -24,7 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 if all is well, 1 if not, 2 for a command line that makes no sense, 130 after Ctrl-C.
     """
-    options = _parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    from . import _program
+
+    if _program.is_one(arguments):
+        return _program.run(arguments)
+    options = _parse(arguments)
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -38,17 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="forkless", description="Process parallelism for Python that cannot bite."
+        prog="forkless",
+        usage="forkless [-h] [--version] COMMAND ...\n"
+        "       forkless SCRIPT.py | -m MODULE | -c CODE [ARGUMENT ...]",
+        description="Process parallelism for Python that cannot bite.",
+        epilog="A script, module or code runs as with `python`, and `import multiprocessing` means forkless "
+        "in it. The name of a script ends in .py or has a path: ./script.",
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="show the versions of forkless and Python"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(prog="forkless", title="commands", metavar="COMMAND", required=True)
     for module in COMMANDS:
         import_module(module).add_to(commands)
-    return parser
+    word = arguments[0] if arguments else "-"
+    if not word.startswith("-") and word not in commands.choices:
+        parser.error(
+            f"{word!r} is neither a command ({', '.join(commands.choices)}) nor a program: the name of a "
+            f"script ends in .py or has a path (./{word}), and a module is run by -m {word}"
+        )
+    return parser.parse_args(arguments)
 
 
 class _Version(argparse.Action):

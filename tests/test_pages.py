@@ -1,0 +1,177 @@
+"""The pages of the documentation: every program in them runs, and does what its page says.
+
+How a page is written is in CONTRIBUTING.md, under "Write a page".
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from forkless import _forkless
+from forkless._gallery._run import Half, run
+from forkless._gallery._traps import TRAPS
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+# Pages whose blocks of Python are parts of programs, wrong on purpose: tests/test_check.py and the linter's
+# corpus see to them.
+PARTS = {"check.md"}
+
+# Pages whose programs use libraries that nobody else needs.
+WITH_LIBRARIES = {"libraries.md"}
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    line: int
+
+
+class Program(NamedTuple):
+    """A program of a page, with what the page says that becomes of it."""
+
+    page: str
+    line: int
+    text: str
+    expected: str
+
+
+def blocks(page: str) -> list[Block]:
+    """All fenced blocks of a page, in their order."""
+    text = (DOCS / page).read_text()
+    found = re.finditer(r"^(```+|:::+)([^\n`]*)\n(.*?)^\1\s*$", text, re.S | re.M)
+    return [Block(m[2].strip(), m[3], text.count("\n", 0, m.start()) + 1) for m in found]
+
+
+def programs(page: str) -> list[Program]:
+    """The programs of a page; what comes of each is in the block behind it."""
+    if page in PARTS:
+        return []
+    found = blocks(page)
+    result = []
+    following: list[Block | None] = [*found[1:], None]
+    for block, after in zip(found, following, strict=False):
+        if block.language == "python":
+            expected = after.text if after is not None and after.language in ("", "text") else ""
+            result.append(Program(page, block.line, block.text, expected))
+    return result
+
+
+def missing(program: Program) -> list[str]:
+    """The libraries that a program imports and that are not installed."""
+    names = re.findall(r"^(?:import|from) (\w+)", program.text, re.M)
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def transcript(half: Half) -> str:
+    """What a program printed, and how it ended unless that was as it should be."""
+    said = [half.stdout]
+    if half.stopped:
+        said.append("(hangs)\n" if half.ended == "hang" else "(does not end)\n")
+    elif half.signal:
+        said.append(f"(killed by {half.signal})\n")
+    elif half.exit_code:
+        said.append(f"{half.error}\n" if half.error else f"(exit code {half.exit_code})\n")
+    if half.left_processes and not half.stopped:
+        said.append(f"(leaves {counted(len(half.left_processes), 'process', 'processes')})\n")
+    if half.left_segments:
+        said.append(f"(leaves {counted(len(half.left_segments), 'file', 'files')} in /dev/shm)\n")
+    return "".join(said)
+
+
+def counted(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
+
+
+def matches(expected: str, text: str) -> bool:
+    """Whether a text is the expected one, in which "…" stands for anything."""
+    return re.fullmatch(re.escape(expected).replace("…", ".*"), text, re.S) is not None
+
+
+ALL = [program for page in PAGES for program in programs(page)]
+
+
+@pytest.mark.parametrize("program", ALL, ids=[f"{program.page}:{program.line}" for program in ALL])
+def test_a_page_says_what_happens(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert program.expected, (
+        "a program needs a block behind it that says what it prints; parts of one are ```py"
+    )
+    if program.page in WITH_LIBRARIES and missing(program):
+        verb = "./dev integrations --torch" if "torch" in missing(program) else "./dev integrations"
+        pytest.skip(f"{', '.join(missing(program))} is not installed: `{verb}` installs it")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "program.py"
+    path.write_text(program.text)
+    half = run(path, [], limit=50)
+    assert matches(program.expected, transcript(half)), f"{transcript(half)}\n--- stderr\n{half.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_parts_of_programs_are_python(page: str) -> None:
+    for block in blocks(page):
+        if block.language == "py" or (page in PARTS and block.language == "python"):
+            ast.parse(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_uses_known_blocks_only(page: str) -> None:
+    known = {"", "text", "python", "py", "console", "toml", "yaml", "dockerfile", "ini", "rust", "html"}
+    for block in blocks(page):
+        assert block.language in known or block.language.startswith("{"), f"{page}:{block.line}"
+
+
+def test_programs_were_found() -> None:
+    assert len(ALL) > 15, sys.argv
+
+
+HAZARDS = DOCS / "hazards"
+HEADINGS = [
+    "What happens",
+    "Why",
+    "Who is hit",
+    "How to see it",
+    "Living with it in the standard library",
+    "With forkless",
+]
+
+
+def rules() -> dict[str, set[str]]:
+    """The rules of the linter, by hazard."""
+    result: dict[str, set[str]] = {}
+    for code, hazard in re.findall(r"^### (FL\d+) · ([a-z-]+)$", _forkless.check_reference(), re.M):
+        result.setdefault(hazard, set()).add(code)
+    return result
+
+
+def hazards() -> set[str]:
+    return {path.stem for path in HAZARDS.glob("*.md")} - {"index"}
+
+
+def test_every_hazard_has_a_page() -> None:
+    assert {trap.slug for trap in TRAPS} | set(rules()) <= hazards()
+    listed = re.findall(r"^\| \[`([a-z-]+)`\]\(\1\.md\) \|", (HAZARDS / "index.md").read_text(), re.M)
+    assert sorted(listed) == sorted(hazards())
+
+
+@pytest.mark.parametrize("slug", sorted(hazards()))
+def test_a_hazard_is_told_in_full(slug: str) -> None:
+    text = (HAZARDS / f"{slug}.md").read_text()
+    assert f"`{slug}`" in text
+    assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
+    assert set(re.findall(r"`(FL\d+)`", text)) == rules().get(slug, set())
+    trap = next((trap for trap in TRAPS if trap.slug == slug), None)
+    assert (f"forkless gallery --only {slug}" in text) == (trap is not None)
+    if trap is not None:
+        included = set(re.findall(rf"_gallery/programs/{slug}/([a-z_.]+)", text))
+        assert {trap.file("standard", case).partition("/")[2] for case in trap.cases} <= included
+    else:
+        assert len(programs(f"hazards/{slug}.md")) == 2
