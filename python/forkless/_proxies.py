@@ -213,6 +213,7 @@ def _method(name: str) -> Callable[..., Any]:
         return self._callmethod(name, args, kwds)
 
     method.__name__ = name
+    method.__doc__ = f"Calls `{name}` of the object that the manager has."
     return method
 
 

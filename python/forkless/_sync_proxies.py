@@ -253,6 +253,12 @@ else:
 
 
 BaseListProxy, BasePoolProxy = _ListMethods, _PoolMethods
+BaseListProxy.__doc__ = (
+    "What a `ListProxy` is derived from: the methods of a list, each a call to the manager."
+)
+BasePoolProxy.__doc__ = (
+    "What a `PoolProxy` is derived from: the methods of a pool, each a call to the manager."
+)
 
 
 class ListProxy(_ListMethods[_T]):
@@ -280,6 +286,7 @@ class DictProxy(_DictMethods[_K, _V]):
 
 
 ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
+ArrayProxy.__doc__ = "Proxy of an array."
 
 
 class PoolProxy(_PoolMethods):

@@ -392,6 +392,7 @@ def _maker(typeid: str, proxytype: Any) -> Callable[..., Any]:
         return proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
 
     make.__name__ = typeid
+    make.__doc__ = f"Makes a `{typeid}` in the server, from these arguments, and returns a proxy of it."
     return make
 
 

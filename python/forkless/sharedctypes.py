@@ -283,7 +283,7 @@ def _guarded(name: str) -> property:
         finally:
             self.release()
 
-    return property(get, set)
+    return property(get, set, doc=f"`{name}` of the object behind, read and written with the lock held.")
 
 
 class Synchronized(SynchronizedBase[_T]):
