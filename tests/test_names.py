@@ -321,7 +321,7 @@ def test_the_errors_of_queues() -> None:
 def test_the_insides_of_queues_that_programs_look_for(name: str) -> None:
     queue = forkless.Queue[int]()
     assert not hasattr(queue, name)
-    with pytest.raises(AttributeError, match=f"has no {name}: there is no pipe in it"):
+    with pytest.raises(AttributeError, match=f"no attribute .{name}.: a queue of forkless has no pipe in it"):
         getattr(queue, name)
     with pytest.raises(AttributeError, match="'Queue' object has no attribute 'nothing'"):
         getattr(queue, "nothing")  # noqa: B009

@@ -165,15 +165,17 @@ class Queue(BaseQueue[T]):
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _attach, (type(self), self._channel)
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # Or type checkers would take it to have every attribute.
 
         def __getattr__(self, name: str) -> Any:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
             if name in _INSIDES:
-                raise AttributeError(
-                    f"a queue of forkless has no {name}: there is no pipe in it. To wait for several things, "
-                    "use `get` with a timeout, or `aget` in an event loop"
+                message += (
+                    ": a queue of forkless has no pipe in it. To wait for several things, use `get` with a "
+                    "timeout, or `aget` in an event loop; if a pool of the standard library was made with a "
+                    "context of forkless, use forkless.Pool or forkless.Executor instead"
                 )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(message)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} maxsize={self._channel.maxsize}>"
