@@ -124,7 +124,10 @@ def attribute(full: str) -> Any:
 def directive(full: str) -> str:
     """What has Sphinx tell of a name."""
     value = attribute(full)
-    kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
+    if not callable(value):  # its docstring is that of its type
+        shown = f"   :value: {value!r}\n" if isinstance(value, (str, bytes, int, float)) else ""
+        return f"```{{eval-rst}}\n.. py:data:: {full}\n{shown}```\n"
+    kind = "class" if inspect.isclass(value) else "function"
     members = ""
     if inspect.isclass(value):
         # Classes that are attributes, as those of contexts, are told of under their own names.
