@@ -6,12 +6,18 @@ How a page is written is in CONTRIBUTING.md, under "Write a page".
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
+import inspect
+import pkgutil
 import re
+import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
+import forkless
 import pytest
 from forkless import _forkless
 from forkless._gallery._run import Half, run
@@ -25,7 +31,7 @@ PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 PARTS = {"check.md"}
 
 # Pages whose programs use libraries that nobody else needs.
-WITH_LIBRARIES = {"libraries.md"}
+WITH_LIBRARIES = {"libraries.md", "clusters.md"}
 
 
 class Block(NamedTuple):
@@ -69,6 +75,9 @@ def programs(page: str) -> list[Program]:
 def missing(program: Program) -> list[str]:
     """The libraries that a program imports and that are not installed."""
     names = re.findall(r"^(?:import|from) (\w+)", program.text, re.M)
+    names += [
+        {"dask": "distributed"}.get(name, name) for name in re.findall(r'Executor\("(\w+)', program.text)
+    ]
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 
@@ -122,6 +131,17 @@ def test_parts_of_programs_are_python(page: str) -> None:
             ast.parse(block.text)
 
 
+TESTS = [(page, block) for page in PAGES for block in blocks(page) if "def test_" in block.text]
+
+
+@pytest.mark.parametrize(("page", "block"), TESTS, ids=[f"{page}:{block.line}" for page, block in TESTS])
+def test_tests_of_a_page_pass(page: str, block: Block, tmp_path: Path) -> None:
+    (tmp_path / "test_page.py").write_text(block.text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_uses_known_blocks_only(page: str) -> None:
     known = {"", "text", "python", "py", "console", "toml", "yaml", "dockerfile", "ini", "rust", "html"}
@@ -130,7 +150,7 @@ def test_a_page_uses_known_blocks_only(page: str) -> None:
 
 
 def test_programs_were_found() -> None:
-    assert len(ALL) > 15, sys.argv
+    assert len(ALL) > 80
 
 
 HAZARDS = DOCS / "hazards"
@@ -175,3 +195,68 @@ def test_a_hazard_is_told_in_full(slug: str) -> None:
         assert {trap.file("standard", case).partition("/")[2] for case in trap.cases} <= included
     else:
         assert len(programs(f"hazards/{slug}.md")) == 2
+
+
+def told() -> list[str]:
+    """The full names of all that the pages of the reference ask for."""
+    pages = (DOCS / "reference").glob("*.md")
+    return [
+        name for page in pages for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", page.read_text(), re.M)
+    ]
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Names of modules are put there by themselves, see docs/conf.py; those of the package have a place."""
+    names = told()
+    assert len(names) == len(set(names))
+    wanted = {f"forkless.{name}" for name in forkless.__all__} - {"forkless.__version__"}
+    wanted.remove("forkless.reducer")  # another name of a module
+    assert wanted <= set(names), f"put these into a page of docs/reference: {wanted - set(names)}"
+
+
+def public_modules() -> list[ModuleType]:
+    found = pkgutil.iter_modules(forkless.__path__)
+    names = [module.name for module in found if not module.name.startswith("_")]
+    if importlib.util.find_spec("joblib") is None:
+        names.remove("joblib")
+    return [forkless, *(importlib.import_module(f"forkless.{name}") for name in names)]
+
+
+def public_objects() -> dict[str, object]:
+    """All that has a public name and may have a docstring, by its first name."""
+    result: dict[str, object] = {}
+    seen = set()
+    for module in public_modules():
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            # What the standard library has made is described there.
+            ours = getattr(value, "__module__", "").partition(".")[0] in ("forkless", "builtins")
+            if callable(value) and ours and id(value) not in seen:
+                seen.add(id(value))
+                result[f"{module.__name__}.{name}"] = value
+    return result
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert [module.__name__ for module in public_modules() if not module.__doc__] == []
+
+
+@pytest.mark.parametrize(("name", "value"), public_objects().items(), ids=list(public_objects()))
+def test_every_public_name_has_a_docstring(name: str, value: object) -> None:
+    text = value.__doc__ or ""
+    assert text.strip(), f"{name} has no docstring"
+    if inspect.isclass(value):
+        for each, member in vars(value).items():
+            function = inspect.isroutine(member) or isinstance(member, (classmethod, staticmethod, property))
+            if not each.startswith("_") and function and hasattr(value, each):
+                assert inspect.getdoc(getattr(value, each)), f"{name}.{each} has no docstring"
+        return
+    if name not in told():
+        return
+    # Arguments are described one by one, or by the function that it refers to ("see `share`", "as `zeros`").
+    try:
+        parameters = inspect.signature(value).parameters  # type: ignore[arg-type]
+    except ValueError:
+        return
+    if len(parameters) > 1:
+        assert "Args:" in text or re.search(r"`\w+`", text), f"{name} does not say what its arguments are"

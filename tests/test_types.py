@@ -6,7 +6,10 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -92,3 +95,47 @@ def test_every_public_name_has_a_type(tmp_path: Path) -> None:
     others = [line for line in result.stdout.splitlines() if line not in revealed]
     assert len(others) == 1, result.stdout
     assert 'no attribute "no_such_name"' in others[0]
+
+
+@pytest.mark.timeout(240)
+def test_programs_as_users_write_them_have_the_types_that_they_expect() -> None:
+    """What is inferred for them, and that what is wrong in them is found; see tests/typed/pools.py."""
+    programs = sorted((ROOT / "tests" / "typed").glob("*.py"))
+    text = "".join(program.read_text() for program in programs)
+    assert text.count("assert_type(") > 80
+    assert text.count("# type: ignore[") > 30
+    result = mypy("--no-error-summary", *map(str, programs), "examples")
+    assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
+
+
+@pytest.mark.timeout(240)
+def test_a_worse_type_is_noticed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    text = (ROOT / "tests" / "typed" / "pools.py").read_text()
+    program.write_text(text.replace("(number: int) -> str:", "(number: object) -> object:"))
+    result = mypy("--no-error-summary", str(program))
+    assert result.stdout.count("[assert-type]") > 5, result.stdout + result.stderr
+    assert "[unused-ignore]" in result.stdout
+
+
+def test_all_of_the_core_is_documented() -> None:
+    """Ruff sees to the Python modules; this is about the extension's docstrings and signatures."""
+    import forkless._forkless as core
+
+    bare = []
+    for path, value in public_parts(core):
+        if not (value.__doc__ or "").strip():
+            bare.append(f"{path} has no docstring")
+        if callable(value) and not isinstance(value, type) and value.__text_signature__ is None:
+            bare.append(f"{path} has no signature")
+    assert bare == []
+
+
+def public_parts(core: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Classes, functions and methods, with what to call them."""
+    for name, value in vars(core).items():
+        if not name.startswith("_") and (isinstance(value, type) or callable(value)):
+            yield name, value
+            for member, method in vars(value).items() if isinstance(value, type) else ():
+                if not member.startswith("_"):
+                    yield f"{name}.{member}", getattr(method, "__func__", method)

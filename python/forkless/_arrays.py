@@ -151,6 +151,9 @@ def _new(shape: Any, dtype: Any, order: Literal["C", "F"], *, zero: bool) -> "ND
         from .exceptions import SharedMemoryFull
 
         raise SharedMemoryFull(f"no machine has memory for an array of {size_bytes} bytes")
+    from ._strangers import teach_arrays
+
+    teach_arrays()
     memory: Any = SharedBytes(size_bytes, zero=zero)
     array: NDArray[Any] = numpy.ndarray(sizes, kind, memory, order=order)
     return array

@@ -114,3 +114,19 @@ def _check(key: bytes) -> None:
 
 def _refuse(why: str, message: bytes) -> NoReturn:
     raise AuthenticationError(f"{why} (it said {message[:40]!r})")
+
+
+def share_key() -> None:
+    """Has both libraries use one key in this process: children of either are let in by managers of the other.
+
+    A key that was set for this process or inherited from its parent is made theirs; one that was only made up
+    gives way to theirs, which the children that they start will have.
+    """
+    from . import process
+    from ._stdlib import process as _standard
+
+    ours, theirs = process.current_process(), _standard.current_process()
+    if process.is_made_up(ours._authkey):
+        ours._authkey = process.AuthenticationString(theirs.authkey)
+    else:
+        theirs.authkey = bytes(ours._authkey)

@@ -1,12 +1,14 @@
 """Finds what does not pickle, and says how one gets there. Only runs when pickling has failed."""
 
 import io
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
 from . import _pickling
+from ._forkless import Shared
 
 _TRIES = 5000  # parts of the object that are tried one by one before the search gives up
 
@@ -32,7 +34,9 @@ def explain(
         return "nested too deeply to be pickled; flatten it, or raise sys.setrecursionlimit()"
     start = obj.__qualname__ if isinstance(obj, (FunctionType, type)) else ""
     path, culprit, reason = _Search(pickler).descend(obj, error, start, names)
-    advice = _advice(culprit)
+    standard: Any = sys.modules.get(f"{__package__}._standard")
+    says_it = standard is not None and isinstance(error, standard.Refused)
+    advice = "" if says_it else _advice(culprit)
     return f"{path}{': ' if path else ''}{reason}{'; ' if advice else ''}{advice}"
 
 
@@ -60,7 +64,7 @@ class _Search:
                 return path, obj, error
 
     def failure(self, part: object) -> BaseException | None:
-        if id(part) in self.seen or isinstance(part, (int, float, str, bytes, type(None))) or self.tries <= 0:
+        if id(part) in self.seen or type(part) in (int, float, str, bytes, type(None)) or self.tries <= 0:
             return None
         self.tries -= 1
         try:
@@ -90,7 +94,7 @@ def _parts(obj: Any, names: Sequence[str]) -> Iterator[tuple[str, object]]:
         yield from ((".__self__", obj.__self__), (".__func__", obj.__func__))
     elif isinstance(obj, (staticmethod, classmethod)):
         yield "", obj.__func__
-    elif type(obj).__module__.startswith("multiprocessing."):
+    elif type(obj).__module__.startswith(_WHOLE) or _pickling.is_of_multiprocessing(type(obj)):
         return  # Refused as a whole; what it is made of is nobody's business.
     elif isinstance(obj, property):
         yield from (("", each) for each in (obj.fget, obj.fset, obj.fdel))
@@ -98,6 +102,7 @@ def _parts(obj: Any, names: Sequence[str]) -> Iterator[tuple[str, object]]:
         yield from _parts_of_instance(obj)
 
 
+_WHOLE = ("multiprocessing.", "concurrent.futures.")
 _HEAP_TYPE = 1 << 9  # made by a `class` statement, or could be
 _WITHOUT = ("__dict__", "__weakref__", "__doc__")
 
@@ -120,7 +125,7 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
 
 def _parts_of_instance(obj: Any) -> Iterator[tuple[str, object]]:
     try:
-        reduced: Any = obj.__reduce_ex__(5)
+        reduced: Any = obj._reduce() if isinstance(obj, Shared) else obj.__reduce_ex__(5)
     except Exception:
         return
     if isinstance(reduced, str):
@@ -165,10 +170,11 @@ def _advice(culprit: object) -> str:
     kind = type(culprit)
     if isinstance(culprit, io.IOBase):
         return "send the path, and open the file in the process that uses it"
+    # Before the module: that of the class of an array is where it was made.
+    if hasattr(culprit, "_wrapper") or kind.__module__ == "ctypes":
+        return "use forkless.RawValue or forkless.RawArray for what processes share"
     if kind.__module__.startswith("multiprocessing."):
         return ""  # The reason says it.
-    if hasattr(kind, "_wrapper") or kind.__module__ == "ctypes":
-        return "use forkless.RawValue or forkless.RawArray for what processes share"
     return _ADVICE.get(
         (kind.__module__, kind.__name__), "leave it out in __getstate__, or make it where it is used"
     )

@@ -18,14 +18,20 @@ _V_co = TypeVar("_V_co", covariant=True)
 class Shared:
     """An object in the arena. Belongs to no context and no parent; pickles to a handle of three integers.
 
-    Pickling does not keep the object alive: whoever sends the pickle must hold the object until it has
-    arrived. Our own transports do: pass the objects met while pickling as `handles` (see `_pickling.dumps`).
+    Our own transports keep the object alive until it has arrived: pass the objects met while pickling as `handles`
+    (see `_pickling.dumps`). For other picklers see `_strangers`.
     """
 
     @property
     def handle(self) -> tuple[int, int, int]:
         """(arena id, offset in bytes, generation)."""
+    def _leases(self) -> tuple[int, int]:
+        """(this process's, all) leases on it: if these are more, another process has it, or a message on its way."""
+    def _reduce(self) -> tuple[Any, ...]:
+        """How picklers of forkless write it, which keep it alive until it has arrived."""
     def __reduce__(self) -> tuple[Any, ...]: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: Any) -> Self: ...
     @classmethod
     def __class_getitem__(cls, _item: Any) -> type[Self]: ...
 
@@ -185,8 +191,6 @@ class Deposit(Shared):
     @property
     def given(self) -> bool:
         """Whether it was given away, once."""
-    def reduce(self) -> tuple[Any, ...]:
-        """What `__reduce__` gives, for picklers that keep it alive themselves."""
 
 @final
 class Event(Shared):
@@ -606,6 +610,12 @@ def inherited(name: str) -> Any:
 
 def open_shared(kind: int, arena: int, offset: int, generation: int, extra: Any = None) -> Shared:
     """Unpickles a `Shared`. Raises `forkless.StaleHandle` when the object no longer exists or is not reachable."""
+
+def tree_name(program: Program, arena: int) -> str | None:
+    """The name by which other processes join this one's tree, started if need be; None if the arena is another's."""
+
+def join_tree(name: str, arena: int) -> bool:
+    """Joins the tree with that name, unless this process can reach that arena already; whether it can now."""
 
 def take_leases_after_fork() -> None:
     """In a copy of this process made by `os.fork`: takes hold of the objects that the original holds."""

@@ -3,7 +3,7 @@
 import concurrent.futures
 import sys
 from concurrent.futures import CancelledError, InvalidStateError
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ._forkless import BaseFuture
 
@@ -28,6 +28,11 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
     def __init__(self) -> None:
         # The fields are in the base, made when somebody asks for them.
         pass
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Future stays in the process that has submitted the task: send what its result() returns"
+        )
 
     def result(self, timeout: float | None = None) -> T:
         """What the task returned; waits for it.

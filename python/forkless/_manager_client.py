@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from . import _forks, connection, process
+from ._authentication import share_key
 from ._manager_host import MOMENT, Host, hello
 from ._manager_wire import ERROR, PROXY, REPORT, Wire, convert_to_error, not_made, unwrap, wire
 from .exceptions import ManagerDied, TimeoutError
@@ -27,6 +28,11 @@ _OURS = errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM
 # All clients of this process, and by address the one that new proxies belong to.
 _all: "weakref.WeakSet[Client]" = weakref.WeakSet()
 _current: "weakref.WeakValueDictionary[Any, Client]" = weakref.WeakValueDictionary()
+
+
+# Before the first manager or proxy: children that `multiprocessing` starts are to know the key, too.
+share_key()
+process.beginnings.append(share_key)
 
 
 class Client:

@@ -361,7 +361,7 @@ class Server:
         """Does nothing, which shows that the server is there."""
 
     def number_of_objects(self, tenant: Tenant, let_go: int = 0) -> int:
-        """How many objects clients have references to, once the client's `decref`s were seen to."""
+        """How many objects clients have references to, once what the client let go of has been seen to."""
         _hear(tenant, let_go)
         return len(self._counts())
 

@@ -55,6 +55,9 @@ class PicklingError(pickle.PicklingError, TypeError):
     """
 
 
+_SHARED_REDUCE: Any = Shared.__reduce__
+
+
 class Pickler(_pickle.Pickler):
     """The C pickler, asking about functions, classes, shared objects and a few types that pickle refuses.
 
@@ -108,14 +111,15 @@ class Pickler(_pickle.Pickler):
             return _class(self, obj)
         if issubclass(kind, Shared):
             self.handles.append(obj)
-            return NotImplemented
+            # Its `__reduce__` is for picklers that keep nothing alive; see `_strangers`.
+            return obj._reduce() if kind.__reduce__ is _SHARED_REDUCE else NotImplemented
         extra = _extra_reducers().get(kind)
         handler = _handlers_of_modules.get(kind.__module__)
         # The one for connections starts a thread that serves copies of the descriptor.
-        if extra is not None and kind.__module__ != "multiprocessing.connection":
+        if extra is not None and kind.__module__ != "multiprocessing.connection" and not _is_ours(extra):
             reduced = _tensor(self, obj) if handler is _tensor else NotImplemented
             return _extra(extra, obj) if reduced is NotImplemented else reduced
-        if handler is None and _is_proxy(kind):
+        if handler is None and is_of_multiprocessing(kind):
             handler = _standard
         if handler is not None:
             return handler(self, obj)
@@ -614,7 +618,7 @@ def _other(pickler: Pickler, obj: object) -> Any:
 def _deposit(pickler: Pickler, obj: Deposit) -> Any:
     """Kept alive by what carries the pickle, unlike in other pickles; see `reduction`."""
     pickler.handles.append(obj)
-    return obj.reduce()
+    return obj._reduce()
 
 
 def _memoryview(pickler: Pickler, obj: memoryview) -> Any:
@@ -854,11 +858,14 @@ def _socket(pickler: Pickler, obj: Any) -> Any:
     return reduction.reduce_socket(obj)
 
 
-def _is_proxy(kind: type) -> bool:
-    """Whether it is a proxy of a manager, which may be of any module."""
-    # Without it while another thread imports the module: then there are no proxies yet.
-    proxies = getattr(_stdlib.loaded("managers"), "BaseProxy", None)
-    return proxies is not None and issubclass(kind, proxies)
+def is_of_multiprocessing(kind: type) -> bool:
+    """Whether it is a proxy of a manager or a process, whose classes may be of any module."""
+    # Without them while another thread imports the module: then there are no objects of theirs yet.
+    for module, name in ("managers", "BaseProxy"), ("process", "BaseProcess"):
+        base = getattr(_stdlib.loaded(module), name, None)
+        if base is not None and issubclass(kind, base):
+            return True
+    return False
 
 
 _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
@@ -885,9 +892,13 @@ _handlers_of_modules: dict[str, Callable[[Pickler, Any], Any]] = {
     "weakref": _other,
     **dict.fromkeys(
         (
+            "concurrent.futures._base",
+            "concurrent.futures.process",
             "multiprocessing.connection",
+            "multiprocessing.context",
             "multiprocessing.managers",
             "multiprocessing.pool",
+            "multiprocessing.process",
             "multiprocessing.queues",
             "multiprocessing.shared_memory",
             "multiprocessing.sharedctypes",
@@ -903,6 +914,11 @@ def _extra_reducers() -> dict[type, Callable[[Any], Any]]:
     # Without it while another thread imports the module: then nobody has registered anything yet.
     pickler = getattr(_stdlib.loaded("reduction"), "ForkingPickler", None)
     return {} if pickler is None else pickler._extra_reducers
+
+
+def _is_ours(reducer: Callable[[Any], Any]) -> bool:
+    """Whether it is the one for arrays that forkless has registered, for others."""
+    return getattr(reducer, "__module__", None) == f"{__package__}._strangers"
 
 
 def _extra(reducer: Callable[[Any], Any], obj: object) -> Any:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _pickling, process
+from . import _pickling, _stdlib, process
 from ._manager_client import Client, Made, Reference, client_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class _Key:
         self.key = key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
+        context: Any = _stdlib.context
+        # A process of multiprocessing that is about to start: its child is one of ours, too.
+        return (type(None), ()) if context.get_spawning_popen() is None else (bytes, (self.key,))
 
 
 _pickling.handlers[_Key] = lambda pickler, key: (bytes, (key.key,)) if pickler.leased else key.__reduce__()
@@ -211,6 +213,7 @@ def _method(name: str) -> Callable[..., Any]:
         return self._callmethod(name, args, kwds)
 
     method.__name__ = name
+    method.__doc__ = f"Calls `{name}` of the object that the manager has."
     return method
 
 

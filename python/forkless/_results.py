@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ._forkless import BaseFuture, Gather
 
@@ -33,6 +33,11 @@ class AsyncResult(BaseFuture, Generic[R]):
         if callback is not None or error_callback is not None:
             # So that `set_result` or `set_exception` is called then.
             self._watch()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} stays in the process of its pool: send what its get() returns"
+        )
 
     @property
     def _has_callbacks(self) -> bool:

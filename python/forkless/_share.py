@@ -157,6 +157,11 @@ def share(obj: Any) -> Any:
         raise TypeError(f"cannot share {type(obj).__qualname__!r} object: {_TAKEN}") from None
     if isinstance(source.obj, SharedBuffer) and source.nbytes == source.obj.nbytes:
         return source.obj
+    if source.ndim == 0:
+        raise TypeError(
+            f"cannot share {type(obj).__qualname__!r} object: it is a single value; send it as it is, or "
+            "make it a forkless.Value, which all processes can write"
+        )
     if not source.c_contiguous:
         raise BufferError(
             "cannot share a memoryview with gaps: share bytes(view), or a NumPy array made of it"
@@ -208,7 +213,9 @@ def _library_of(kind: type) -> str | None:
 
 def _share_array(numpy: Any, array: Any) -> Any:
     from ._pickling import buffer_of, view
+    from ._strangers import teach_arrays
 
+    teach_arrays()
     memory = buffer_of(array)
     if isinstance(memory, SharedBuffer):
         return array

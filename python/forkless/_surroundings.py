@@ -59,7 +59,7 @@ def here(elsewhere: bool = False) -> SharedBytes:
 
 def handle_of(shared: SharedBytes) -> "Handle":
     """By what a child knows what `here` has returned."""
-    handle: Handle = shared.__reduce__()[1]
+    handle: Handle = shared._reduce()[1]
     return handle
 
 

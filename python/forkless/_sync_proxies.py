@@ -1,14 +1,19 @@
 """The proxies of what a `SyncManager` makes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsIndex, TypeVar, overload
 
 from ._proxies import BaseProxy, MakeProxyType
 from ._waiters import wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_T = TypeVar("_T")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 class IteratorProxy(BaseProxy):
@@ -161,45 +166,61 @@ class NamespaceProxy(BaseProxy):
             self._callmethod("__delattr__", (key,))
 
 
-class ValueProxy(BaseProxy):
+class ValueProxy(BaseProxy, Generic[_T]):
     """Proxy of a value."""
 
     _exposed_ = ("get", "set")
 
-    def get(self) -> Any:
+    def get(self) -> _T:
         """The value."""
-        return self._callmethod("get")
+        value: _T = self._callmethod("get")
+        return value
 
-    def set(self, value: Any) -> None:
+    def set(self, value: _T) -> None:
         """Sets the value."""
         self._callmethod("set", (value,))
 
-    value = property(get, set)
-
-    __class_getitem__: Any = classmethod(GenericAlias)
+    if TYPE_CHECKING:
+        value: _T
+    else:
+        value = property(get, set)
 
 
 if TYPE_CHECKING:
 
-    class _ListMethods(BaseProxy):
-        def __getattr__(self, name: str) -> Any: ...
+    class _ListMethods(BaseProxy, MutableSequence[_T]):
+        def __len__(self) -> int: ...
+        def __iter__(self) -> Iterator[_T]: ...
+        def __contains__(self, value: object) -> bool: ...
+        @overload
+        def __getitem__(self, index: SupportsIndex) -> _T: ...
+        @overload
+        def __getitem__(self, index: slice) -> list[_T]: ...
         def __getitem__(self, index: Any) -> Any: ...
+        @overload
+        def __setitem__(self, index: SupportsIndex, value: _T) -> None: ...
+        @overload
+        def __setitem__(self, index: slice, value: Iterable[_T]) -> None: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
-        def __delitem__(self, index: Any) -> None: ...
-        def __len__(self) -> int: ...
-        def __iter__(self) -> Iterator[Any]: ...
-        def __contains__(self, value: Any) -> bool: ...
-        def __add__(self, other: Any) -> Any: ...
-        def __mul__(self, times: int) -> Any: ...
+        def __delitem__(self, index: SupportsIndex | slice) -> None: ...
+        def __add__(self, other: list[_T]) -> list[_T]: ...
+        def __mul__(self, times: SupportsIndex) -> list[_T]: ...
+        def __rmul__(self, times: SupportsIndex) -> list[_T]: ...
+        def insert(self, index: SupportsIndex, value: _T) -> None: ...
+        def copy(self) -> list[_T]: ...
+        def sort(self, *, key: Callable[[_T], Any] | None = None, reverse: bool = False) -> None: ...
 
-    class _DictMethods(BaseProxy):
-        def __getattr__(self, name: str) -> Any: ...
-        def __getitem__(self, key: Any) -> Any: ...
-        def __setitem__(self, key: Any, value: Any) -> None: ...
-        def __delitem__(self, key: Any) -> None: ...
+    class _DictMethods(BaseProxy, MutableMapping[_K, _V]):
         def __len__(self) -> int: ...
-        def __iter__(self) -> Iterator[Any]: ...
-        def __contains__(self, key: Any) -> bool: ...
+        def __iter__(self) -> Iterator[_K]: ...
+        def __contains__(self, key: object) -> bool: ...
+        def __getitem__(self, key: _K) -> _V: ...
+        def __setitem__(self, key: _K, value: _V) -> None: ...
+        def __delitem__(self, key: _K) -> None: ...
+        def copy(self) -> dict[_K, _V]: ...
+        def keys(self) -> list[_K]: ...  # type: ignore[override]
+        def values(self) -> list[_V]: ...  # type: ignore[override]
+        def items(self) -> list[tuple[_K, _V]]: ...  # type: ignore[override]
 
     class _PoolMethods(BaseProxy):
         def __getattr__(self, name: str) -> Any: ...
@@ -226,33 +247,46 @@ else:
         ).split(),
     )
 
+    for _kind in _ListMethods, _DictMethods:
+        # What they are of is for type checkers.
+        _kind.__class_getitem__ = classmethod(lambda cls, _: cls)
+
 
 BaseListProxy, BasePoolProxy = _ListMethods, _PoolMethods
+BaseListProxy.__doc__ = (
+    "What a `ListProxy` is derived from: the methods of a list, each a call to the manager."
+)
+BasePoolProxy.__doc__ = (
+    "What a `PoolProxy` is derived from: the methods of a pool, each a call to the manager."
+)
 
 
-class ListProxy(_ListMethods):
+class ListProxy(_ListMethods[_T]):
     """Proxy of a list."""
 
-    def __iadd__(self, value: Any) -> "Self":
+    def __iadd__(self, value: Iterable[_T]) -> "Self":  # type: ignore[override]
         self._callmethod("extend", (value,))
         return self
 
-    def __imul__(self, value: int) -> "Self":
+    def __imul__(self, value: SupportsIndex) -> "Self":  # type: ignore[override]
         self._callmethod("__imul__", (value,))
         return self
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
 
-class DictProxy(_DictMethods):
+class DictProxy(_DictMethods[_K, _V]):
     """Proxy of a dict."""
 
     _method_to_typeid_: ClassVar = {"__iter__": "Iterator"}
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 ArrayProxy = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
+ArrayProxy.__doc__ = "Proxy of an array."
 
 
 class PoolProxy(_PoolMethods):

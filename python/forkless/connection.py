@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _authentication, _internals, _pickling, exceptions
 from ._authentication import CHALLENGE, FAILURE, WELCOME
-from ._forkless import Channel, Deposit
+from ._forkless import Channel, Deposit, open_shared
 from ._stdlib import connection as _standard
 from .exceptions import AuthenticationError, BufferTooShort
 
@@ -412,7 +412,9 @@ class _Entrusted:
         self._place = box, tag
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _collect, self._place
+        box, tag = self._place
+        # Both ends have the box: it needs nothing of what a pickle for strangers says.
+        return _collect, (box._reduce()[1], tag)
 
 
 def _plain(obj: object) -> bytes:
@@ -421,8 +423,9 @@ def _plain(obj: object) -> bytes:
     return pickle.dumps(obj, protocol=5)
 
 
-def _collect(box: Channel, tag: int) -> Any:
+def _collect(place: tuple[Any, ...], tag: int) -> Any:
     """The message that was entrusted to a box under this tag."""
+    box: Any = open_shared(*place)
     early = _early.setdefault(box.handle, {})
     message = early.pop(tag, None)
     while message is None:
@@ -721,7 +724,10 @@ def _fileno(obj: Any) -> int:
     try:
         fd = obj.fileno()
     except AttributeError:
-        raise ValueError(f"cannot wait for {obj!r}: it is no descriptor and has no fileno()") from None
+        advice = "; wait for its sentinel" if hasattr(obj, "sentinel") else ""
+        raise ValueError(
+            f"cannot wait for {obj!r}: it is no descriptor and has no fileno(){advice}"
+        ) from None
     if not isinstance(fd, int) or fd < 0:
         raise ValueError(f"cannot wait for {obj!r}: it is closed")
     return fd

@@ -14,7 +14,7 @@ import os
 import warnings
 from _thread import _local
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from . import _programs, exceptions, process
 from ._cpus import cpu_count
@@ -39,7 +39,9 @@ from .process import (
 )
 
 if TYPE_CHECKING:
+    import ctypes
     import logging
+    from typing import Literal
 
     from . import reduction as reduction
     from ._forkless import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
@@ -49,8 +51,12 @@ if TYPE_CHECKING:
     from .managers import SyncManager
     from .pool import Pool
     from .queues import JoinableQueue, Queue, SimpleQueue
+    from .sharedctypes import _C, LockLike, Synchronized, SynchronizedArray, SynchronizedString
 
     _Lock = Lock | RLock  # within the class these are methods
+    _Guard = Literal[True] | LockLike | None
+
+_T = TypeVar("_T")
 
 __all__ = [
     "AuthenticationError",
@@ -201,12 +207,22 @@ class BaseContext(_standard.BaseContext):
 
         return Barrier(parties, action, timeout)
 
+    @overload
+    def RawValue(self, typecode_or_type: "type[_C]", *args: Any) -> "_C": ...
+    @overload
+    def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
     def RawValue(self, typecode_or_type: str | type[Any], *args: Any) -> Any:  # noqa: N802
         """See `forkless.RawValue`."""
         from .sharedctypes import RawValue
 
         return RawValue(typecode_or_type, *args)
 
+    @overload
+    def RawArray(
+        self, typecode_or_type: "type[_C]", size_or_initializer: int | Iterable[Any]
+    ) -> "ctypes.Array[_C]": ...
+    @overload
+    def RawArray(self, typecode_or_type: str, size_or_initializer: int | Iterable[Any]) -> Any: ...
     def RawArray(  # noqa: N802
         self, typecode_or_type: str | type[Any], size_or_initializer: int | Iterable[Any]
     ) -> Any:
@@ -215,14 +231,57 @@ class BaseContext(_standard.BaseContext):
 
         return RawArray(typecode_or_type, size_or_initializer)
 
+    @overload
+    def Value(
+        self,
+        typecode_or_type: "type[ctypes._SimpleCData[_T]]",
+        *args: Any,
+        lock: "_Guard" = True,
+    ) -> "Synchronized[_T]": ...
+    @overload
+    def Value(self, typecode_or_type: str, *args: Any, lock: "_Guard" = True) -> "Synchronized[Any]": ...
+    @overload
+    def Value(self, typecode_or_type: str | type[Any], *args: Any, lock: Any = True) -> Any: ...
     def Value(self, typecode_or_type: str | type[Any], *args: Any, lock: Any = True) -> Any:  # noqa: N802
         """See `forkless.Value`."""
         from .sharedctypes import Value
 
         return Value(typecode_or_type, *args, lock=lock)
 
-    def Array(  # noqa: N802
+    @overload
+    def Array(
+        self,
+        typecode_or_type: "Literal['c'] | type[ctypes.c_char]",
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: "_Guard" = True,
+    ) -> "SynchronizedString": ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: "type[ctypes._SimpleCData[_T]]",
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: "_Guard" = True,
+    ) -> "SynchronizedArray[_T]": ...
+    @overload
+    def Array(
+        self,
+        typecode_or_type: str,
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: "_Guard" = True,
+    ) -> "SynchronizedArray[Any]": ...
+    @overload
+    def Array(
         self, typecode_or_type: str | type[Any], size_or_initializer: int | Iterable[Any], *, lock: Any = True
+    ) -> Any: ...
+    def Array(  # noqa: N802
+        self,
+        typecode_or_type: str | type[Any],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Any = True,
     ) -> Any:
         """See `forkless.Array`."""
         from .sharedctypes import Array
@@ -357,7 +416,8 @@ def get_context(method: str | None = None) -> BaseContext:
         method: "forkserver", "spawn", or None for the current default.
 
     Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why.
+        ValueError: there is no such method; "fork" is refused, and the message says why, except under
+            `forkless.install`: then it is another name for "forkserver", with a warning.
     """
     if method is None:
         return _contexts[get_start_method()]

@@ -23,7 +23,7 @@ Example:
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from . import _internals, _manager_locks, _manager_types, exceptions, process
 from ._manager_client import Client
@@ -49,6 +49,8 @@ from ._sync_proxies import (
 )
 
 if TYPE_CHECKING:
+    import queue
+
     from typing_extensions import Self
 
     from ._manager_errors import RemoteError
@@ -85,6 +87,11 @@ __all__ = [
 ]
 
 Namespace, Value, Array = _manager_types.Namespace, _manager_types.Value, _manager_types.Array
+
+
+_T = TypeVar("_T")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 class _NotRunning(exceptions.ProcessError, AssertionError, ValueError):
@@ -138,8 +145,10 @@ class BaseManager:
     ) -> None:
         if serializer not in WIRES:
             raise ValueError(f"serializer must be {' or '.join(map(repr, WIRES))}, not {serializer!r}")
+        from ._methods import kind_of_process
         from .context import get_context
 
+        kind_of_process(ctx, "ctx")
         self._address = address
         key = process.current_process().authkey if authkey is None else authkey
         self._authkey = process.AuthenticationString(key)
@@ -383,6 +392,7 @@ def _maker(typeid: str, proxytype: Any) -> Callable[..., Any]:
         return proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
 
     make.__name__ = typeid
+    make.__doc__ = f"Makes a `{typeid}` in the server, from these arguments, and returns a proxy of it."
     return make
 
 
@@ -400,17 +410,32 @@ class SyncManager(BaseManager):
         BoundedSemaphore: Callable[..., AcquirerProxy]
         Condition: Callable[..., ConditionProxy]
         Event: Callable[..., EventProxy]
-        JoinableQueue: Callable[..., Any]
+        JoinableQueue: Callable[..., queue.Queue[Any]]
         Lock: Callable[..., AcquirerProxy]
         Namespace: Callable[..., NamespaceProxy]
         Pool: Callable[..., PoolProxy]
-        Queue: Callable[..., Any]
+        Queue: Callable[..., queue.Queue[Any]]
         RLock: Callable[..., AcquirerProxy]
         Semaphore: Callable[..., AcquirerProxy]
-        Value: Callable[..., ValueProxy]
         Array: Callable[..., Any]
-        dict: Callable[..., DictProxy]
-        list: Callable[..., ListProxy]
+
+        def Value(self, typecode: Any, value: _T, lock: Any = True) -> ValueProxy[_T]: ...  # noqa: D102, N802
+        @overload
+        def dict(self, /) -> DictProxy[Any, Any]: ...
+        @overload
+        def dict(self, /, **entries: _V) -> DictProxy[str, _V]: ...
+        @overload
+        def dict(self, entries: Mapping[_K, _V] | Iterable[tuple[_K, _V]], /) -> DictProxy[_K, _V]: ...
+        @overload
+        def dict(
+            self, entries: Mapping[str, _V] | Iterable[tuple[str, _V]], /, **more: _V
+        ) -> DictProxy[str, _V]: ...
+        def dict(self, /, *entries: Any, **more: Any) -> Any: ...  # noqa: D102
+        @overload
+        def list(self) -> ListProxy[Any]: ...
+        @overload
+        def list(self, items: Iterable[_T], /) -> ListProxy[_T]: ...
+        def list(self, *items: Any) -> Any: ...  # noqa: D102
 
 
 for _name in ("Queue", "JoinableQueue"):

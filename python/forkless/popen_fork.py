@@ -11,8 +11,6 @@ class Popen:
     """What a started process has as `_popen`; it is not made by anybody else.
 
     Attributes:
-        pid: the process id.
-        sentinel: a descriptor that becomes readable when the child has ended.
         returncode: the exit code as far as it was asked for.
     """
 

@@ -40,8 +40,9 @@ class AuthenticationString(bytes):
     def __reduce__(self) -> tuple[Any, ...]:
         if not is_packing():
             raise TypeError(
-                "an authentication key is not pickled, for security reasons; a child already has its "
-                "parent's, as current_process().authkey"
+                "an authentication key is not pickled, for security reasons, nor a process object, which has "
+                "one: a child already has its parent's key, as current_process().authkey; of a process "
+                "send its pid"
             )
         return AuthenticationString, (bytes(self),)
 
@@ -101,13 +102,14 @@ class Process:
         self._daemon: bool = _current._daemon if daemon is None else daemon
         self._parent_pid: int | None = os.getpid()
         self._parent_name: str = _current._name
+        # Before the child: the first thing in it that does not pickle is what an error is about.
+        self._authkey: AuthenticationString = _current._authkey
         self._child: Child | None = None
         self._closed = False
         self._target = target
         self._args = tuple(args)
         self._kwargs = dict(kwargs)
         self._name: str = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
-        self._authkey: AuthenticationString = _current._authkey
         if _current._temp_dir is not None:
             self._temp_dir = _current._temp_dir
         self._ignore_interrupt = False
@@ -456,7 +458,7 @@ class _MainProcess(Process):
 
     def __init__(self) -> None:
         self._identity = ()
-        self._authkey = AuthenticationString(os.urandom(32))
+        self._authkey = self.made_up = AuthenticationString(os.urandom(32))
         self._name = "MainProcess"
         self._daemon = False
         self._parent_pid = None
@@ -512,7 +514,8 @@ class _ParentProcess(Process):
 # Whether this thread is pickling a process object.
 _packing = _local()
 
-_current: Process = _MainProcess()
+_main = _MainProcess()
+_current: Process = _main
 # What is known of the process that started this one, and the object that stands for it, made when needed.
 _parent_is: tuple[str, int, AuthenticationString] | None = None
 _parent: _ParentProcess | None = None
@@ -540,6 +543,11 @@ terminate_grace: float | None = None
 def current_process() -> Process:
     """The object of the process that calls this."""
     return _current
+
+
+def is_made_up(key: bytes) -> bool:
+    """Whether a key is the one that this process has begun with, so that nobody else knows it."""
+    return key is _main.made_up
 
 
 def parent_process() -> Process | None:

@@ -20,6 +20,9 @@ __all__ = ["JoinableQueue", "Loss", "Queue", "QueueStatistics", "SimpleQueue"]
 
 T = TypeVar("T")
 
+# What those of `multiprocessing` are made of, and programs look for.
+_INSIDES = ("_reader", "_writer", "_rlock", "_wlock", "_poll", "_send_bytes", "_recv_bytes")
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -176,6 +179,18 @@ class Queue(BaseQueue[T]):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _attach, (type(self), self._channel)
+
+    if not TYPE_CHECKING:  # Or type checkers would take it to have every attribute.
+
+        def __getattr__(self, name: str) -> Any:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in _INSIDES:
+                message += (
+                    ": a queue of forkless has no pipe in it. To wait for several things, use `get` with a "
+                    "timeout, or `aget` in an event loop; if a pool of the standard library was made with a "
+                    "context of forkless, use forkless.Pool or forkless.Executor instead"
+                )
+            raise AttributeError(message)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} maxsize={self._channel.maxsize}>"

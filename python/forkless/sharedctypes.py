@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
 from . import _internals
 from ._forkless import RLock, SharedBytes
@@ -46,6 +46,13 @@ typecode_to_type: dict[str, type[Any]] = {
 }
 
 
+_T = TypeVar("_T")
+_C = TypeVar("_C", bound="ctypes._CDataType")  # any ctypes type
+
+if TYPE_CHECKING:
+    _Items = int | Iterable[Any]
+
+
 class LockLike(Protocol):
     """What guards a shared object: `forkless.Lock`, `forkless.RLock`, or anything used in the same way."""
 
@@ -56,6 +63,10 @@ class LockLike(Protocol):
         """Gives it back."""
 
 
+@overload
+def RawValue(typecode_or_type: type[_C], *args: Any) -> _C: ...
+@overload
+def RawValue(typecode_or_type: str, *args: Any) -> Any: ...
 def RawValue(typecode_or_type: str | type[Any], *args: Any) -> Any:  # noqa: N802
     """A ctypes object in shared memory, without a lock.
 
@@ -73,6 +84,10 @@ def RawValue(typecode_or_type: str | type[Any], *args: Any) -> Any:  # noqa: N80
     return obj
 
 
+@overload
+def RawArray(typecode_or_type: type[_C], size_or_initializer: "_Items") -> "ctypes.Array[_C]": ...
+@overload
+def RawArray(typecode_or_type: str, size_or_initializer: "_Items") -> Any: ...
 def RawArray(typecode_or_type: str | type[Any], size_or_initializer: int | Iterable[Any]) -> Any:  # noqa: N802
     """A ctypes array in shared memory, without a lock.
 
@@ -89,6 +104,24 @@ def RawArray(typecode_or_type: str | type[Any], size_or_initializer: int | Itera
     return array
 
 
+@overload
+def Value(typecode_or_type: type[_C], *args: Any, lock: Literal[False], ctx: object = None) -> _C: ...
+@overload
+def Value(
+    typecode_or_type: "type[ctypes._SimpleCData[_T]]",
+    *args: Any,
+    lock: Literal[True] | LockLike | None = True,
+    ctx: object = None,
+) -> "Synchronized[_T]": ...
+@overload
+def Value(
+    typecode_or_type: str,
+    *args: Any,
+    lock: Literal[True] | LockLike | None = True,
+    ctx: object = None,
+) -> "Synchronized[Any]": ...
+@overload
+def Value(typecode_or_type: str | type[Any], *args: Any, lock: Any = True, ctx: object = None) -> Any: ...
 def Value(typecode_or_type: str | type[Any], *args: Any, lock: Any = True, ctx: object = None) -> Any:  # noqa: N802
     """A ctypes object in shared memory, with a lock.
 
@@ -111,6 +144,42 @@ def Value(typecode_or_type: str | type[Any], *args: Any, lock: Any = True, ctx: 
     return _with_lock(RawValue(typecode_or_type, *args), lock)
 
 
+@overload
+def Array(
+    typecode_or_type: type[_C], size_or_initializer: "_Items", *, lock: Literal[False], ctx: object = None
+) -> "ctypes.Array[_C]": ...
+@overload
+def Array(
+    typecode_or_type: Literal["c"] | type[ctypes.c_char],
+    size_or_initializer: "_Items",
+    *,
+    lock: Literal[True] | LockLike | None = True,
+    ctx: object = None,
+) -> "SynchronizedString": ...
+@overload
+def Array(
+    typecode_or_type: "type[ctypes._SimpleCData[_T]]",
+    size_or_initializer: "_Items",
+    *,
+    lock: Literal[True] | LockLike | None = True,
+    ctx: object = None,
+) -> "SynchronizedArray[_T]": ...
+@overload
+def Array(
+    typecode_or_type: str,
+    size_or_initializer: "_Items",
+    *,
+    lock: Literal[True] | LockLike | None = True,
+    ctx: object = None,
+) -> "SynchronizedArray[Any]": ...
+@overload
+def Array(
+    typecode_or_type: str | type[Any],
+    size_or_initializer: "_Items",
+    *,
+    lock: Any = True,
+    ctx: object = None,
+) -> Any: ...
 def Array(  # noqa: N802
     typecode_or_type: str | type[Any],
     size_or_initializer: int | Iterable[Any],
@@ -134,14 +203,14 @@ def Array(  # noqa: N802
     return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock)
 
 
-def copy(obj: Any) -> Any:
+def copy(obj: _C) -> _C:
     """A new ctypes object in shared memory with the contents of another ctypes object."""
-    new = _new(type(obj))
+    new: _C = _new(type(obj))
     ctypes.pointer(new)[0] = obj
     return new
 
 
-def synchronized(obj: Any, lock: Any = None, ctx: object = None) -> "SynchronizedBase":
+def synchronized(obj: Any, lock: Any = None, ctx: object = None) -> "SynchronizedBase[Any]":
     """A wrapper around a shared ctypes object that takes a lock for each access.
 
     Args:
@@ -159,7 +228,7 @@ def synchronized(obj: Any, lock: Any = None, ctx: object = None) -> "Synchronize
     return _class_for(kind)(obj, lock)
 
 
-class SynchronizedBase:
+class SynchronizedBase(Generic[_T]):
     """A shared ctypes object and its lock. As a context manager it holds the lock."""
 
     def __init__(self, obj: Any, lock: Any = None, ctx: object = None) -> None:
@@ -200,47 +269,54 @@ class SynchronizedBase:
 def _guarded(name: str) -> property:
     """An attribute of the object behind, read and written with the lock held."""
 
-    def get(self: SynchronizedBase) -> Any:
+    def get(self: SynchronizedBase[Any]) -> Any:
         self.acquire()
         try:
             return getattr(self._obj, name)
         finally:
             self.release()
 
-    def set(self: SynchronizedBase, value: Any) -> None:
+    def set(self: SynchronizedBase[Any], value: Any) -> None:
         self.acquire()
         try:
             setattr(self._obj, name, value)
         finally:
             self.release()
 
-    return property(get, set)
+    return property(get, set, doc=f"`{name}` of the object behind, read and written with the lock held.")
 
 
-class Synchronized(SynchronizedBase):
+class Synchronized(SynchronizedBase[_T]):
     """A shared number, character or pointer; `value` takes the lock.
 
     `counter.value += 1` reads and writes, with the lock given back in between: hold it (`with counter:`) for
     that.
     """
 
-    value = _guarded("value")
+    if TYPE_CHECKING:
+        value: _T
+    else:
+        value = _guarded("value")
 
 
-class SynchronizedArray(SynchronizedBase):
+class SynchronizedArray(SynchronizedBase[_T]):
     """A shared array; each access takes the lock."""
 
     def __len__(self) -> int:
         return len(self._obj)
 
     @overload
-    def __getitem__(self, i: int) -> Any: ...
+    def __getitem__(self, i: int) -> _T: ...
     @overload
-    def __getitem__(self, i: slice) -> Any: ...
+    def __getitem__(self, i: slice) -> list[_T]: ...
     def __getitem__(self, i: int | slice) -> Any:
         with self:
             return self._obj[i]
 
+    @overload
+    def __setitem__(self, i: int, value: _T) -> None: ...
+    @overload
+    def __setitem__(self, i: slice, value: Iterable[_T]) -> None: ...
     def __setitem__(self, i: int | slice, value: Any) -> None:
         with self:
             self._obj[i] = value
@@ -255,15 +331,23 @@ class SynchronizedArray(SynchronizedBase):
         with self:
             self._obj[start:stop] = values
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[_T]:
         return (self[i] for i in range(len(self)))
 
 
-class SynchronizedString(SynchronizedArray):
+class SynchronizedString(SynchronizedArray[bytes]):
     """A shared array of characters; `value` ends at the first zero byte, `raw` does not."""
 
-    value = _guarded("value")
-    raw = _guarded("raw")
+    if TYPE_CHECKING:
+        value: bytes
+        raw: bytes
+
+        # A slice of it is bytes, not a list of bytes of length one.
+        def __getitem__(self, i: int | slice) -> bytes: ...  # type: ignore[override]
+        def __setitem__(self, i: int | slice, value: bytes) -> None: ...  # type: ignore[override]
+    else:
+        value = _guarded("value")
+        raw = _guarded("raw")
 
 
 def _type(typecode_or_type: str | type[Any]) -> type[Any]:
@@ -317,7 +401,7 @@ def _with_lock(obj: Any, lock: Any) -> Any:
 
 
 @cache
-def _class_for(kind: Any) -> type[SynchronizedBase]:
+def _class_for(kind: Any) -> type[SynchronizedBase[Any]]:
     """The wrapper of a structure or union: a property for each field."""
     fields = {name: _guarded(name) for base in kind.__mro__ for name, *_ in vars(base).get("_fields_", ())}
     return type(f"Synchronized{kind.__name__}", (SynchronizedBase,), fields)

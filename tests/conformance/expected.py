@@ -115,8 +115,6 @@ def methods_of(case: str) -> tuple[str, ...]:
     return tuple(m for m in METHODS if f"ProcessPool{m.capitalize()}" in case) or METHODS
 
 
-_INTERNALS = "internals of multiprocessing"
-
 # Classes that are not run at all.
 INTERNAL_CASES: dict[str, str] = {
     "TestInternalDecorators": "a decorator of the tests themselves",

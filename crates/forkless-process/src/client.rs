@@ -438,11 +438,24 @@ pub(crate) fn kill(arena: &'static Arena, owner: Owner) {
 /// [`Error::System`] if nobody listens under that name any more, or only another user.
 pub fn attach_by_environment() -> Result<Option<&'static Arena>, Error> {
     let Ok(name) = std::env::var(TREE_VARIABLE) else { return Ok(None) };
-    attach(&name).map(Some)
+    attach_by_name(&name).map(Some)
 }
 
-fn attach(name: &str) -> Result<&'static Arena, Error> {
-    let action = "join the process tree named by FORKLESS_TREE";
+/// The name by which processes that this one's tree knows nothing of join it; starts a template, which answers them, if
+/// there is none.
+///
+/// # Errors
+/// [`Error::System`] when the system refuses.
+pub fn tree_name(arena: &'static Arena, program: &Program) -> Result<&'static str, Error> {
+    Client::keeper(arena, program).map(Client::name)
+}
+
+/// Joins the tree with that name; see [`tree_name`].
+///
+/// # Errors
+/// [`Error::System`] if nobody listens under that name any more, or only another user.
+pub fn attach_by_name(name: &str) -> Result<&'static Arena, Error> {
+    let action = "join a process tree by its name";
     let socket = socket::connect(name).map_err(Error::system(action))?;
     socket::send(socket.as_fd(), &Request::Attach.to_bytes(), &[]).map_err(Error::system(action))?;
     // The template answers at once, or is gone.

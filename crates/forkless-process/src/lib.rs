@@ -20,7 +20,7 @@ mod protocol;
 pub mod template;
 
 pub use child::Child;
-pub use client::{Client, Program, attach_by_environment};
+pub use client::{Client, Program, attach_by_environment, attach_by_name, tree_name};
 pub use inheritance::{Inheritance, PARENT_VARIABLE, Passed, parent_variable, pass};
 pub use keeper::{Deposition, Redemption};
 pub use pending::{Order, Pending};

@@ -109,7 +109,9 @@ impl Barrier {
         Ok(Self::parts(Core::create(home(py)?, parties).or_raise(py)?, action.map(Bound::unbind), timeout))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+    /// As for every shared object, with what its class keeps beside.
+    #[pyo3(name = "_reduce")]
+    fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let (py, this) = (slf.py(), slf.get());
         let extra = (this.action.as_ref().map(|action| action.bind(py)), this.timeout);
         reduce(slf.as_super(), Some(extra.into_pyobject(py)?.into_any()))

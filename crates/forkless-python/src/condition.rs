@@ -216,7 +216,9 @@ impl Condition {
         Ok(Self::parts(Condvar::create(home(py)?).or_raise(py)?, guard))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+    /// As for every shared object, with what its class keeps beside.
+    #[pyo3(name = "_reduce")]
+    fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let lock = slf.get().guard.object(slf.py()).clone();
         reduce(slf.as_super(), Some(lock))
     }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::child::{PyProgram, publish};
 use crate::errors::OrRaise;
-use crate::shared::{Reduced, Shared, home, reduce};
+use crate::shared::{Shared, home};
 use crate::wait;
 
 /// A copy of a descriptor, kept by a template for whoever opens this object. It survives the process that made it, and is
@@ -73,15 +73,10 @@ impl Deposit {
         Ok(self.deposit.state().or_raise(py)? == State::Given)
     }
 
-    /// As for every shared object, for picklers that keep it alive themselves.
-    fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
-        reduce(slf.as_super(), None)
-    }
-
-    /// For other picklers: held by this process until it is taken, once.
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+    /// For picklers of others: held by this process until it is taken, once.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("forkless.reduction")?.call_method1("hold", (slf,))?;
-        reduce(slf.as_super(), None)
+        Shared::__reduce__(slf.as_super())
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -64,6 +64,8 @@ fn _forkless(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<child::Coming>()?;
     module.add_class::<child::Job>()?;
     module.add_function(wrap_pyfunction!(shared::open_shared, module)?)?;
+    module.add_function(wrap_pyfunction!(shared::tree_name, module)?)?;
+    module.add_function(wrap_pyfunction!(shared::join_tree, module)?)?;
     module.add_function(wrap_pyfunction!(shared::take_leases_after_fork, module)?)?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add("BUFFER_KIND", forkless_ipc::Buffer::KIND)?;

@@ -60,7 +60,9 @@ impl Lock {
         Ok(Self::parts(Mutex::create_at(home(py)?, &origin(py)).or_raise(py)?, recovery))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+    /// As for every shared object, with what its class keeps beside.
+    #[pyo3(name = "_reduce")]
+    fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         reduce(slf.as_super(), slf.get().recovery.function(slf.py()))
     }
 

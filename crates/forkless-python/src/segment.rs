@@ -133,7 +133,9 @@ impl Segment {
         unsafe { fill(slf.as_any(), view, (address, segment.length()), true, flags) }
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
+    /// By its handle as text.
+    #[pyo3(name = "_reduce")]
+    fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
         let py = slf.py();
         let open = py.import("forkless.shared_memory")?.getattr("open_pickled")?;
         Ok((open, (slf.get().token(py)?,)))

@@ -11,6 +11,7 @@ use pyo3::types::{PyTuple, PyType};
 use crate::barrier::Barrier as PyBarrier;
 use crate::buffer::SharedBuffer;
 use crate::channel::Channel as PyChannel;
+use crate::child::{PyProgram, publish};
 use crate::condition::Condition;
 use crate::deposit::Deposit as PyDeposit;
 use crate::errors::OrRaise;
@@ -100,8 +101,33 @@ impl Shared {
         Ok((arena, offset, generation))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+    /// (this process's, all) leases on it: if these are more, another process has it, or a message on its way.
+    #[pyo3(name = "_leases")]
+    fn leases(slf: &Bound<'_, Self>) -> PyResult<(u64, u64)> {
+        let lease = object(slf)?.lease();
+        lease.arena().leases_on(lease).or_raise(slf.py())
+    }
+
+    /// How picklers of forkless write it, which keep it alive until it has arrived.
+    #[pyo3(name = "_reduce")]
+    fn reduce<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         reduce(slf, None)
+    }
+
+    /// How others do: also with how its tree is found, and held by this process until another one has it.
+    pub(crate) fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let reduced = slf.call_method0("_reduce")?;
+        slf.py().import("forkless._strangers")?.call_method1("reduce", (slf, reduced))
+    }
+
+    /// Itself: it belongs to all who have it, so there is nothing to copy.
+    fn __copy__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+
+    /// Itself: it belongs to all who have it, so there is nothing to copy.
+    fn __deepcopy__<'py>(slf: &Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf.clone()
     }
 
     /// Generic over nothing at run time: `Queue[int]` in annotations.
@@ -187,6 +213,37 @@ fn arena_of(py: Python<'_>, id: u64) -> PyResult<&'static Arena> {
         ))
         .or_raise(py),
     }
+}
+
+/// The name by which other processes join the tree of this one, or of the object's arena; None if that is another's.
+///
+/// Args:
+///     program: How to start a template, should there be none.
+///     arena: The arena's id.
+///
+/// Raises:
+///     ProcessError: The system refuses.
+#[pyfunction]
+pub(crate) fn tree_name(py: Python<'_>, program: &Bound<'_, PyProgram>, arena: u64) -> PyResult<Option<&'static str>> {
+    let home = home(py)?;
+    if home.id() != arena {
+        return Ok(None);
+    }
+    let program = &program.get().program;
+    let name = py.detach(|| forkless_process::tree_name(home, program)).or_raise(py)?;
+    publish(py)?;
+    Ok(Some(name))
+}
+
+/// Joins the tree with that name, unless this process can reach that arena already; whether it can now.
+#[pyfunction]
+pub(crate) fn join_tree(py: Python<'_>, name: &str, arena: u64) -> PyResult<bool> {
+    if Arena::find(arena).is_some() {
+        return Ok(true);
+    }
+    expect_forks(py)?;
+    let joined = py.detach(|| forkless_process::attach_by_name(name));
+    Ok(joined.is_ok_and(|joined| joined.id() == arena))
 }
 
 /// Unpickles a `Shared`. `extra` is what its class keeps beside what is in the arena.
