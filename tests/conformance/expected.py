@@ -150,9 +150,9 @@ INTERNALS: dict[str, str] = {
         {"ProcessPoolExecutorTest.test_python_finalization_error": "what its own thread makes of a mock"}
     ),
 }
-if sys.version_info < (3, 12):
+if sys.version_info < (3, 13):
     INTERNALS["WithThreadsTestPool.test_terminate"] = (
-        "wrong before Python 3.12: it waits for whichever of its tasks of five minutes have begun"
+        "wrong before Python 3.13: it waits for whichever of its tasks of five minutes have begun"
     )
 
 
