@@ -1,18 +1,20 @@
 """CPython's own test cases, run from the installed interpreter with forkless in place of `multiprocessing`.
 
-See the package `conformance`; `python -m conformance` in this folder prints the same as a table. With
-FORKLESS_CONFORMANCE_SLOW=1 in the environment the slow tests run too.
+See the package `conformance`; `./dev conformance` runs all of it and prints a table. With
+FORKLESS_CONFORMANCE_SLOW=1 in the environment the slow tests run here too.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
 
-import forkless
 import pytest
 from conformance import expected
-from conformance.judge import SLOW_TOO, cases, environment, is_slow, judge
+from conformance.guard import EVIDENCE
+from conformance.judge import SLOW_TOO, Judge
+from conformance.table import MODULES
 from support import run_program
 
 pytestmark = [
@@ -28,82 +30,103 @@ Found = dict[str, list[str]]
 
 
 @pytest.fixture(scope="session")
-def found() -> Found:
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    return Judge(tmp_path_factory.mktemp("conformance"), slow=bool(os.environ.get(SLOW_TOO)))
+
+
+@pytest.fixture(scope="session")
+def found(judge: Judge) -> Found:
     """The test cases that there are on this Python, by module."""
-    return {module: cases(module) for module in sorted(set(expected.RUN.values()))}
+    return {module: judge.cases(module) for module in MODULES}
 
 
 @pytest.mark.parametrize(
     ("case", "method"), [(case, method) for case in expected.RUN for method in expected.methods_of(case)]
 )
-def test_case(case: str, method: str, found: Found) -> None:
+def test_case(case: str, method: str, judge: Judge, found: Found) -> None:
     module = expected.RUN[case]
     if case not in found[module]:
         pytest.skip("this Python does not have these tests")
-    slow_too = bool(os.environ.get(SLOW_TOO))
-    if is_slow(case, method) and not slow_too:
+    if expected.is_slow(case, method) and not os.environ.get(SLOW_TOO):
         pytest.skip(f"slow; set {SLOW_TOO}=1 to run it")
-    verdict = judge(case, method, module, slow_too)
+    verdict = judge.judge(case, method, module)
     print(verdict)
     assert not verdict.wrong, "\n\n".join([str(verdict), *verdict.wrong])
 
 
-def test_the_judge_survives_every_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(expected.DIFFERENT, "Specimens.test_passes", "for no reason")
-    monkeypatch.setitem(expected.DIFFERENT, "Specimens.test_with_parts", "one of them")
-    verdict = judge("Specimens", "forkserver", "specimens", limit=5)
-    assert verdict.passed == []
-    assert verdict.skipped == ["Specimens.test_skips"]
-    assert list(verdict.missing) == ["Specimens.test_needs_what_is_missing"]
-    assert list(verdict.different) == ["Specimens.test_with_parts"]
-    dies, fails, hangs, passes = verdict.wrong
+def test_the_judge_survives_every_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for test in ("test_passes", "test_with_parts"):
+        monkeypatch.setitem(expected.DIFFERENT, f"Specimens.{test}", expected.Known("for no reason"))
+    monkeypatch.setitem(expected.INTERNALS, "Specimens.test_is_not_run", "an internal")
+    verdict = Judge(tmp_path, limit=5).judge("Specimens", "forkserver", "specimens")
+    assert verdict.passed == ["Specimens.test_passes"]
+    assert verdict.skipped == {"Specimens.test_skips": "on purpose"}
+    assert verdict.internals == {"Specimens.test_is_not_run": "an internal"}
+    assert sorted(verdict.failed) == [
+        f"Specimens.test_{name}"
+        for name in (
+            "dies",
+            "fails",
+            "hangs",
+            "makes_a_standard_lock",
+            "makes_a_standard_process",
+            "with_parts",
+        )
+    ]
+    dies, fails, hangs, lock, process, passes, *evidence = verdict.wrong
     assert "test_dies" in dies
     assert "ended with -9" in dies
     assert "AssertionError: on purpose" in fails
     assert "in test_hangs" in hangs, "the stack shows where"
+    assert "a semaphore of the standard library was made" in lock
+    assert "a process of the standard library was made" in process
     assert "passed, but is listed as different: for no reason" in passes
+    assert any("made a semaphore of the standard library" in line for line in evidence), (
+        "even if it is caught"
+    )
+    assert any("made a process of the standard library" in line for line in evidence)
+    assert verdict.evidence["program"] == 3, "one more for each that has ended"
+    assert verdict.evidence["child"] >= 1
 
 
 @pytest.mark.parametrize("method", expected.METHODS)
-def test_parents_and_children_run_forkless(method: str) -> None:
-    source = """
-import forkless
-from conformance.suite import cpython
+def test_parents_children_and_programs_run_forkless(method: str, judge: Judge, tmp_path: Path) -> None:
+    source = f"""
+import multiprocessing, subprocess, sys
 
 def module_of_process():
-    return cpython.multiprocessing.Process.__module__
+    import multiprocessing
+    return multiprocessing.Process.__module__
 
-forkless.set_start_method({method!r})
-with cpython.multiprocessing.Pool(1) as pool:
-    print(module_of_process(), pool.apply(module_of_process), pool.apply(cpython._afunc, (3,)))
+if __name__ == "__main__":
+    import test._test_multiprocessing as cpython
+    multiprocessing.set_start_method({method!r})
+    program = [sys.executable, "-I", "-c", "import multiprocessing as m; print(m.__name__)"]
+    told = subprocess.run(program, capture_output=True, text=True).stdout
+    with cpython.multiprocessing.Pool(1) as pool:
+        print(module_of_process(), pool.apply(module_of_process), pool.apply(cpython._afunc, (3,)), told)
 """
-    outcome = run_program(source.format(method=method), environ=environment())
-    assert outcome.check() == "forkless.process forkless.process 9\n"
+    evidence = tmp_path / "evidence"
+    evidence.touch()
+    outcome = run_program(source, environ={EVIDENCE: str(evidence)}, python=(judge.python,))
+    assert outcome.check() == "forkless.process forkless.process 9 forkless\n\n"
+    roles = [line.split()[1:] for line in evidence.read_text().splitlines()]
+    assert {what for _, what in roles} == {"forkless"}
+    assert [role for role, _ in roles].count("program") == 2
+    assert [role for role, _ in roles].count("child") >= 1
 
 
 def test_every_case_is_run_or_left_out_for_a_reason(found: Found) -> None:
-    listed = {**expected.RUN, **expected.WAITING, **expected.LEFT_OUT}
-    prefixes = tuple(expected.LEFT_OUT_BY_PREFIX)
+    listed = {**expected.RUN, **expected.INTERNAL_CASES}
     names = [name for names in found.values() for name in names]
-    assert [name for name in names if name not in listed and not name.startswith(prefixes)] == []
+    assert [name for name in names if name not in listed] == []
 
 
 def test_no_case_is_listed_twice() -> None:
-    lists = expected.RUN, expected.WAITING, expected.LEFT_OUT
-    assert sum(map(len, lists)) == len({name for names in lists for name in names})
-    assert not set(expected.NOT_RUN) & set(expected.DIFFERENT)
+    assert not set(expected.RUN) & set(expected.INTERNAL_CASES)
+    assert not set(expected.INTERNALS) & set(expected.DIFFERENT)
 
 
 def test_tests_with_a_reason_belong_to_a_case_that_is_run() -> None:
-    for test in (*expected.NOT_RUN, *expected.DIFFERENT, *expected.SLOW):
+    for test in (*expected.INTERNALS, *expected.DIFFERENT, *expected.SLOW):
         assert test.partition(".")[0] in expected.RUN, test
-
-
-@pytest.mark.parametrize("name", expected.NAMES)
-def test_what_is_said_to_be_missing_is_missing(name: str) -> None:
-    # When this fails, strike the name off the list in `conformance.expected`: its tests then run.
-    assert not hasattr(forkless, name)
-
-
-def test_what_waits_waits_for_something_missing() -> None:
-    assert set(expected.WAITING.values()) <= set(expected.NAMES)

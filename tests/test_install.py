@@ -479,6 +479,20 @@ with ThreadPool(1) as pool:
     run_program(source).check()
 
 
+def test_who_needs_the_standard_parts_has_them() -> None:
+    pytest.importorskip("joblib", reason="joblib is not installed")
+    source = """
+import forkless
+forkless.install()
+import joblib, math, multiprocessing
+from joblib.externals.loky.backend import context
+calls = [joblib.delayed(math.sqrt)(n * n) for n in range(4)]
+assert joblib.Parallel(n_jobs=2, backend="loky")(calls) == [0, 1, 2, 3]
+assert multiprocessing is forkless
+"""
+    run_program(source, timeout=60).check()
+
+
 def test_no_more_is_loaded_than_is_needed() -> None:
     source = """
 import sys, forkless

@@ -344,8 +344,9 @@ def test_an_argument_that_cannot_be_pickled(pool: forkless.Pool) -> None:
 
 
 def test_an_argument_that_cannot_be_loaded_there(pool: forkless.Pool) -> None:
-    with pytest.raises(ValueError, match="no such object"):
+    with pytest.raises(forkless.RemoteError, match="no such object") as caught:
         pool.apply(jobs.double, (jobs.Explosive(),))
+    assert type(caught.value.__cause__) is ValueError
     assert pool.apply(jobs.add, (1, 2)) == 3
 
 

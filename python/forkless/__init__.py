@@ -307,7 +307,8 @@ def _load(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES, *_CONSTANTS} - {"TYPE_CHECKING"})
+    # Not what needs a library that may not be there: whoever looks through a module looks at all of it.
+    return sorted({*globals(), *__all__, *_MODULES, *_CONSTANTS} - {"TYPE_CHECKING", "joblib"})
 
 
 def _watch() -> None:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from . import _exit
-from .exceptions import ProcessError
+from .exceptions import ProcessError, RemoteError
 
 if TYPE_CHECKING:
     from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +32,18 @@ if not TYPE_CHECKING:
 
 class BrokenPool(ProcessError, BrokenProcessPool):
     """The pool runs nothing more: its workers cannot start, or it was terminated before the task was done."""
+
+    __module__ = "forkless.exceptions"
+
+
+class UnreadableResult(RemoteError, BrokenProcessPool):
+    """A `RemoteError` for a result that cannot be loaded, which breaks a pool of the standard library."""
+
+    __module__ = "forkless.exceptions"
+
+
+class UnreadableTask(RemoteError, BrokenProcessPool):
+    """A `RemoteError` for a task that a worker cannot load, which breaks a pool of the standard library."""
 
     __module__ = "forkless.exceptions"
 

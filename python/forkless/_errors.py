@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _pickling
 
 if TYPE_CHECKING:
+    from ._frames import Mark
     from ._pickling import Packed
     from ._recipes import Load, Pack
 
@@ -55,6 +56,17 @@ def pack(error: BaseException, home: bool = True) -> "Packed":
 
 
 # In the worker.
+
+
+def of_loading(error: BaseException) -> BaseException:
+    """What stands for an error in loading a task: it is none of the task's function, which has not run."""
+    if not isinstance(error, (Exception, SystemExit)) or isinstance(error, MemoryError):
+        return error  # who breaks off a task wants to find that
+    from ._broken import UnreadableTask
+
+    told = UnreadableTask(f"the task has arrived, but what it brings cannot be loaded: {error!r}")
+    told.__cause__ = error
+    return told
 
 
 def describe(error: BaseException, home: bool = True, pack: "Pack | None" = None) -> Report:
@@ -185,14 +197,18 @@ class _Made:
 
     def whole(self) -> BaseException:
         """The first one, with all that belongs to it."""
+        from ._frames import Mark
         from ._recipes import set_attributes
         from .exceptions import RemoteTraceback
 
+        mark = Mark()
         for number, description in enumerate(self.descriptions):
-            self._link(self._get(number), description)
+            self._link(self._get(number), description, None if number else mark)
         error, first = self._get(0), self.descriptions[0]
         if error.__cause__ is None and (error.__context__ is None or error.__suppress_context__):
-            cause = RemoteTraceback(_Text(first), self._worker, self._pid, len(first.frames))
+            cause = RemoteTraceback(
+                _Text(first), self._worker, self._pid, len(first.frames), mark if first.frames else None
+            )
             set_attributes(error, __cause__=cause)
         return error
 
@@ -229,7 +245,7 @@ class _Made:
             self._made.update(zip(description.members, _recipes.members_of(error), strict=False))
         return error
 
-    def _link(self, error: BaseException, description: Description) -> None:
+    def _link(self, error: BaseException, description: Description, mark: "Mark | None") -> None:
         """Gives an exception its traceback, its notes, and the exceptions that it followed."""
         from . import _frames
         from ._recipes import set_attributes
@@ -237,7 +253,7 @@ class _Made:
         others = {"__cause__": description.cause, "__context__": description.context}
         links = {name: self._get(number) for name, number in others.items() if number is not None}
         set_attributes(error, **links, __suppress_context__=description.suppress_context)
-        BaseException.with_traceback(error, _frames.rebuild(description.frames))
+        BaseException.with_traceback(error, _frames.rebuild(description.frames, mark))
         if description.notes and not hasattr(error, "__notes__"):
             set_attributes(error, __notes__=list(description.notes))
 

@@ -72,17 +72,23 @@ def _position(code: CodeType, offset: int) -> tuple[int | None, int | None, int 
     return _NOWHERE
 
 
-def rebuild(frames: Sequence[tuple[Any, ...]]) -> TracebackType | None:
-    """A traceback with these entries."""
+class Mark:
+    """Lives for as long as the frames that have been rebuilt with it."""
+
+    __slots__ = ("__weakref__",)
+
+
+def rebuild(frames: Sequence[tuple[Any, ...]], mark: Mark | None = None) -> TracebackType | None:
+    """A traceback with these entries; its frames hold the mark."""
     traceback = None
     for each in reversed(frames):
         frame = Frame(*each)
-        traceback = TracebackType(traceback, _stand_in(frame), 0, frame.line)
+        traceback = TracebackType(traceback, _stand_in(frame, mark), 0, frame.line)
     return traceback
 
 
-def _stand_in(frame: Frame) -> FrameType:
-    variables = {"__name__": frame.module, "__file__": frame.file}
+def _stand_in(frame: Frame, mark: Mark | None) -> FrameType:
+    variables: dict[str, Any] = {"__name__": frame.module, "__file__": frame.file, "__mark__": mark}
     module = sys.modules.get(frame.module or "")
     if getattr(module, "__file__", None) == frame.file:
         # Reads the source where that is in no file of its own: in a zip archive.

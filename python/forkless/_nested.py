@@ -497,9 +497,9 @@ class Remote(Client):
                 return False, _errors.rebuild(_pickling.loads(message))
             return True, message.unpack(kind - 1)
         except Exception as cause:
-            from .exceptions import RemoteError
+            from ._broken import UnreadableResult
 
-            error = RemoteError(f"the result of {name} has arrived, but cannot be loaded: {cause!r}")
+            error = UnreadableResult(f"the result of {name} has arrived, but cannot be loaded: {cause!r}")
             error.__cause__ = cause
             return False, error
 

@@ -524,10 +524,10 @@ class Scheduler(Dispatcher):
 
     def _unreadable(self, function: Any, cause: BaseException) -> BaseException:
         """The error that stands for a result which came, and cannot be loaded."""
-        from .exceptions import RemoteError
+        from ._broken import UnreadableResult
 
         what = "a task" if function is None else name_of(function)
-        error = RemoteError(f"the result of {what} has arrived, but cannot be loaded: {cause!r}")
+        error = UnreadableResult(f"the result of {what} has arrived, but cannot be loaded: {cause!r}")
         error.__cause__ = cause
         return error
 

@@ -10,6 +10,7 @@ processes and programs that it starts, which may have pools of their own.
 """
 
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -212,9 +213,20 @@ def _run(
         _worker, arguments = worker._replace(state=state), (state,)
     if initializer is not None:
         step = "the initializer"
-        initializer(*initargs)
+        try:
+            initializer(*initargs)
+        except BaseException:
+            _log_failure()
+            raise
     if exit is not None:
         _exit = exit, arguments
+
+
+def _log_failure() -> None:
+    """Says what `ProcessPoolExecutor` says of an initializer, if somebody listens to its logger."""
+    logging = sys.modules.get("logging")
+    if logging is not None and (logger := logging.getLogger("concurrent.futures")).handlers:
+        logger.critical("Exception in initializer:", exc_info=True)
 
 
 def _bind(cpus: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ when first named.
 """
 
 import builtins
+import weakref
 from typing import TYPE_CHECKING
 
 from ._interrupted import TaskInterrupted
@@ -164,7 +165,8 @@ class RemoteTraceback(Exception):
     """The `__cause__` of an exception that came from another process and had none: says from which one.
 
     The frames of that process are the innermost ones of the exception's own traceback. So they are not shown
-    here once more, unlike in `multiprocessing`; `tb` has them as text, as there.
+    here once more, unlike in `multiprocessing`; `tb` has them as text, as there. They are shown if somebody
+    has taken that traceback away (`error.with_traceback(None)`, as `assertRaises` does).
 
     Attributes:
         worker: the name of that process.
@@ -172,13 +174,20 @@ class RemoteTraceback(Exception):
     """
 
     def __init__(
-        self, tb: "str | Callable[[], str]", worker: str = "", pid: int | None = None, frames: int = 0
+        self,
+        tb: "str | Callable[[], str]",
+        worker: str = "",
+        pid: int | None = None,
+        frames: int = 0,
+        mark: object = None,
     ) -> None:
         super().__init__()
         self._tb = tb
         self.worker = worker
         self.pid = pid
         self._frames = frames
+        # Gone when the traceback with these frames is.
+        self._mark = None if mark is None else weakref.ref(mark)
 
     @property
     def tb(self) -> str:
@@ -191,6 +200,8 @@ class RemoteTraceback(Exception):
         if not self.worker:
             return f'\n"""\n{self.tb}"""'
         text = f"raised in {self.worker} (pid {self.pid})"
+        if self._mark is not None and self._mark() is None:
+            return f'{text}\n"""\n{self.tb}"""'
         if self._frames == 1:
             text += ", where the last frame below is from"
         elif self._frames:
@@ -201,7 +212,10 @@ class RemoteTraceback(Exception):
         return type(self), (self.tb, self.worker, self.pid, self._frames)
 
 
-_HOMES = {"BrokenPool": "_broken", "WorkerDied": "_broken", "ShutDown": "_shutdown"}
+_HOMES = {
+    **dict.fromkeys(("BrokenPool", "UnreadableResult", "UnreadableTask", "WorkerDied"), "_broken"),
+    "ShutDown": "_shutdown",
+}
 
 
 def __getattr__(name: str) -> object:

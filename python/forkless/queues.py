@@ -94,6 +94,21 @@ class Queue(BaseQueue[T]):
             raise ValueError(f"max_bytes is at least 0 (0: no limit), not {max_bytes}")
         self._use(Channel(max(0, maxsize), max_bytes), self._tasks)
 
+    def empty(self) -> bool:
+        """Whether there is no item now.
+
+        Raises:
+            QueueClosed: the queue was closed by this process, and has been used.
+        """
+        if self._closed and self._statistics()[0]:
+            raise self._is_closed()
+        return super().empty()
+
+    def _is_closed(self) -> Exception:
+        from .exceptions import QueueClosed
+
+        return QueueClosed(f"{self!r} is closed in this process")
+
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
         self.put(obj, False)
@@ -255,9 +270,7 @@ class SimpleQueue(Queue[T]):
             QueueClosed: the queue was closed by this process.
         """
         if self._closed:
-            from .exceptions import QueueClosed
-
-            raise QueueClosed(f"{self!r} is closed in this process")
+            raise self._is_closed()
         return super().empty()
 
 

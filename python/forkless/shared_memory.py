@@ -156,12 +156,20 @@ class SharedMemory:
 
 def _create(name: str | None, size: int, public: bool) -> tuple[str, Segment, mmap.mmap | None]:
     while True:
-        new = f"fl_{os.urandom(6).hex()}" if name is None else name
+        new = _make_filename() if name is None else name
         segment, mapping = _create_public(new, size) if public else (Segment.create(_key(new), size), None)
         if segment is not None:
             return new, segment, mapping
         if name is not None:
             raise FileExistsError(errno.EEXIST, "shared memory of this name exists", name)
+
+
+# As in the standard library, for who wants to choose the names that nobody chooses (its tests do).
+_SHM_NAME_PREFIX = "fl_"
+
+
+def _make_filename() -> str:
+    return f"{_SHM_NAME_PREFIX}{os.urandom(6).hex()}"
 
 
 def _create_public(name: str, size: int) -> tuple[Segment | None, mmap.mmap | None]:

@@ -1,21 +1,17 @@
 """What is not run, and what is known to differ: each with its reason.
 
-The reasons come in four groups: internals of multiprocessing, what is not there yet (with the number of the
-issue), what differs on purpose, and tests that start programs of their own and so do not test forkless.
-`judge` reports a test that passes although it is listed, `tests/test_conformance.py` a missing name that is
-there.
+What is not run is about the insides of the standard library. What differs on purpose is run, and counts as
+failed. `judge` reports a test that passes although it is listed.
 """
 
 from __future__ import annotations
 
+import sys
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
 METHODS = ("forkserver", "spawn")
-
-# --- names ---------------------------------------------------------------------------------------------
-
-NOT_THERE = "not there: "  # how the reason of a test begins that was skipped for want of a name
-
-# What forkless does not have yet. A test that uses it is skipped.
-NAMES: dict[str, str] = {}
 
 # --- test cases -----------------------------------------------------------------------------------------
 
@@ -72,9 +68,26 @@ RUN: dict[str, str] = {
             "WithManagerTestQueue",
             "WithManagerTestContainers",
             "WithManagerTestPool",
+            "WithThreadsTestProcess",
+            "WithThreadsTestQueue",
+            "WithThreadsTestLock",
+            "WithThreadsTestSemaphore",
+            "WithThreadsTestCondition",
+            "WithThreadsTestEvent",
+            "WithThreadsTestBarrier",
+            "WithThreadsTestPool",
+            "WithThreadsTestManagerRestart",
+            "WithThreadsTestConnection",
+            "WithThreadsTestListenerClient",
+            "WithThreadsTestPoll",
             "WithProcessesTestFinalize",
             "WithProcessesTestLogging",
             "TestForkAwareThreadLock",
+            "TestFlags",
+            "TestNamedResource",
+            "TestNoForkBomb",
+            "MiscTestCase",
+            "_TestImportStar",
         ),
         "suite",
     ),
@@ -102,103 +115,84 @@ def methods_of(case: str) -> tuple[str, ...]:
     return tuple(m for m in METHODS if f"ProcessPool{m.capitalize()}" in case) or METHODS
 
 
-_INTERNALS = "internals of multiprocessing"
-_NAMES_OF_FILES = f"{_INTERNALS}: how it names its files"
-_PROGRAM = "does not test forkless: starts a program that imports multiprocessing"
-
-# Classes that need one name, which forkless does not have yet.
-WAITING: dict[str, str] = {}
-
 # Classes that are not run at all.
-LEFT_OUT: dict[str, str] = {
-    "TestInternalDecorators": f"{_INTERNALS}: a decorator of the tests themselves",
-    "TestPoolNotLeakOnFailure": f"{_INTERNALS}: a pool over processes that are mocks",
-    "TestResourceTracker": f"{_INTERNALS}: there is no resource tracker",
-    "SemLockTests": f"{_INTERNALS}: _multiprocessing.SemLock",
-    "MiscTestCase": "not there yet (issue 9): __all__ of the whole package",
-    "_TestImportStar": "not there yet (issue 9): __all__ of each module",
-    "TestFlags": _PROGRAM,
-    "TestNamedResource": _PROGRAM,
-    "TestNoForkBomb": _PROGRAM,
-}
-# Threads are those of multiprocessing.dummy, and so of the standard library.
-LEFT_OUT_BY_PREFIX: dict[str, str] = {
-    "WithThreads": "not there yet (issue 9): multiprocessing.dummy",
+INTERNAL_CASES: dict[str, str] = {
+    "TestInternalDecorators": "a decorator of the tests themselves",
+    "TestPoolNotLeakOnFailure": "a pool over processes that are mocks",
+    "TestResourceTracker": "the resource tracker, which has nothing to track here",
+    "SemLockTests": "_multiprocessing.SemLock",
 }
 
 # --- tests ---------------------------------------------------------------------------------------------
 
 
-def _of_both(reasons: dict[str, str]) -> dict[str, str]:
+def _of_both(reasons: dict[str, T]) -> dict[str, T]:
     """The same for the executors of both start methods."""
     return {f"ProcessPool{m.capitalize()}{test}": why for m in METHODS for test, why in reasons.items()}
 
 
-# Tests that are not run.
-NOT_RUN: dict[str, str] = {
-    "TestStartMethod.test_preload_resources": _PROGRAM,
-    # It would fail after five minutes.
-    "WithProcessesTestProcess"
-    ".test_parent_process": "differs on purpose: a grandchild ends with its parent, and so cannot tell of it",
-    "WithProcessesTestPoolWorkerLifetime"
-    ".test_worker_finalization_via_atexit_handler_of_multiprocessing": _PROGRAM,
-    "WithProcessesTestHeap.test_heap": f"{_INTERNALS}: the accounts of the heap, which has none here",
-    "WithProcessesTestQueue.test_no_import_lock_contention": _PROGRAM,
-    **dict.fromkeys(
-        (
-            "WithProcessesTestSharedMemory.test_shared_memory_cleaned_after_process_termination",
-            "WithProcessesTestSharedMemory.test_shared_memory_SharedMemoryManager_reuses_resource_tracker",
-            "WithProcessesTestSharedMemory.test_shared_memory_tracking",
-            "WithProcessesTestSharedMemory.test_shared_memory_untracking",
-        ),
-        _PROGRAM,
-    ),
+_STATE = "sets the private state of a pool"
+_TRACKER = "what the resource tracker says; there is none here"
+
+# Tests that are not run, as they are about the insides of the standard library.
+INTERNALS: dict[str, str] = {
+    "TestSimpleQueue.test_closed": "private attributes, as it says itself",
+    "WithProcessesTestHeap.test_heap": "the accounts of the heap, which has none here",
+    "WithProcessesTestPool.test_resource_warning": _STATE,
+    "WithThreadsTestPool.test_resource_warning": _STATE,
+    "WithProcessesTestSharedMemory.test_shared_memory_cleaned_after_process_termination": _TRACKER,
+    "WithProcessesTestSharedMemory.test_shared_memory_tracking": _TRACKER,
+    "WithProcessesTestSharedMemory.test_shared_memory_name_with_embedded_null": "sets the private name",
+    "MiscTestCase.test_spawn_sys_executable_none_allows_import": "wants multiprocessing not to be loaded, "
+    "and an installation is just that",
+    "TestFlags.test_flags": "runs Python without site-packages, where nothing is installed",
     **_of_both(
-        {
-            "ProcessPoolShutdownTest.test_interpreter_shutdown": _PROGRAM,
-            "ProcessPoolShutdownTest.test_submit_after_interpreter_shutdown": _PROGRAM,
-        }
+        {"ProcessPoolExecutorTest.test_python_finalization_error": "what its own thread makes of a mock"}
     ),
 }
+if sys.version_info < (3, 13):
+    INTERNALS["WithThreadsTestPool.test_terminate"] = (
+        "wrong before Python 3.13: it waits for whichever of its tasks of five minutes have begun"
+    )
 
-_PUT_RAISES = "differs on purpose: put raises pickling errors itself, there is no feeder thread"
-_CLOSED_QUEUE = (
-    "differs on purpose: a closed queue still says whether it is empty; it has no reading end to close"
-)
-_NO_FORK = "differs on purpose: there is no start method 'fork'"
-_BY_VALUE = "differs on purpose: a lambda travels by value, as a result too"
-_NOT_BROKEN = "differs on purpose: only the task fails, the others go on"
 
-# Tests that fail.
-DIFFERENT: dict[str, str] = {
-    "TestSimpleQueue.test_closed": f"{_INTERNALS}: SimpleQueue._reader",
-    "WithProcessesTestQueue.test_closed_queue_empty_exceptions": _CLOSED_QUEUE,
-    "WithManagerTestQueue.test_closed_queue_empty_exceptions": _CLOSED_QUEUE,
-    "WithProcessesTestSharedMemory.test_shared_memory_basics": _NAMES_OF_FILES,
-    "WithProcessesTestSharedMemory.test_shared_memory_name_with_embedded_null": _NAMES_OF_FILES,
-    "WithProcessesTestSharedMemory.test_shared_memory_recreate": _NAMES_OF_FILES,
-    "TestStartMethod.test_get_all": _NO_FORK,
-    "TestStartMethod.test_mixed_startmethod": _NO_FORK,
+class Known(NamedTuple):
+    """A failure that is known.
+
+    Attributes:
+        why: The reason.
+        sometimes: Whether it may also pass.
+        hangs: Whether it fails by its time limit, so that it is run on request only.
+    """
+
+    why: str
+    sometimes: bool = False
+    hangs: bool = False
+
+
+_PUT_RAISES = Known("put raises pickling errors itself, there is no feeder thread")
+_NOT_BROKEN = Known("only the task fails, with what has gone wrong, and the others go on")
+
+# Tests that fail, because forkless differs on purpose.
+DIFFERENT: dict[str, Known] = {
+    "TestNoForkBomb.test_noforkbomb": Known("a program without a guard for __main__ works"),
+    "TestStartMethod.test_mixed_startmethod": Known("an object belongs to no context"),
+    "WithProcessesTestProcess.test_parent_process": Known(
+        "a grandchild ends with its parent, and so cannot tell of it", sometimes=True, hangs=True
+    ),
     "WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": _PUT_RAISES,
     "WithProcessesTestQueue.test_queue_feeder_on_queue_feeder_error": _PUT_RAISES,
-    "WithProcessesTestPool.test_resource_warning": f"{_INTERNALS}: sets Pool._state",
-    "WithProcessesTestPoolWorkerErrors.test_unpickleable_result": _BY_VALUE,
+    "WithProcessesTestPoolWorkerErrors.test_unpickleable_result": Known(
+        "a lambda travels by value, as a result too"
+    ),
     **_of_both(
         {
-            "ExecutorDeadlockTest.test_error_at_task_unpickle": _NOT_BROKEN,
-            "ExecutorDeadlockTest.test_error_during_result_unpickle_in_result_handler": _NOT_BROKEN,
-            "ExecutorDeadlockTest.test_exit_at_task_unpickle": _NOT_BROKEN,
-            "ExecutorDeadlockTest.test_exit_during_result_unpickle_in_result_handler": _NOT_BROKEN,
-            "FailingInitializerTest.test_initializer": "differs on purpose: what an initializer raises "
-            "is in the error of every task, with its traceback, so workers do not log it",
             "ProcessPoolExecutorTest.test_killed_child": _NOT_BROKEN,
-            "ProcessPoolExecutorTest.test_traceback": "differs on purpose: the worker's frames are shown by "
-            "the exception's own traceback, which assertRaises takes away",
-            "ProcessPoolExecutorTest.test_python_finalization_error": f"{_INTERNALS}: its second thread",
         }
     ),
-    "ProcessPoolForkserver"
-    "ProcessPoolExecutorTest.test_max_tasks_per_child_defaults_to_spawn_context": _NO_FORK,
+    "ProcessPoolForkserverProcessPoolExecutorTest.test_max_tasks_per_child_defaults_to_spawn_context": Known(
+        "the start method stays what it is"
+    ),
 }
 
 # --- time ----------------------------------------------------------------------------------------------
@@ -210,6 +204,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     # Nothing in them depends on how a process starts.
     **dict.fromkeys(
         (
+            "WithProcessesTestFinalize",
             "WithProcessesTestPollEintr",
             "TestWait",
             "WithProcessesTestSemaphore",
@@ -221,12 +216,21 @@ SLOW: dict[str, tuple[str, ...]] = {
             "WithManagerTestCondition",
             "WithManagerTestBarrier",
             "WithManagerTestPool",
+            *(case for case in RUN if case.startswith("WithThreads")),
             *(case for case, module in RUN.items() if module == "futures"),
         ),
         ("spawn",),
     ),
+    # Nothing in them depends on forkless but for their start and end.
+    **dict.fromkeys(("WithThreadsTestPool", "WithThreadsTestBarrier", "WithThreadsTestCondition"), METHODS),
     # Sleeps.
     "ProcessPoolForkserverWaitTest": METHODS,
     "ProcessPoolForkserverAsCompletedTest": METHODS,
     "ProcessPoolForkserverExecutorDeadlockTest": METHODS,
 }
+
+
+def is_slow(test: str, method: str) -> bool:
+    """Whether a test or a whole case is run only on request."""
+    known = DIFFERENT.get(test)
+    return method in SLOW.get(test, ()) or (known is not None and known.hangs)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from support import Outcome, run_program
 
-from .expected import DIFFERENT, NAMES, NOT_RUN, NOT_THERE, SLOW
+from . import environment
+from .expected import DIFFERENT, INTERNALS, SLOW, is_slow
+from .guard import EVIDENCE
 
-TESTS = str(Path(__file__).resolve().parent.parent)
-CASE_LIMIT = 240.0  # seconds
+CASE_LIMIT = 400.0  # seconds
 TEST_LIMIT = 60.0
+SLOW_LIMIT = 150.0  # for a test of a slow run
 SLOW_TOO = "FORKLESS_CONFORMANCE_SLOW"
 
 
@@ -27,110 +28,142 @@ class Verdict:
     Attributes:
         case: The class.
         method: The start method.
-        passed: Tests that passed, as they should.
-        skipped: Tests that CPython skips here.
-        missing: Tests that need what forkless does not have yet, with the reason.
-        different: Tests that failed as expected, with the reason.
-        left_out: Tests that are not run, with the reason.
+        passed: Tests that passed.
+        skipped: Tests that skip themselves here, with the reason that they give.
+        failed: Tests that failed, with what they wrote.
+        internals: Tests of the standard library's insides, which are not run, with the reason.
+        lazy: Tests that are only run on request.
         wrong: What should not be, in words.
         seconds: How long each test took.
+        evidence: How many processes of which role were installed.
     """
 
     case: str
     method: str
     passed: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    missing: dict[str, str] = field(default_factory=dict)
-    different: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    internals: dict[str, str] = field(default_factory=dict)
+    lazy: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    evidence: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         counts = (
             f"{len(self.passed)} passed",
+            f"{len(self.failed)} failed",
             f"{len(self.skipped)} skipped",
-            f"{len(self.missing)} not there yet",
-            f"{len(self.different)} different",
-            f"{len(self.left_out)} not run",
+            f"{len(self.internals)} internals",
+            f"{len(self.lazy)} not run",
         )
-        return f"{self.case} [{self.method}]: {', '.join(counts)} in {sum(self.seconds.values()):.1f} s"
+        processes = f"{sum(self.evidence.values())} processes"
+        seconds = sum(self.seconds.values())
+        return f"{self.case} [{self.method}]: {', '.join(counts)} in {seconds:.1f} s and {processes}"
 
 
-def judge(case: str, method: str, module: str, slow: bool = False, limit: float = TEST_LIMIT) -> Verdict:
-    """Runs a test case to its end, over hangs and crashes.
+class Judge:
+    """Runs test cases in an environment of its own.
 
     Args:
-        case: The class.
-        method: The start method.
-        module: Where it is, below `conformance`.
+        folder: Where to make that.
+        standard: Run them on the standard library: nothing is expected then, and nothing is wrong.
         slow: Run the slow tests too.
         limit: How long a test may take, in seconds.
 
-    Returns:
-        The verdict; everything is fine if nothing is wrong.
+    Attributes:
+        python: The interpreter of that environment.
     """
-    verdict = Verdict(case, method)
-    verdict.left_out = {test: why for test, why in NOT_RUN.items() if test.startswith(f"{case}.")}
-    lazy = [test for test, methods in SLOW.items() if test.startswith(f"{case}.") and method in methods]
-    done = [] if slow else lazy
-    verdict.left_out.update(dict.fromkeys(done, f"slow: set {SLOW_TOO}=1"))
-    with tempfile.TemporaryDirectory(prefix="forkless-conformance-") as folder:
-        while True:
-            report = Path(folder) / f"report-{len(done)}"
-            report.touch()
-            outcome = _run("main", method, module, case, str(report), str(limit), *done)
-            lines = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
-            ended = {line["test"]: line for line in lines if "outcome" in line}
-            for line in ended.values():
-                _weigh(verdict, line["test"], line["outcome"], line["detail"])
-                verdict.seconds[line["test"]] = line["seconds"]
-            broken = [line["test"] for line in lines if line["test"] not in ended]
-            for test in broken:
-                _weigh(verdict, test, "failed", f"it ended or hung the process\n{outcome}")
-            done += [*ended, *broken]
-            if not broken:
-                break
-    if (outcome.exit_code, outcome.survivors) != (0, ()) or "left by" in outcome.stderr:
-        verdict.wrong.append(f"{case} [{method}]: {outcome}")
-    return verdict
+
+    def __init__(
+        self, folder: Path, *, standard: bool = False, slow: bool = False, limit: float | None = None
+    ) -> None:
+        self.python = environment.make(folder / "environment", standard=standard)
+        self._standard = standard
+        self._slow = slow
+        self._limit = limit or (SLOW_LIMIT if slow else TEST_LIMIT)
+
+    def cases(self, module: str) -> list[str]:
+        """The names of all test cases that there are on this Python."""
+        return self._run("names", module).check().split()
+
+    def judge(self, case: str, method: str, module: str) -> Verdict:
+        """Runs a test case to its end, over hangs and crashes.
+
+        Args:
+            case: The class.
+            method: The start method.
+            module: Where it is, below `conformance`.
+
+        Returns:
+            The verdict; everything is fine if nothing is wrong.
+        """
+        verdict = Verdict(case, method)
+        verdict.internals = {test: why for test, why in INTERNALS.items() if test.startswith(f"{case}.")}
+        lazy = [test for test in (*SLOW, *DIFFERENT) if test.startswith(f"{case}.") and is_slow(test, method)]
+        verdict.lazy = [] if self._slow else lazy
+        done = [*verdict.internals, *verdict.lazy]
+        with tempfile.TemporaryDirectory(prefix="forkless-conformance-") as folder:
+            evidence = Path(folder) / "evidence"
+            evidence.touch()
+            while True:
+                report = Path(folder) / f"report-{len(done)}"
+                report.touch()
+                words = method, module, case, str(report), str(self._limit), *done
+                outcome = self._run("main", *words, evidence=str(evidence))
+                lines = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+                ended = {line["test"]: line for line in lines if "outcome" in line}
+                for line in ended.values():
+                    self._weigh(verdict, line["test"], line["outcome"], line["detail"])
+                    verdict.seconds[line["test"]] = line["seconds"]
+                broken = [line["test"] for line in lines if line["test"] not in ended]
+                for test in broken:
+                    verdict.seconds[test] = self._limit
+                    self._weigh(verdict, test, "failed", f"it ended or hung the process\n{outcome}")
+                done += [*ended, *broken]
+                if not broken:
+                    break
+            _hear(verdict, evidence.read_text())
+        if (outcome.exit_code, outcome.survivors) != (0, ()) or "left by" in outcome.stderr:
+            verdict.wrong.append(f"{case} [{method}]: {outcome}")
+        if self._standard:
+            verdict.wrong, verdict.evidence = [], Counter()
+        return verdict
+
+    def _run(self, what: str, *arguments: str, evidence: str = "/dev/null") -> Outcome:
+        # With a guard for the standard library, which runs this in each child.
+        source = (
+            "import sys\n"
+            "if __name__ == '__main__':\n"
+            f"    from conformance.run import {what}\n"
+            f"    {what}(*sys.argv[1:])\n"
+        )
+        environ = {EVIDENCE: evidence, "PYTHONPATH": ""}
+        return run_program(source, *arguments, timeout=CASE_LIMIT, environ=environ, python=(self.python,))
+
+    def _weigh(self, verdict: Verdict, test: str, outcome: str, detail: str) -> None:
+        known = DIFFERENT.get(test)
+        label = f"{test} [{verdict.method}, Python {sys.version_info.major}.{sys.version_info.minor}]"
+        if outcome == "failed":
+            verdict.failed[test] = detail
+            if known is None:
+                verdict.wrong.append(f"{label} failed:\n{detail}")
+        elif outcome == "skipped":
+            verdict.skipped[test] = detail
+        else:
+            verdict.passed.append(test)
+            if known is not None and not known.sometimes:
+                verdict.wrong.append(f"{label} passed, but is listed as different: {known.why}")
 
 
-def is_slow(case: str, method: str) -> bool:
-    """Whether a whole test case is run only on request."""
-    return method in SLOW.get(case, ())
-
-
-def cases(module: str) -> list[str]:
-    """The names of all test cases that there are on this Python."""
-    return _run("names", module).check().split()
-
-
-def environment() -> dict[str, str]:
-    """What lets a program find this package."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (TESTS, os.environ.get("PYTHONPATH"))))}
-
-
-def _run(what: str, *arguments: str) -> Outcome:
-    source = f"import sys\nfrom conformance.run import {what}\n{what}(*sys.argv[1:])\n"
-    return run_program(source, *arguments, timeout=CASE_LIMIT, environ=environment())
-
-
-def _weigh(verdict: Verdict, test: str, outcome: str, detail: str) -> None:
-    known = DIFFERENT.get(test)
-    lacks = re.search(r"AttributeError: forkless has no (\w+) yet", detail)
-    label = f"{test} [{verdict.method}, Python {sys.version_info.major}.{sys.version_info.minor}]"
-    if lacks and lacks[1] in NAMES:
-        verdict.missing[test] = f"{lacks[1]}: {NAMES[lacks[1]]}"
-    elif outcome == "failed" and known:
-        verdict.different[test] = known
-    elif outcome == "failed":
-        verdict.wrong.append(f"{label} failed:\n{detail}")
-    elif outcome == "passed" and known:
-        verdict.wrong.append(f"{label} passed, but is listed as different: {known}")
-    elif outcome == "passed":
-        verdict.passed.append(test)
-    elif detail.startswith(NOT_THERE):
-        verdict.missing[test] = detail.removeprefix(NOT_THERE)
-    else:
-        verdict.skipped.append(test)
+def _hear(verdict: Verdict, evidence: str) -> None:
+    """What the processes of a case have said of themselves; see `guard`."""
+    for line in evidence.splitlines():
+        pid, _, words = line.partition(" ")
+        role, _, what = words.partition(" ")
+        if what == "forkless":
+            verdict.evidence[role] += 1
+        else:
+            verdict.wrong.append(f"{verdict.case} [{verdict.method}]: process {pid} ({role}): {words}")
+    if not verdict.evidence["program"]:
+        verdict.wrong.append(f"{verdict.case} [{verdict.method}]: nothing shows that it ran on forkless")

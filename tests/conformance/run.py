@@ -5,17 +5,13 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import json
-import multiprocessing.process
+import multiprocessing
 import os
 import sys
 import time
 import traceback
 import unittest
 from typing import Any
-
-import forkless
-
-from .expected import NOT_RUN
 
 GRACE = 5.0  # seconds for children to end after the last test
 
@@ -95,32 +91,26 @@ def main(method: str, module: str, case: str, report: str, limit: str, *done: st
         *done: Tests to leave out.
     """
     os.chdir(os.path.dirname(report))
-    forkless.set_start_method(method)
-    multiprocessing.process.BaseProcess.start = _refuse  # type: ignore[method-assign]
+    multiprocessing.set_start_method(method, force=True)
     suite = importlib.import_module(f"conformance.{module}")
-    preload = getattr(forkless, "set_forkserver_preload", None)
-    if preload is not None:
-        preload([f"conformance.{module}"])  # As CPython does: importing it takes longer than most tests.
+    # As CPython does: importing it takes longer than most tests.
+    multiprocessing.set_forkserver_preload([f"conformance.{module}"])
     kind = getattr(suite, case)
     names = unittest.defaultTestLoader.getTestCaseNames(kind)
-    left_out = {*done, *NOT_RUN}
-    tests = [kind(name) for name in names if f"{case}.{name}" not in left_out]
+    tests = [kind(name) for name in names if f"{case}.{name}" not in done]
     unittest.TestSuite(tests).run(Report(report, float(limit)))
     # What was shut down without waiting may take a moment.
     deadline = time.monotonic() + GRACE
-    for child in forkless.active_children():
+    for child in multiprocessing.active_children():
         child.join(max(0.0, deadline - time.monotonic()))
         if child.is_alive():
             print(f"left by {case}: {child}", file=sys.stderr)
             child.kill()
 
 
-def names(module: str) -> None:
+def names(module: str, *_: str) -> None:
     """Prints the names of all test cases in a module."""
+    multiprocessing.set_start_method("spawn", force=True)
     found = vars(importlib.import_module(f"conformance.{module}"))
     cases = [n for n, v in found.items() if isinstance(v, type) and issubclass(v, unittest.TestCase)]
     print(*cases, sep="\n")
-
-
-def _refuse(self: object) -> None:
-    raise AssertionError(f"{self} is a process of the standard library: this test does not test forkless")

@@ -1,10 +1,10 @@
 """A test case with every outcome there is, to test the judge with."""
 
+import contextlib
 import os
 import signal
+import sys
 import unittest
-
-import forkless
 
 
 class Specimens(unittest.TestCase):
@@ -15,15 +15,32 @@ class Specimens(unittest.TestCase):
         self.fail("on purpose")
 
     def test_hangs(self) -> None:
-        forkless.Event().wait()
+        import multiprocessing
 
-    def test_needs_what_is_missing(self) -> None:
-        from conformance.redirect import absent
+        multiprocessing.Event().wait()
 
-        absent("Thing", "not there yet")()
+    def test_is_not_run(self) -> None:
+        self.fail("it is run")
+
+    def test_makes_a_standard_lock(self) -> None:
+        from forkless import _stdlib
+
+        with contextlib.suppress(AssertionError):
+            _stdlib.context._default_context.Lock()
+        _stdlib.context._default_context.Lock()
+
+    def test_makes_a_standard_process(self) -> None:
+        from forkless import _stdlib
+
+        _stdlib.context.SpawnProcess().start()
 
     def test_passes(self) -> None:
-        process = forkless.Process(target=int)
+        import multiprocessing
+
+        import forkless
+
+        assert multiprocessing is forkless is sys.modules["multiprocessing"]
+        process = multiprocessing.Process(target=int)
         process.start()
         process.join()
         assert process.exitcode == 0

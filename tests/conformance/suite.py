@@ -1,11 +1,14 @@
 """The test cases of `test._test_multiprocessing`. Children import it too: targets are methods."""
 
-from importlib import import_module
+from . import internals  # before the tests, which look for them
 
-import forkless
+internals.put_in_place()
 
-cpython = import_module("conformance.cpython._test_multiprocessing")
-# It looks into the semaphores that a Condition of the standard library is made of.
-cpython._TestCondition.check_invariant = lambda *_: None
-cpython.install_tests_in_module_dict(globals(), forkless.get_start_method())
+import multiprocessing  # noqa: E402
+
+from test import _test_multiprocessing as cpython  # noqa: E402
+
+internals.adapt(cpython)
+cpython.install_tests_in_module_dict(globals(), multiprocessing.get_start_method())
+# What they do for a whole module, `run` does for each case.
 del globals()["setUpModule"], globals()["tearDownModule"]

@@ -307,12 +307,12 @@ impl Worker {
     ) -> PyResult<Bound<'py, PyAny>> {
         let Some(place) = parts.function() else {
             let (function, args, kwargs): (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>) =
-                parts.load(py)?.extract()?;
+                load(py, parts)?.extract()?;
             let rest = (args, kwargs).into_pyobject(py)?.into_any();
             return perform(Call::Whole, &function, rest);
         };
         let function = self.function(py, arena, place)?;
-        let rest = parts.load(py)?;
+        let rest = load(py, parts)?;
         perform(parts.call, &function, rest)
     }
 
@@ -392,6 +392,15 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// What a task brings along. If that cannot be loaded, it is to be told from what the task itself would raise.
+fn load<'py>(py: Python<'py>, parts: &Parts<'_>) -> PyResult<Bound<'py, PyAny>> {
+    parts.load(py).map_err(|error| {
+        let told =
+            py.import("forkless._errors").and_then(|errors| errors.call_method1("of_loading", (error.into_value(py),)));
+        told.map_or_else(|problem| problem, PyErr::from_value)
+    })
 }
 
 /// What is sent of an error.
