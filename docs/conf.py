@@ -54,6 +54,7 @@ autodoc_member_order = "bysource"
 suppress_warnings = ["ref.python"]
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes are told of by their class; as members, some would be told of twice
 
 
 def with_links(text: str, at: Path, page: str) -> str:
@@ -107,7 +108,7 @@ def modules() -> str:
 def told_elsewhere() -> set[str]:
     """The full names that the pages of the reference ask for."""
     pages = (path.read_text() for path in (DOCS / "reference").glob("*.md"))
-    return {name for page in pages for name in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.M)}
+    return {name for page in pages for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", page, re.M)}
 
 
 def attribute(full: str) -> Any:
@@ -123,7 +124,10 @@ def attribute(full: str) -> Any:
 def directive(full: str) -> str:
     """What has Sphinx tell of a name."""
     value = attribute(full)
-    kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
+    if not callable(value):  # its docstring is that of its type
+        shown = f"   :value: {value!r}\n" if isinstance(value, (str, bytes, int, float)) else ""
+        return f"```{{eval-rst}}\n.. py:data:: {full}\n{shown}```\n"
+    kind = "class" if inspect.isclass(value) else "function"
     members = ""
     if inspect.isclass(value):
         # Classes that are attributes, as those of contexts, are told of under their own names.

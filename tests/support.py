@@ -385,7 +385,7 @@ def descriptors() -> Counter[str]:
 
 
 def named_memory() -> list[str]:
-    """Names in /dev/shm, but for those that `multiprocessing` and loky make.
+    """Names in /dev/shm, but for those that `multiprocessing`, loky and joblib make.
 
     Neither can forkless make these, nor do they tell who did: any other program on the machine may have been
     killed during a test, and a comparison with the standard library that runs elsewhere does just that.
@@ -393,7 +393,9 @@ def named_memory() -> list[str]:
     if not SHARED_MEMORY.is_dir():
         return []
     return [
-        name for name in os.listdir(SHARED_MEMORY) if not name.startswith(("sem.mp-", "sem.loky-", "psm_"))
+        name
+        for name in os.listdir(SHARED_MEMORY)
+        if not name.startswith(("sem.mp-", "sem.loky-", "joblib_", "psm_"))
     ]
 
 

@@ -879,7 +879,7 @@ def test_differs_contexts_of_the_standard_library(method: str) -> None:
     for context in (multiprocessing.get_context(method), method):
         match = rf"must be a context of forkless, .*forkless.get_context\('{replacement}'\)"
         with pytest.raises(TypeError, match=f"^mp_context {match}"):
-            forkless.Executor(1, mp_context=context)  # type: ignore[arg-type]
+            forkless.Executor(1, mp_context=context)  # type: ignore[call-overload]
         with pytest.raises(TypeError, match=f"^context {match}"):
             forkless.Pool(1, context=context)  # type: ignore[arg-type]
 

@@ -306,6 +306,57 @@ def test_what_is_not_done_at_the_end_fails() -> None:
     assert pool._pool == []
 
 
+def test_a_task_that_ends_in_the_midst_of_the_end() -> None:
+    """Its outcome comes when the thread that tells outcomes has ended already."""
+    taken, go_on = threading.Event(), threading.Event()
+
+    class Slow(dict[int, Any]):
+        def pop(self, *args: Any) -> Any:
+            value = super().pop(*args)
+            if threading.current_thread() is not threading.main_thread():
+                taken.set()
+                go_on.wait()
+            return value
+
+    pool = ThreadPool(1)
+    pool._scheduler._open = Slow()
+    told: list[Any] = []
+    result = pool.apply_async(abs, (-1,), callback=told.append)
+    taken.wait()
+    pool.terminate()
+    go_on.set()
+    assert (result.get(), told) == (1, [1])
+    pool.join()
+
+
+def test_a_callback_that_raises_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    with ThreadPool(1) as pool:
+        result = pool.apply_async(abs, (-1,), callback=lambda value: value / 0)
+        assert result.get() == 1
+        assert pool.apply_async(abs, (-2,), callback=int).get() == 2
+    pool.join()
+    assert [error.exc_type for error in errors] == [ZeroDivisionError]
+
+
+def test_a_pool_that_the_system_has_no_threads_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def fail(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        ThreadPool(3)
+    for thread in started:
+        thread.join()
+
+
 def test_a_pool_that_is_dropped_warns_and_ends() -> None:
     pool = ThreadPool(2)
     threads = pool._pool

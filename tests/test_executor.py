@@ -213,7 +213,7 @@ def test_arguments_are_checked() -> None:
         with pytest.raises(ValueError, match="max_tasks_per_child"):
             forkless.Executor(1, max_tasks_per_child=nonsense)
     with pytest.raises(TypeError, match="initializer"):
-        forkless.Executor(1, initializer=3)  # type: ignore[arg-type]
+        forkless.Executor(1, initializer=3)  # type: ignore[call-overload]
 
 
 def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,14 @@ def test_every_call_that_works_there_works_here(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_constants_have_the_same_values(module: str) -> None:
+    for name, value in theirs(module):
+        constant = isinstance(value, int | str | bytes | float | tuple | list | dict) and "." not in name
+        if constant and page.difference(module, name) is None:
+            assert survey.find(module, name) == value, f"{module}.{name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_a_star_gives_at_least_what_it_gives_there(module: str) -> None:
     found: dict[str, Any] = {}
     exec(f"from {survey.ours(module)} import *", found)
@@ -82,6 +90,36 @@ def test_everything_that_comes_from_the_standard_library_is_known() -> None:
 def test_the_package_has_no_public_names_that_are_not_listed() -> None:
     ordinary = {name for name in dir(forkless) if not name.startswith("_")}
     assert ordinary - set(forkless.__all__) == {*forkless._MODULES, *forkless._CONSTANTS}
+
+
+INSTALLED = """
+import importlib, sys
+import forkless
+forkless.install()
+def look():
+    missing = []
+    for module, listed in {names!r}.items():
+        home = importlib.import_module(module)
+        assert home is importlib.import_module("forkless" + module.removeprefix("multiprocessing"))
+        missing += [f"{{module}}.{{name}}" for name in listed if not hasattr(home, name)]
+    return missing
+print(look())
+for method in ("forkserver", "spawn"):
+    with forkless.get_context(method).Pool(1) as pool:
+        print(pool.apply(look))
+import multiprocessing.dummy.connection, multiprocessing.util
+with multiprocessing.dummy.Pool(2) as threads:
+    print(threads.map(abs, [-1]), type(threads).__module__)
+here, there = multiprocessing.dummy.Pipe()
+here.send(multiprocessing.heap.Heap.__module__)
+print(there.recv())
+"""
+
+
+def test_every_name_is_there_for_a_program_that_is_installed(run_program: Run) -> None:
+    names = {module: [name for name in survey.names(module) if "." not in name] for module in MODULES}
+    outcome = run_program(INSTALLED.format(names=names))
+    assert outcome.check().splitlines() == ["[]"] * 3 + ["[1] forkless._threads", "multiprocessing.heap"]
 
 
 # --- what is said about it ---
@@ -168,10 +206,10 @@ def test_a_missing_name_or_a_wrong_signature_is_noticed() -> None:
 
 
 def test_names_are_modules_without_being_imported(run_program: Run) -> None:
-    source = """
+    source = f"""
 import forkless
-for module in sorted(forkless._MODULES):
-    assert getattr(forkless, module).__name__ == f"forkless.{module}"
+for module in {[module.split(".")[1] for module in MODULES if module.count(".") == 1]}:
+    assert getattr(forkless, module).__name__ == f"forkless.{{module}}"
 assert forkless.reducer is forkless.reduction is forkless.context.reduction
 assert forkless.managers.shared_memory is forkless.shared_memory
 """
@@ -277,6 +315,16 @@ def test_the_errors_of_queues() -> None:
     assert (forkless.queues.Empty, forkless.queues.Full) == (queue.Empty, queue.Full)
     with pytest.raises(forkless.queues.Empty):
         forkless.Queue[int](1).get_nowait()
+
+
+@pytest.mark.parametrize("name", ["_reader", "_writer", "_rlock"])
+def test_the_insides_of_queues_that_programs_look_for(name: str) -> None:
+    queue = forkless.Queue[int]()
+    assert not hasattr(queue, name)
+    with pytest.raises(AttributeError, match=f"no attribute .{name}.: a queue of forkless has no pipe in it"):
+        getattr(queue, name)
+    with pytest.raises(AttributeError, match="'Queue' object has no attribute 'nothing'"):
+        getattr(queue, "nothing")  # noqa: B009
 
 
 def test_a_started_process_has_a_popen() -> None:

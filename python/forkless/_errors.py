@@ -15,6 +15,7 @@ from . import _pickling
 
 if TYPE_CHECKING:
     from ._pickling import Packed
+    from ._recipes import Load, Pack
 
 # Links of a chain are followed up to so many exceptions; a loop that goes on after errors can make it long.
 _MOST = 1000
@@ -56,20 +57,24 @@ def pack(error: BaseException, home: bool = True) -> "Packed":
 # In the worker.
 
 
-def describe(error: BaseException, home: bool = True) -> Report:
+def describe(error: BaseException, home: bool = True, pack: "Pack | None" = None) -> Report:
     """The report of an exception that this process has caught. It is to be pickled with the same `home`.
+
+    `pack`, if given, pickles what the exception consists of instead; `rebuild` needs its counterpart.
 
     The exception is done with then: the variables of its frames are cleared, so that the arguments of the
     task are free even if a frame and the exception refer to each other.
     """
+    from . import _recipes
     from .process import current_process
 
+    pack = pack or (_recipes.pack_home if home else _recipes.pack_away)
     traceback = error.__traceback__
     # Who keeps the exception is not to keep the frame that has the task's arguments.
     BaseException.with_traceback(error, _without_ours(traceback))
     found = _Found()
     found.number(error)
-    descriptions = [tuple(_describe(each, found, home)) for each in found.exceptions]
+    descriptions = [tuple(_describe(each, found, pack)) for each in found.exceptions]
     for entries in [traceback, *(each.__traceback__ for each in found.exceptions)]:
         _clear(entries)
     return Report(current_process().name, os.getpid(), descriptions)
@@ -92,11 +97,11 @@ class _Found:
         return None if error is None or len(self.exceptions) >= _MOST else self.number(error)
 
 
-def _describe(error: BaseException, found: _Found, home: bool) -> Description:
+def _describe(error: BaseException, found: _Found, pack: "Pack") -> Description:
     from . import _frames, _recipes
 
     try:
-        recipe = _recipes.find(error, home)
+        recipe = _recipes.find(error, pack)
         return Description(
             recipe,
             _recipes.name_of(type(error)),
@@ -153,14 +158,16 @@ def _clear(traceback: TracebackType | None) -> None:
 # In the process that waits.
 
 
-def rebuild(report: Report) -> BaseException:
+def rebuild(report: Report, load: "Load | None" = None) -> BaseException:
     """The exception that a report tells of, or a `RemoteError` in its place. Raises nothing itself.
+
+    `load` is the counterpart of the `pack` with which it was described.
 
     Its cause is a `RemoteTraceback`, unless it has a cause of its own, or a context that is to be shown.
     """
     from . import _recipes
 
-    made = _Made(report)
+    made = _Made(report, load or _recipes.load)
     try:
         return made.whole()
     except BaseException as problem:
@@ -170,7 +177,8 @@ def rebuild(report: Report) -> BaseException:
 class _Made:
     """The exceptions of a report that have been rebuilt."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, load: "Load") -> None:
+        self._load = load
         self.descriptions = [Description(*each) for each in report.exceptions]
         self._worker, self._pid = report.worker, report.pid
         self._made: dict[int, BaseException] = {}
@@ -214,7 +222,7 @@ class _Made:
         whole = description.recipe[0] == "pickle"  # then the members of a group are in the pickle
         members = [] if whole else list(map(self._get, description.members))
         try:
-            error = _recipes.follow(description.recipe, members)
+            error = _recipes.follow(description.recipe, members, self._load)
         except _recipes.Lost as lost:
             return self.stand_in(description, str(lost))
         if whole:

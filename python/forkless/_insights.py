@@ -1,6 +1,7 @@
 """What the workers of a pool have done with their time."""
 
 import heapq
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +35,10 @@ class WorkerStatistics:
         name: of the process; "former workers" for all that have ended.
         pid: its process id, 0 for several.
         tasks: how many it has done.
-        start_up: from when it was asked for until it was ready for tasks, in seconds.
+        start_up: from when it was asked for until it was ready for tasks, in seconds; NaN if nobody knows, as
+            of workers of a cluster.
         working: in tasks, in seconds.
-        idle: ready and without a task, in seconds.
+        idle: ready and without a task, in seconds; NaN if nobody knows.
         bytes_received: in tasks and their arguments, as pickled.
         bytes_sent: in results.
         task: the id of the task that it runs now, None if it is idle.
@@ -134,14 +136,14 @@ _HEAD = ("worker", "tasks", "start-up", "working", "idle", "busy", "received", "
 
 
 def _row(worker: WorkerStatistics) -> tuple[str, ...]:
-    present = worker.working + worker.idle
+    present = worker.working + worker.idle  # not a number, where nobody knows
     return (
         f"{worker.name} ({worker.pid})" if worker.pid else worker.name,
         f"{worker.tasks:,}",
         _time(worker.start_up),
         _time(worker.working),
         _time(worker.idle),
-        f"{worker.working / present:.0%}" if present else "-",
+        f"{worker.working / present:.0%}" if present > 0 else "-",
         _size(worker.bytes_received),
         _size(worker.bytes_sent),
     )
@@ -156,6 +158,8 @@ def _sum_of(workers: tuple[WorkerStatistics, ...]) -> WorkerStatistics:
 
 
 def _time(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "-"
     if seconds >= 60:
         return f"{seconds / 60:.1f} min"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"

@@ -2,7 +2,10 @@
 
 import random
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Options", "Retry"]
 
@@ -72,6 +75,7 @@ class Keywords(TypedDict, total=False):
     retries: "int | Retry | None"
     priority: int | None
     name: str | None
+    resources: "Mapping[str, float] | None"  # of clusters only, see `_backends`
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ class Options:
             TypeError: something of a wrong type, or an option that there is not.
         """
         for other in unknown:
-            known = ", ".join(Keywords.__annotations__)
+            if other == "resources":
+                raise TypeError('resources are for tasks of clusters, as those of Executor("ray")')
+            known = ", ".join(name for name in Keywords.__annotations__ if name != "resources")
             raise TypeError(f"unexpected keyword argument {other!r}; the options of a task are: {known}")
         if timeout is None and retries is None and priority is None and name is None:
             return base

@@ -8,10 +8,10 @@ long as this works. What could run code of the user is tried out by the sender, 
 import builtins
 import copyreg
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import _pickling
 
@@ -19,6 +19,10 @@ from . import _pickling
 Recipe = tuple[Any, ...]
 # Arguments, attributes, and what is kept in slots or by a built-in class.
 State = tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
+# A pickle in a message, and the shared objects and large buffers that the message carries for it.
+Pickled: TypeAlias = tuple[bytes, list[Any], list[Any]]
+Pack: TypeAlias = Callable[[object, Sequence[str]], Pickled]
+Load: TypeAlias = Callable[[bytes, list[Any], list[Any]], Any]
 
 Group: Any = getattr(builtins, "BaseExceptionGroup", ())
 _HOOKS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
@@ -31,12 +35,22 @@ class Lost(Exception):
     """The exception cannot be rebuilt; says why."""
 
 
-def find(error: BaseException, home: bool = True) -> Recipe:
+def pack_home(obj: object, names: Sequence[str]) -> Pickled:
+    """For the process that has started this one."""
+    return _joined(_pickling.pack(obj, home=True, names=names))
+
+
+def pack_away(obj: object, names: Sequence[str]) -> Pickled:
+    """For another process."""
+    return _joined(_pickling.pack(obj, names=names))
+
+
+def find(error: BaseException, pack: Pack = pack_home) -> Recipe:
     """How the other process can rebuild this exception. Members of a group have recipes of their own.
 
     Args:
         error: the exception.
-        home: whether the other process is the one that has started this one.
+        pack: pickles for the other process; its argument beside the object is what errors call its parts.
     """
     kind: type = type(error)
     if kind.__module__ == "builtins" and getattr(builtins, kind.__name__, None) is kind:
@@ -47,19 +61,25 @@ def find(error: BaseException, home: bool = True) -> Recipe:
     attempts = (_by_pickle, _by_state) if _says_how(kind) else (_by_state, _by_pickle)
     for attempt in attempts:
         try:
-            return attempt(error, home)
+            return attempt(error, pack)
         except BaseException as problem:
             if attempt is _by_pickle:
                 reason = describe(problem)
     return "lost", reason
 
 
-def follow(recipe: Recipe, members: Sequence[BaseException]) -> BaseException:
+def load(payload: bytes, handles: list[Any], buffers: list[Any]) -> Any:
+    """What was pickled; the shared objects are alive as long as the message's own list of them is."""
+    return pickle.loads(payload, buffers=buffers)
+
+
+def follow(recipe: Recipe, members: Sequence[BaseException], load: Load = load) -> BaseException:
     """Rebuilds an exception.
 
     Args:
         recipe: what `find` returned.
         members: those of a group, rebuilt.
+        load: reads what its `pack` has made.
 
     Raises:
         Lost: it cannot be rebuilt.
@@ -68,7 +88,7 @@ def follow(recipe: Recipe, members: Sequence[BaseException]) -> BaseException:
     if way == "lost":
         raise Lost(*rest)
     try:
-        loaded = (getattr(builtins, rest[0]), rest[1]) if way == "plain" else _load(*rest)
+        loaded = (getattr(builtins, rest[0]), rest[1]) if way == "plain" else load(*rest)
         error = loaded if way == "pickle" else _restore(loaded, members)
     except BaseException as problem:
         raise Lost(describe(problem)) from None
@@ -121,18 +141,18 @@ def _says_how(kind: type) -> bool:
     )
 
 
-def _by_state(error: BaseException, home: bool) -> Recipe:
+def _by_state(error: BaseException, pack: Pack) -> Recipe:
     kind, state = type(error), _state(error)
     _check(_restore((kind, state), members_of(error)), kind)
-    packed = _pickle((kind, state), home, ("the class", "the exception"))
+    packed = pack((kind, state), ("the class", "the exception"))
     if not _is_plain(state):
-        _check(_restore(_load(*packed), members_of(error)), kind)
+        _check(_restore(load(*packed), members_of(error)), kind)
     return "state", *packed
 
 
-def _by_pickle(error: BaseException, home: bool) -> Recipe:
-    packed = _pickle(error, home)
-    _check(_load(*packed), type(error))
+def _by_pickle(error: BaseException, pack: Pack) -> Recipe:
+    packed = pack(error, ())
+    _check(load(*packed), type(error))
     return "pickle", *packed
 
 
@@ -141,15 +161,10 @@ def _check(again: object, kind: type) -> None:
         raise TypeError(f"what its pickle makes is a {name_of(type(again))}")
 
 
-def _pickle(obj: object, home: bool, names: Sequence[str] = ()) -> tuple[bytes, list[Any], list[Any]]:
-    """A pickle in a message, and the shared objects and large buffers that the message carries for it."""
-    payload, handles, buffers = _pickling.pack(obj, home=home, names=names)
+def _joined(packed: _pickling.Packed) -> Pickled:
+    """The pickle in one piece."""
+    payload, handles, buffers = packed
     return payload if isinstance(payload, bytes) else b"".join(payload), handles, buffers
-
-
-def _load(payload: bytes, handles: list[Any], buffers: list[Any]) -> Any:
-    """What was pickled; the shared objects are alive as long as the message's own list of them is."""
-    return pickle.loads(payload, buffers=buffers)
 
 
 def _state(error: BaseException) -> State:

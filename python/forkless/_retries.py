@@ -2,10 +2,18 @@
 
 import heapq
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ._scheduler import Scheduler
+    from ._options import Options
+
+
+class Retrying(Protocol):
+    """What has tasks that may be tried again: a scheduler."""
+
+    def _options_of(self, id: int, /) -> "Options | None": ...
+    def _stage(self, id: int, /) -> object: ...
+    def _again(self, id: int, /) -> object: ...
 
 
 class Retries:
@@ -18,7 +26,7 @@ class Retries:
         count: how many further attempts there have been.
     """
 
-    def __init__(self, scheduler: "Scheduler") -> None:
+    def __init__(self, scheduler: Retrying) -> None:
         self._scheduler = scheduler
         self.count = 0
         self._attempts: dict[int, int] = {}

@@ -13,7 +13,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from . import _pickling
@@ -59,9 +59,14 @@ class Threads:
         # Taken out by who makes the caller, by who tells the threads to end, and one by each that ends.
         self._no_caller, self._not_ended, self._alive = [None], [None], [None] * size
         self._caller: threading.Thread | None = None
+        self._caller_ended = False
         self._threads = [_thread(self._work, f"ThreadPool-{index + 1}") for index in range(size)]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # The system has no more of them.
+            self.terminate()
+            raise
 
     @property
     def state(self) -> str:
@@ -157,9 +162,11 @@ class Threads:
 
     def join(self, timeout: float | None = None) -> None:
         """Waits until the threads have ended; with a timeout, in seconds, only for callbacks."""
+        if self._owner != os.getpid():
+            return
         threads = self._threads if timeout is None else []
         for thread in (*threads, self._caller):
-            if thread is not None and thread is not threading.current_thread() and self._owner == os.getpid():
+            if thread is not None and thread is not threading.current_thread():
                 thread.join(timeout)
 
     def _ahead(self) -> int:
@@ -213,8 +220,10 @@ class Threads:
             return
         if self._no_caller:
             settle(done, value)
-        else:
-            self._outcomes.put((settle, done, value))
+            return
+        self._outcomes.put((settle, done, value))
+        if self._caller_ended:  # perhaps without having seen this one
+            self._tell_the_rest()
 
     def _fail_all(self) -> None:
         for number in list(self._open):
@@ -222,17 +231,19 @@ class Threads:
 
     def _call_callbacks(self) -> None:
         while (outcome := self._outcomes.get()) is not None:
-            settle, done, value = outcome
+            _tell(*outcome)
+            del outcome
+        self._caller_ended = True
+        self._tell_the_rest()
+
+    def _tell_the_rest(self) -> None:
+        while not self._outcomes.empty():
             try:
-                settle(done, value)
-            except BaseException as error:
-                # As that of any thread: the others are still called.
-                threading.excepthook(
-                    threading.ExceptHookArgs(
-                        (type(error), error, error.__traceback__, threading.current_thread())
-                    )
-                )
-            del outcome, settle, value
+                outcome = self._outcomes.get_nowait()
+            except Empty:  # Somebody else was faster.
+                return
+            if outcome is not None:
+                _tell(*outcome)
 
     def _end_if_done(self) -> None:
         if self.closed and (self.terminated or not self.feeders) and _take(self._not_ended):
@@ -256,6 +267,15 @@ class Threads:
 
 def _thread(target: Callable[[], object], name: str) -> threading.Thread:
     return threading.Thread(target=target, name=name, daemon=True)
+
+
+def _tell(settle: Settle, done: bool, value: Any) -> None:
+    try:
+        settle(done, value)
+    except BaseException as error:
+        # A callback's: reported like that of any thread, and the others are still called.
+        thread = threading.current_thread()
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
 
 
 def _take(tokens: list[None]) -> bool:

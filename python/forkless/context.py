@@ -416,7 +416,8 @@ def get_context(method: str | None = None) -> BaseContext:
         method: "forkserver", "spawn", or None for the current default.
 
     Raises:
-        ValueError: there is no such method; "fork" is refused, and the message says why.
+        ValueError: there is no such method; "fork" is refused, and the message says why, except under
+            `forkless.install`: then it is another name for "forkserver", with a warning.
     """
     if method is None:
         return _contexts[get_start_method()]

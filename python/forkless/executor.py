@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as _BaseExecutor
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from . import _pickling
 from ._attributes import ExecutorAttributes
@@ -43,6 +43,10 @@ class Executor(ExecutorAttributes, _BaseExecutor):
     Workers start as tasks come, up to `max_workers`. Tasks may submit to their own executor and wait, however
     deep: it can be sent to any process of the tree, and whoever waits in a task is replaced meanwhile.
 
+    With an address in place of a number of workers, the same calls run on a cluster: "ray",
+    "ray://HOST:PORT", "dask" or "dask://HOST:PORT". Of the other arguments only `connect_timeout` is for
+    clusters then: how long connecting may take, in seconds; None for 60, or for 15 with a Dask scheduler.
+
     Args:
         max_workers: how many workers at most; what `cpu_count` says if None.
         mp_context: how workers start, a context of forkless; the default context if None.
@@ -77,6 +81,9 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         TypeError: something to be called that is not callable, an option of a wrong type, a context that is
             not one of forkless.
         PicklingError: the initializer, its arguments, `exit` or `worker_state` cannot be sent.
+        ConnectionError: no cluster answers at the address.
+        ModuleNotFoundError: the package of the cluster is not installed.
+        NotImplementedError: the cluster has nothing like an argument or option.
 
     Example:
         >>> with Executor(2) as executor:
@@ -84,6 +91,22 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         1024
     """
 
+    # What futures and published functions are made by, for `Calls` too.
+    _future: type[Future[Any]] = Future
+    _publish = staticmethod(_pickling.publish)
+
+    def __new__(cls, max_workers: "int | str | None" = None, *arguments: Any, **options: Any) -> "Executor":
+        """An executor of processes, or for an address of a cluster one of that; see `_backends`."""
+        if cls is Executor and isinstance(max_workers, str):
+            from ._backends import ClusterExecutor
+
+            return super().__new__(ClusterExecutor)
+        return super().__new__(cls)
+
+    @overload
+    def __init__(self, max_workers: str, *, connect_timeout: float | None = None) -> None: ...
+
+    @overload
     def __init__(
         self,
         max_workers: int | None = None,
@@ -100,10 +123,31 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         max_memory_per_child: int | None = None,
         idle_timeout: float | None = None,
         output: "Output" = "forward",
+    ) -> None: ...
+
+    def __init__(
+        self,
+        max_workers: Any = None,
+        mp_context: "BaseContext | None" = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        exit: Callable[..., object] | None = None,
+        worker_state: bool | Callable[[], object] = False,
+        env: "Variables | Callable[[int], Variables] | None" = None,
+        cpus: "Cpus | None" = None,
+        threads: "Threads | None" = None,
+        max_memory_per_child: int | None = None,
+        idle_timeout: float | None = None,
+        output: "Output" = "forward",
+        connect_timeout: float | None = None,
     ) -> None:
         from ._cpus import cpu_count
         from ._methods import kind_of_process
 
+        if connect_timeout is not None:
+            raise TypeError('connect_timeout is for clusters, as in Executor("ray://host:10001")')
         self._max_workers = cpu_count() if max_workers is None else as_count(max_workers, "max_workers")
         if self._max_workers < 1:
             raise ValueError("max_workers must be greater than 0")
@@ -148,10 +192,12 @@ class Executor(ExecutorAttributes, _BaseExecutor):
                 `retries`, how often it is run again if it fails: a number, or a `Retry`.
                 `priority`, an int: tasks with a higher one are sent to workers first.
                 `name`, what messages call it.
+                `resources`, what it needs, by name; for clusters only.
 
         Raises:
             ValueError: an option is out of range.
             TypeError: an option of a wrong type, or one that there is not.
+            NotImplementedError: the cluster has no such option.
 
         Example:
             >>> with Executor(1) as executor:
@@ -171,7 +217,7 @@ class Executor(ExecutorAttributes, _BaseExecutor):
             RuntimeError: the executor was shut down.
             BrokenPool: its workers cannot run.
         """
-        future: Future[R] = Future()
+        future: Future[R] = self._future()
         self._scheduler.submit(future, (fn, args, kwargs))
         return future
 
@@ -283,7 +329,7 @@ class Calls:
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         """As `Executor.submit`."""
-        future: Future[R] = Future()
+        future: Future[R] = self._executor._future()
         self._scheduler.submit(future, (fn, args, kwargs), self._options)
         return future
 
@@ -324,9 +370,9 @@ class Calls:
     def _submit_chunks(
         self, fn: Callable[..., R], chunks: Iterable[tuple[Any, ...]]
     ) -> "Iterator[Future[list[R]]]":
-        function = _pickling.publish(fn)
+        function = self._executor._publish(fn)
         for chunk in chunks:
-            future: Future[list[R]] = Future()
+            future: Future[list[R]] = self._executor._future()
             self._scheduler.submit_chunk(future, function, chunk, True, self._options)
             yield future
 

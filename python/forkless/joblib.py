@@ -101,10 +101,10 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **options: Any
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **options)
-        self._executor: Executor | None = None
-        self._calls: Executor | Calls | None = None
+        self._workers: Executor | None = None  # The name that joblib's own backends have for it.
+        self._calls: Calls | None = None
         self._round = _Round()
-        self._workers = 1
+        self._n_jobs = 1
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many workers there will be: -1 means all CPUs that may be used, -2 all but one.
@@ -139,9 +139,9 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         retries = options.pop("retries", None)
         options.setdefault("idle_timeout", _IDLE_TIMEOUT)
         options.setdefault("threads", self.inner_max_num_threads or "auto")
-        self._workers = n_jobs
-        self._executor = _executor_of(n_jobs, options)
-        self._calls = self._executor.options(retries=retries)
+        self._n_jobs = n_jobs
+        self._workers = _executor_of(n_jobs, options)
+        self._calls = self._workers.options(retries=retries)
         return n_jobs
 
     def submit(self, func: Any, callback: Callable[[Any], object] | None = None) -> "Future[Any]":
@@ -163,7 +163,7 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """What calls of `Parallel` within tasks run on: threads, and no more of them than there are CPUs."""
         level = (self.nesting_level or 0) + 1
-        share = max(cpu_count() // self._workers, 1)
+        share = max(cpu_count() // self._n_jobs, 1)
         return (_Inner(level, share) if level == 1 else SequentialBackend(nesting_level=level)), None
 
     def start_call(self) -> None:
@@ -182,7 +182,7 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def terminate(self) -> None:
         """A call is over. The workers are kept for the next one."""
-        self._executor = self._calls = None
+        self._workers = self._calls = None
         self.reset_batch_stats()
 
 

@@ -8,7 +8,7 @@ handlers, also while the same thread is using it.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._forkless import BaseQueue, Channel
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["JoinableQueue", "Loss", "Queue", "QueueStatistics", "SimpleQueue"]
 
 T = TypeVar("T")
+
+# What those of `multiprocessing` are made of, and programs look for.
+_INSIDES = ("_reader", "_writer", "_rlock", "_wlock", "_poll", "_send_bytes", "_recv_bytes")
 
 
 @dataclass(frozen=True)
@@ -164,12 +167,13 @@ class Queue(BaseQueue[T]):
 
     if not TYPE_CHECKING:  # Or type checkers would take it to have every attribute.
 
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> Any:
             message = f"{type(self).__name__!r} object has no attribute {name!r}"
-            if name in ("_reader", "_writer"):
+            if name in _INSIDES:
                 message += (
-                    ": a queue of forkless has no pipe in it. If a pool of the standard library was made "
-                    "with a context of forkless, use forkless.Pool or forkless.Executor instead"
+                    ": a queue of forkless has no pipe in it. To wait for several things, use `get` with a "
+                    "timeout, or `aget` in an event loop; if a pool of the standard library was made with a "
+                    "context of forkless, use forkless.Pool or forkless.Executor instead"
                 )
             raise AttributeError(message)
 

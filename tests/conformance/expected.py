@@ -12,14 +12,10 @@ METHODS = ("forkserver", "spawn")
 
 # --- names ---------------------------------------------------------------------------------------------
 
-_DROP_IN = "not there yet (issue 9)"
-
 NOT_THERE = "not there: "  # how the reason of a test begins that was skipped for want of a name
 
 # What forkless does not have yet. A test that uses it is skipped.
-NAMES: dict[str, str] = {
-    **dict.fromkeys(("get_logger", "log_to_stderr"), _DROP_IN),
-}
+NAMES: dict[str, str] = {}
 
 # --- test cases -----------------------------------------------------------------------------------------
 
@@ -76,6 +72,9 @@ RUN: dict[str, str] = {
             "WithManagerTestQueue",
             "WithManagerTestContainers",
             "WithManagerTestPool",
+            "WithProcessesTestFinalize",
+            "WithProcessesTestLogging",
+            "TestForkAwareThreadLock",
         ),
         "suite",
     ),
@@ -108,14 +107,10 @@ _NAMES_OF_FILES = f"{_INTERNALS}: how it names its files"
 _PROGRAM = "does not test forkless: starts a program that imports multiprocessing"
 
 # Classes that need one name, which forkless does not have yet.
-WAITING: dict[str, str] = {
-    "WithProcessesTestLogging": "get_logger",
-}
+WAITING: dict[str, str] = {}
 
 # Classes that are not run at all.
 LEFT_OUT: dict[str, str] = {
-    "WithProcessesTestFinalize": f"{_INTERNALS}: util.Finalize",
-    "TestForkAwareThreadLock": f"{_INTERNALS}: util.ForkAwareThreadLock",
     "TestInternalDecorators": f"{_INTERNALS}: a decorator of the tests themselves",
     "TestPoolNotLeakOnFailure": f"{_INTERNALS}: a pool over processes that are mocks",
     "TestResourceTracker": f"{_INTERNALS}: there is no resource tracker",

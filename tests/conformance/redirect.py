@@ -194,7 +194,8 @@ def _multiprocessing() -> Facade:
         "sharedctypes": Facade("multiprocessing.sharedctypes", ["forkless.sharedctypes"]),
         "synchronize": Facade("multiprocessing.synchronize", ["forkless.synchronize", "forkless"]),
     }
-    internals = "dummy resource_tracker spawn util"
+    given["util"] = Facade("multiprocessing.util", ["forkless.util"], {"_cleanup_tests": lambda: None})
+    internals = "dummy resource_tracker spawn"
     for name in internals.split():
         given[name] = standard(f"multiprocessing.{name}")
     return Facade("multiprocessing", ["forkless"], given)

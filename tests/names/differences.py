@@ -178,6 +178,7 @@ DIFFERS: dict[str, dict[str, Difference]] = {
             "up are abstract, and for processes of this user only",
             "one bad client must not end a server",
         ),
+        "MESSAGE_LENGTH": Difference("40 on every version", "the handshake is that of Python 3.12"),
         "Pipe": _pipe,
     },
     "multiprocessing.context": {

@@ -1,0 +1,230 @@
+"""`Executor("dask://...")` and `Executor("dask")`: what is particular to Dask, and what goes wrong."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusters import Cluster, dask_cluster, free_port
+from libraries import needs
+from support import Program, eventually, run_program
+
+needs("distributed")
+
+pytestmark = pytest.mark.timeout(120)
+
+HEAD = """
+import concurrent.futures, os, signal, sys, threading, time
+import forkless as mp, numpy
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with dask_cluster() as made:
+        yield made
+
+
+def run(source: str, *arguments: str, cluster: Cluster | None = None) -> list[str]:
+    """The lines that a program prints."""
+    environ = {} if cluster is None else cluster.environ
+    return run_program(HEAD + source, *arguments, environ=environ, timeout=80, grace=15).check().splitlines()
+
+
+def test_a_killed_worker_fails_its_task_and_is_named(cluster: Cluster) -> None:
+    source = """
+with mp.Executor(sys.argv[1]) as executor:
+    other = executor.submit(time.sleep, 0.5)
+    error = executor.submit(lambda: os.kill(os.getpid(), signal.SIGKILL)).exception(60)
+    print(type(error).__name__, error.worker.startswith("tcp://127.0.0.1:"), error.worker in str(error))
+    print(type(error.__cause__).__name__, type(other.exception(60)) in (type(None), mp.WorkerDied))
+    print(executor.submit(abs, -1).result(60))
+    retry = mp.Retry(1, delay=0.01, on=mp.WorkerDied)
+    error = executor.options(retries=retry).submit(os._exit, 1).exception(60)
+    print(type(error).__name__, executor.statistics().retried)
+"""
+    assert run(source, cluster.address, cluster=cluster) == [
+        "WorkerDied True True",
+        "KilledWorker True",
+        "1",
+        "WorkerDied 1",
+    ]
+
+
+def test_what_dask_cannot_do_is_said(cluster: Cluster) -> None:
+    source = """
+with mp.Executor(sys.argv[1]) as executor:
+    try:
+        executor.options(timeout=3)
+    except NotImplementedError as error:
+        print(error)
+    running = executor.submit(time.sleep, 1)
+    while not executor._scheduler.engine.is_running(running._work[1].handle):
+        time.sleep(0.01)
+    print(running.cancel(), running.running(), running.result(60))
+"""
+    lines = run(source, cluster.address, cluster=cluster)
+    assert lines[0].startswith("Dask has no 'timeout' for tasks: its tasks run in threads")
+    assert lines[1:] == ["False True None"]
+
+
+def test_what_has_not_begun_is_cancelled(cluster: Cluster) -> None:
+    source = """
+with mp.Executor(sys.argv[1]) as executor:
+    busy = [executor.submit(time.sleep, 1) for _ in range(2)]
+    waiting = [executor.submit(time.sleep, 60) for _ in range(60)]
+    print({future.cancel() for future in waiting}, {future.cancelled() for future in waiting})
+    print([future.result(60) for future in busy])
+print("ended")
+"""
+    assert run(source, cluster.address, cluster=cluster) == ["{True} {True}", "[None, None]", "ended"]
+
+
+def test_resources_are_those_of_dask(cluster: Cluster) -> None:
+    source = """
+def meet(seconds):
+    begun = time.time()
+    time.sleep(seconds)
+    return os.getpid(), begun, time.time()
+
+with mp.Executor(sys.argv[1]) as executor:
+    seated = executor.options(resources={"seat": 1}, name="seated", priority=5)
+    spans = list(seated.map(meet, [0.1] * 6))
+    for pid in {pid for pid, _, _ in spans}:
+        own = sorted((begun, ended) for each, begun, ended in spans if each == pid)
+        assert all(first[1] <= second[0] for first, second in zip(own, own[1:]))
+    print(len(spans))
+    unheard = executor.options(resources={"throne": 1}).submit(abs, -1)
+    print(concurrent.futures.wait([unheard], timeout=0.5).done, unheard.cancel())
+"""
+    assert run(source, cluster.address, cluster=cluster) == ["6", "set() True"]
+
+
+def test_a_shared_array_is_in_each_worker_once(cluster: Cluster) -> None:
+    source = """
+def place(array):
+    time.sleep(0.05)
+    return os.getpid(), array.__array_interface__["data"][0], array.flags.writeable
+
+with mp.Executor(sys.argv[1]) as executor:
+    shared = mp.share(numpy.ones(1_000_000))
+    places = set(executor.map(place, [shared] * 12))
+    print(len(places) == len({pid for pid, _, _ in places}), {may for _, _, may in places})
+    received = sum(worker.bytes_received for worker in executor.statistics().workers)
+    print(received < 50_000)
+    references = executor._scheduler._shelf._references
+    print(len(references))
+    del shared
+    executor.submit(abs, 1).result(60)
+    executor.submit(abs, 1).result(60)
+    print(len(references))
+"""
+    assert run(source, cluster.address, cluster=cluster) == ["True {False}", "True", "1", "0"]
+
+
+def test_a_client_of_the_program_is_used_and_left(cluster: Cluster) -> None:
+    source = """
+import distributed
+with distributed.Client(sys.argv[1].replace("dask", "tcp")) as client:
+    with mp.Executor("dask") as executor:
+        print(executor.submit(abs, -1).result(60), executor._max_workers)
+    print(client.submit(abs, -2).result(60))
+"""
+    assert run(source, cluster.address, cluster=cluster) == ["1 2", "2"]
+
+
+def test_nobody_listens() -> None:
+    source = """
+begun = time.monotonic()
+for address in sys.argv[1:]:
+    try:
+        mp.Executor(address, connect_timeout=2)
+    except ConnectionError as error:
+        print(error)
+print(time.monotonic() - begun < 30)
+"""
+    # The second one takes connections, and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        addresses = [f"dask://127.0.0.1:{free_port()}", f"dask://127.0.0.1:{mute.getsockname()[1]}"]
+        lines = run(source, *addresses)
+    assert lines[2] == "True"
+    for line, address in zip(lines, addresses, strict=False):
+        assert line.startswith(f"no answer from {address} within 2 s")
+        assert line.endswith(": is `dask scheduler` running there, of the same version as here?")
+
+
+def test_a_cluster_that_ends_in_mid_flight() -> None:
+    source = """
+with mp.Executor(sys.argv[1]) as executor:
+    future = executor.submit(time.sleep, 60)
+    while not future.running():
+        time.sleep(0.01)
+    print("running", flush=True)
+    error = future.exception(60)
+    print(type(error).__name__, error)
+    try:
+        executor.submit(abs, 1)
+    except mp.BrokenPool as error:
+        print("broken")
+"""
+    with (
+        dask_cluster() as cluster,
+        Program(HEAD + source, cluster.address, environ=cluster.environ) as program,
+    ):
+        program.wait_for("running", 40)
+        cluster.kill()
+        lines = program.finish(60, 15).check().splitlines()
+    assert lines[1].startswith(f"BrokenPool the connection to {cluster.address} is lost")
+    assert lines[2] == "broken"
+
+
+def test_ctrl_c_ends_a_wait(cluster: Cluster) -> None:
+    source = """
+with mp.Executor(sys.argv[1]) as executor:
+    future = executor.submit(time.sleep, 5)
+    print("waiting", flush=True)
+    future.result()
+"""
+    with Program(HEAD + source, cluster.address, environ=cluster.environ) as program:
+        program.wait_for("waiting", 40)
+        program.process.send_signal(signal.SIGINT)
+        outcome = program.finish(30, 15)
+    assert outcome.exit_code in (1, -signal.SIGINT)
+    assert "KeyboardInterrupt" in outcome.stderr
+    assert outcome.survivors == ()
+
+
+def test_what_is_accepted_is_done_at_exit(cluster: Cluster) -> None:
+    source = """
+executor = mp.Executor(sys.argv[1])
+for number in range(20):
+    executor.submit(abs, -number).add_done_callback(lambda f: print(f.result(), flush=True))
+"""
+    lines = run(source, cluster.address, cluster=cluster)
+    assert sorted(map(int, lines)) == list(range(20))
+
+
+def scratch() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("forkless-dask-*"))
+
+
+@pytest.mark.parametrize("how", ["shutdown", "exit", "SIGKILL"])
+def test_a_local_cluster_leaves_nothing(how: str) -> None:
+    source = """
+executor = mp.Executor("dask")
+print(executor.submit(abs, -7).result(60), flush=True)
+if sys.argv[1] == "shutdown":
+    executor.shutdown()
+elif sys.argv[1] == "SIGKILL":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    before = scratch()
+    outcome = run_program(HEAD + source, how, timeout=60, grace=20)
+    assert outcome.stdout == "7\n", outcome
+    assert outcome.exit_code == (-signal.SIGKILL if how == "SIGKILL" else 0), outcome
+    assert outcome.survivors == (), outcome
+    assert eventually(lambda: scratch() <= before, 20), scratch() - before
