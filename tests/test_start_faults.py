@@ -219,6 +219,42 @@ run()
     assert deaths(outcome) == {point: 1}
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_child_that_nobody_waits_for_any_more_turns_round(tmp_path: Path, method: str) -> None:
+    (tmp_path / "halting.py").write_text(
+        "from forkless import _forkless\nassert _forkless.arm_crash_point('start.received', halt=True)\n"
+    )
+    source = f"""{HEAD}
+import threading
+sys.path.insert(0, {str(tmp_path)!r})
+
+def state(pid):
+    return open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[0]
+
+def interrupt():
+    global template
+    assert eventually(lambda: roles()["template"])
+    template = next(pid for pid, _, role in _forkless.processes() if role == "template")
+    assert eventually(lambda: state(template) == "T")
+    os.kill(os.getpid(), signal.SIGINT)
+
+forkless.set_forkserver_preload(["halting"])
+thread = threading.Thread(target=interrupt)
+thread.start()
+try:
+    forkless.get_context({method!r}).Process(target=leave_a_trace).start()
+except KeyboardInterrupt:
+    print("interrupted")
+thread.join()
+os.kill(template, signal.SIGCONT)
+assert run({method!r}) == 0
+assert eventually(lambda: not roles()["child"])
+"""
+    outcome = run_program(source)
+    assert outcome.check().splitlines() == ["interrupted", "ran"]
+    assert outcome.stderr == ""
+
+
 @pytest.mark.parametrize("point", ["template.buried", "clean.marked", "clean.done"])
 def test_the_death_of_the_main_process_after_that_of_its_template(point: str) -> None:
     source = f"""{HEAD}

@@ -206,9 +206,18 @@ pub fn adopt() -> Result<Job, Error> {
     let arena = Arena::join(ticket.arena, KINDS)?;
     client::set_origin(&ticket.name, ticket.template);
     client::be_of_origin();
-    arena.arrive(ticket.owner)?;
+    or_turn_round(arena.arrive(ticket.owner))?;
     point("child.arrived");
-    Ok(Job { parcel: Arc::new(Parcel::open(arena, ticket.job)?), method: Method::Spawn, has_streams: false })
+    let parcel = Arc::new(or_turn_round(Parcel::open(arena, ticket.job))?);
+    Ok(Job { parcel, method: Method::Spawn, has_streams: false })
+}
+
+/// Ends this process, which nobody waits for, if whoever asked for it has given up: no error, and nothing to tell.
+fn or_turn_round<T>(result: Result<T, forkless_shm::Error>) -> Result<T, Error> {
+    match result {
+        Err(forkless_shm::Error::Stale(_)) => process::exit_now(1),
+        other => Ok(other?),
+    }
 }
 
 /// Ties this child's life to its tree's. There is no sense in going on without.
@@ -232,7 +241,7 @@ impl Birth {
     fn run(self, arena: &'static Arena, template: (u32, Owner), runtime: &mut impl Runtime) -> Result<Job, Error> {
         let (job, has_streams) = match self {
             Self::Child(owner, job, has_streams) => {
-                arena.arrive(owner)?;
+                or_turn_round(arena.arrive(owner))?;
                 point("child.arrived");
                 (job, has_streams)
             }
@@ -243,7 +252,8 @@ impl Birth {
                 (Self::wait(arena, template)?, has_streams)
             }
         };
-        Ok(Job { parcel: Arc::new(Parcel::open(arena, job)?), method: Method::Forkserver, has_streams })
+        let parcel = Arc::new(or_turn_round(Parcel::open(arena, job))?);
+        Ok(Job { parcel, method: Method::Forkserver, has_streams })
     }
 
     fn wait(arena: &'static Arena, (template, origin): (u32, Owner)) -> Result<Handle, Error> {
