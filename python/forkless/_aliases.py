@@ -2,6 +2,7 @@
 
 A name is an alias of the module itself, which is loaded when somebody asks for it first and has one copy
 under both names. `concurrent.futures` keeps its modules; their `ProcessPoolExecutor` is `forkless.Executor`.
+joblib, whose own backend needs parts of `multiprocessing` that nothing else has, gets ours as the default.
 
 Children call `turn_on` before they load anything else, so this module needs next to nothing.
 """
@@ -20,6 +21,7 @@ from . import _stdlib
 _FUTURES = "concurrent.futures"
 _PROCESS = "concurrent.futures.process"
 _EXECUTOR = "ProcessPoolExecutor"
+_JOBLIB = "joblib"
 
 # What a template and a spawned child run first, if their parent is installed.
 PRELUDE = f"from {__name__} import turn_on; turn_on()\n"
@@ -39,6 +41,8 @@ def turn_on() -> None:
     process = sys.modules.get(_PROCESS)
     if process is not None:
         _replace(process)
+    if hasattr(sys.modules.get(_JOBLIB), "Parallel"):  # It has been loaded, all of it.
+        _take_over_joblib()
 
 
 def turn_off() -> None:
@@ -50,6 +54,9 @@ def turn_off() -> None:
     sys.meta_path.remove(_finder)
     _stdlib.put_back()
     _put_back()
+    ours: Any = sys.modules.get("forkless.joblib")
+    if ours is not None:
+        ours.give_back()
 
 
 def _replace(process: ModuleType) -> None:
@@ -74,6 +81,17 @@ def _put_back() -> None:
         _standard_executor = None
 
 
+def _take_over_joblib(_joblib: object = None) -> None:
+    # An older joblib may not have what our backend needs, and goes on as it is.
+    try:
+        backend: Any = import_module("forkless.joblib")
+    except ImportError:
+        return
+    # Whoever has begun with importing the backend is in the midst of it, and it does this at its end.
+    if hasattr(backend, "take_over"):
+        backend.take_over()
+
+
 class _Finder:
     """Finds `multiprocessing` and what is in it, where that is now, and who shall not notice."""
 
@@ -86,8 +104,10 @@ class _Finder:
         if _stdlib.belongs(name, _stdlib.ASIDE):
             # Of the package itself the path is that of forkless, which it is in by name only.
             return _stdlib.find(name, None if name == _stdlib.ASIDE else path)
+        if name == _JOBLIB:
+            return _stdlib.follow(name, path, _take_over_joblib)
         if _stdlib.is_kept(name):
-            return _stdlib.keep(name, path, _replace if name == _PROCESS else None)
+            return _stdlib.keep(name, path, *([_replace] if name == _PROCESS else []))
         return None
 
 

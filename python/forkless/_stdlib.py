@@ -153,19 +153,26 @@ class _Aside(_Loader):
                     value.__module__ = self._own.name
 
 
-class _Kept(_Loader):
-    """Loads a module that shall get the standard `multiprocessing` when it imports that, now or later."""
+class _Followed(_Loader):
+    """Loads a module, and then calls a function with it."""
 
-    def __init__(self, own: ModuleSpec, then: Callable[[ModuleType], None] | None) -> None:
+    def __init__(self, own: ModuleSpec, then: Callable[[ModuleType], None]) -> None:
         super().__init__(own)
         self._then = then
 
     def exec_module(self, module: ModuleType) -> None:
+        """Runs it."""
+        self._run(module)
+        self._then(module)
+
+
+class _Kept(_Followed):
+    """Loads a module that shall get the standard `multiprocessing` when it imports that, now or later."""
+
+    def exec_module(self, module: ModuleType) -> None:
         """Runs it, with an `__import__` of its own."""
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
-        self._run(module)
-        if self._then is not None:
-            self._then(module)
+        super().exec_module(module)
 
 
 def _import(
@@ -191,7 +198,7 @@ def find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def keep(
-    name: str, path: Sequence[str] | None, then: Callable[[ModuleType], None] | None = None
+    name: str, path: Sequence[str] | None, then: Callable[[ModuleType], None] = lambda module: None
 ) -> ModuleSpec | None:
     """The specification of a module that goes on to use the standard `multiprocessing`; see `KEPT`.
 
@@ -200,8 +207,16 @@ def keep(
         path: where to look.
         then: called with the module when it has been loaded.
     """
+    return _specify(name, path, lambda own: _Kept(own, then))
+
+
+def follow(name: str, path: Sequence[str] | None, then: Callable[[ModuleType], None]) -> ModuleSpec | None:
+    """The specification of an ordinary module; `then` is called with it when it has been loaded."""
+    return _specify(name, path, lambda own: _Followed(own, then))
+
+
+def _specify(name: str, path: Sequence[str] | None, loader: Callable[[ModuleSpec], Any]) -> ModuleSpec | None:
     spec = PathFinder.find_spec(name, path)
     if spec is not None and hasattr(spec.loader, "get_code"):
-        own = ModuleSpec(name, spec.loader)
-        spec.loader = _Kept(own, then)  # type: ignore[assignment]
+        spec.loader = loader(ModuleSpec(name, spec.loader))
     return spec

@@ -22,7 +22,7 @@ import joblib
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend, ThreadingBackend
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 
-from . import _forks
+from . import _forks, _stdlib
 from ._cpus import cpu_count
 from ._recipes import set_attributes
 from ._scheduler import name_of
@@ -54,6 +54,22 @@ def register(name: str = "forkless", *, default: bool = False) -> None:
     """
     _names.add(name)
     joblib.register_parallel_backend(name, ForklessBackend, make_default=default)
+
+
+def take_over() -> None:
+    """For `forkless.install`: makes this the default backend, unless the program has chosen another one."""
+    global _default_before
+    if joblib.parallel.DEFAULT_BACKEND == joblib.parallel.DEFAULT_PROCESS_BACKEND:
+        _default_before = joblib.parallel.DEFAULT_BACKEND
+        register(default=True)
+
+
+def give_back() -> None:
+    """For `forkless.uninstall`: undoes `take_over`."""
+    global _default_before
+    if _default_before is not None and joblib.parallel.DEFAULT_BACKEND in _names:
+        joblib.parallel.DEFAULT_BACKEND = _default_before
+    _default_before = None
 
 
 def shutdown(wait: bool = True) -> None:
@@ -296,6 +312,8 @@ def _with_text(error: BaseException) -> BaseException:
     return error
 
 
+# What `take_over` has replaced.
+_default_before: str | None = None
 # The names that were registered, and the executor that is kept, by what it was made with.
 _names: set[str] = set()
 _kept: dict[Any, Executor] = {}
@@ -325,3 +343,7 @@ def _hashable(value: Any) -> Any:
     except TypeError:
         return id(value)
     return value
+
+
+if _stdlib.aside:
+    take_over()

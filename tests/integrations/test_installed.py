@@ -36,10 +36,22 @@ CASES = {
         """
 import os
 from joblib import Parallel, delayed
-print(Parallel(n_jobs=2)(delayed(pow)(n, 2) for n in range(4)))
-print(os.getpid() in Parallel(n_jobs=2)([delayed(os.getpid)()] * 4))
+print(Parallel(n_jobs=2, backend="loky")(delayed(pow)(n, 2) for n in range(4)))
+print(os.getpid() in Parallel(n_jobs=2, backend="loky")([delayed(os.getpid)()] * 4))
 """,
         r"\[0, 1, 4, 9\]\nFalse\n",
+    ),
+    "joblib, the default backend": Case(
+        "joblib",
+        WHERE
+        + """
+from joblib import Parallel, delayed
+print(*set(Parallel(n_jobs=2)([delayed(where)()] * 4)))
+import forkless, joblib.parallel
+forkless.uninstall()
+print(joblib.parallel.DEFAULT_BACKEND)
+""",
+        rf"{OURS}\nloky\n",
     ),
     "joblib, the backend multiprocessing": Case(
         "joblib",
