@@ -113,6 +113,8 @@ def ray_environ() -> dict[str, str]:
     """Nothing is sent home, and nobody else may use the cluster."""
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # What the cluster says about itself would be among what programs print.
+        "RAY_SCHEDULER_EVENTS": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         # What keeps it on loopback; the name tells where else that is usual.

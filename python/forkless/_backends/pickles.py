@@ -60,14 +60,48 @@ def size_of(parts: Sequence[Any]) -> int:
     return len(payload) + sum(each.view.nbytes for each in buffers if isinstance(each, Block))
 
 
+class Beside:
+    """What belongs to a pickle that is being written; an object of its own, or the pickler would be a cycle.
+
+    Attributes:
+        buffers: see `Packed`.
+        writable: see `Packed`.
+        memory: see `Packed`.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: list[Any] = []
+        self.writable: list[bool] = []
+        self.memory: dict[str, Any] = {}
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether a buffer is to be in the pickle itself."""
+        source = buffer.raw()
+        found = find_shared(address_of(source), source.nbytes) if source.nbytes else None
+        if found is not None:
+            shared, offset = found
+            self.buffers.append((self.name(shared), offset, source.nbytes))
+            self.writable.append(False)
+            return False
+        if source.nbytes < _BESIDE:
+            return True
+        self.buffers.append(Block(source))
+        self.writable.append(not source.readonly)
+        return False
+
+    def name(self, memory: Any) -> str:
+        """The token of a piece of shared memory, which belongs to the pickle from now on."""
+        token = token_of(memory)
+        self.memory[token] = memory
+        return token
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
     """cloudpickle's, which asks about what is in shared memory first.
 
     Attributes:
-        parts: what was written.
-        buffers: see `Packed`.
-        writable: see `Packed`.
-        memory: see `Packed`.
+        output: what was written.
+        beside: what belongs to it.
         leased: for `_pickling`: that the pickle does not keep shared objects alive.
     """
 
@@ -75,10 +109,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
 
     def __init__(self) -> None:
         self.output = io.BytesIO()
-        self.buffers: list[Any] = []
-        self.writable: list[bool] = []
-        self.memory: dict[str, Any] = {}
-        super().__init__(self.output, 5, buffer_callback=self._take)
+        self.beside = Beside()
+        super().__init__(self.output, 5, buffer_callback=self.beside.take)
 
     def reducer_override(self, obj: Any) -> Any:
         """Called once for each object, except for numbers, strings and the built-in containers."""
@@ -86,7 +118,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
         if kind is SharedBuffer:
             return _pickling.cast_view, (self._token(obj), obj.format, obj.shape)
         if kind is SharedList or kind is SharedDict:
-            return _given, (self._name(obj),)
+            return _given, (self.beside.name(obj),)
         if kind is memoryview:
             return _pickling._memoryview(self, obj)
         if kind.__module__ == "numpy":
@@ -122,28 +154,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
         place = _pickling.place_of(array, memory)
         return _pickling.view, (self._token(memory), array.dtype, array.shape, strides, place)
 
-    def _take(self, buffer: pickle.PickleBuffer) -> bool:
-        """Whether a buffer is to be in the pickle itself."""
-        source = buffer.raw()
-        found = find_shared(address_of(source), source.nbytes) if source.nbytes else None
-        if found is not None:
-            shared, offset = found
-            self.buffers.append((self._name(shared), offset, source.nbytes))
-            self.writable.append(False)
-            return False
-        if source.nbytes < _BESIDE:
-            return True
-        self.buffers.append(Block(source))
-        self.writable.append(not source.readonly)
-        return False
-
     def _token(self, memory: Any) -> "_Given":
-        return _Given(self._name(memory))
-
-    def _name(self, memory: Any) -> str:
-        token = token_of(memory)
-        self.memory[token] = memory
-        return token
+        return _Given(self.beside.name(memory))
 
 
 # Classes that live on one machine, by the module of ours that they, or a base of theirs, are of.
@@ -252,7 +264,8 @@ def pack(obj: object, names: Sequence[str] = ()) -> Packed:
         culprit = getattr(error, "culprit", error)
         text = explain(obj, error, names, functools.partial(_Searching, culprit))  # type: ignore[arg-type]
         raise error_of(error, text) from error
-    return Packed(pickler.output.getvalue(), pickler.buffers, pickler.writable, pickler.memory)
+    beside = pickler.beside
+    return Packed(pickler.output.getvalue(), beside.buffers, beside.writable, beside.memory)
 
 
 class _Unpickler(pickle.Unpickler):
