@@ -157,7 +157,7 @@ ADDED = {
     "Pool.starmap_async": _TASK,
     "Pool.imap": {*_TASK, "progress", "buffersize"},
     "Pool.imap_unordered": {*_TASK, "progress", "buffersize"},
-    "Executor": _WORKERS,
+    "Executor": {*_WORKERS, "connect_timeout"},
     "context.Pool": _TASK,
 }
 # The same, which newer versions of the standard library have as well.
@@ -429,7 +429,7 @@ def test_neither_pools_nor_executors_travel(pool: Any, executor: Any) -> None:
         pickle.dumps(pool)
     future = executor.submit(abs, 1)
     for each in (executor, future):
-        with pytest.raises(TypeError, match="pickle"):
+        with pytest.raises(TypeError, match=r"pickle|send what its result\(\) returns"):
             pickle.dumps(each)
     assert future.result(30) == 1
 
@@ -463,7 +463,8 @@ def test_executors_that_cannot_be(side: Side) -> None:
     for size in (0, -1):
         with pytest.raises(ValueError, match="max_workers must be greater than 0"):
             side.start_executor(size)
-    with pytest.raises(TypeError):
+    # Ours takes a string for the address of a cluster.
+    with pytest.raises(ValueError if side.ours else TypeError):
         side.start_executor("two")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="initializer must be a callable"):
         side.start_executor(initializer=3)

@@ -114,8 +114,9 @@ def test_a_segment_after_its_end(public: bool) -> None:
     segment: Any = SharedMemory(create=True, size=5, public=public)
     segment.close()
     assert segment.buf is None
-    with forkless.Pool(1) as pool, pytest.raises(FileNotFoundError, match="has closed it"):
+    with forkless.Pool(1) as pool, pytest.raises(forkless.RemoteError, match="has closed it") as caught:
         pool.apply(id, (segment,))
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 # No room.

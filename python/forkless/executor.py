@@ -18,6 +18,7 @@ from ._staff import Hiring, as_count
 from ._worker import run_star_chunk
 
 if TYPE_CHECKING:
+    from inspect import Signature
     from types import TracebackType
 
     from typing_extensions import Unpack
@@ -33,6 +34,18 @@ __all__ = ["Calls", "Executor", "Future"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Signature:
+    """The signature of a class whose `__new__` only chooses: that of `__init__`, which is asked last."""
+
+    def __get__(self, instance: object, owner: type) -> "Signature":
+        if instance is not None:
+            raise AttributeError("__signature__")
+        import inspect
+
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]  # whichever the class has
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 class Executor(ExecutorAttributes, _BaseExecutor):
@@ -94,6 +107,8 @@ class Executor(ExecutorAttributes, _BaseExecutor):
     # What futures and published functions are made by, for `Calls` too.
     _future: type[Future[Any]] = Future
     _publish = staticmethod(_pickling.publish)
+
+    __signature__ = _Signature()
 
     def __new__(cls, max_workers: "int | str | None" = None, *arguments: Any, **options: Any) -> "Executor":
         """An executor of processes, or for an address of a cluster one of that; see `_backends`."""

@@ -18,7 +18,9 @@ _ENDINGS = ".py", ".pyc", ".pyz", ".zip"
 def is_one(arguments: Sequence[str]) -> bool:
     """Whether a command line is that of a program: commands of ours have neither a path nor an ending."""
     first = arguments[0] if arguments else ""
-    return first in _STARTS or (not first.startswith("-") and (os.sep in first or first.endswith(_ENDINGS)))
+    if first.startswith("-"):
+        return first in _STARTS
+    return os.sep in first or first.endswith(_ENDINGS)
 
 
 def run(arguments: Sequence[str]) -> int:
