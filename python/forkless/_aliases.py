@@ -106,8 +106,10 @@ class _Finder:
             return _stdlib.find(name, None if name == _stdlib.ASIDE else path)
         if name == _JOBLIB:
             return _stdlib.follow(name, path, _take_over_joblib)
+        if name == _PROCESS:
+            return _stdlib.keep(name, path, _replace)
         if _stdlib.is_kept(name):
-            return _stdlib.keep(name, path, *([_replace] if name == _PROCESS else []))
+            return _stdlib.keep(name, path)
         return None
 
 

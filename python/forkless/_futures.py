@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import sys
+from collections.abc import Callable
 from concurrent.futures import CancelledError, InvalidStateError
 from typing import Any, NoReturn, TypeVar
 
@@ -75,7 +76,14 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
         owner = self._owner
         if owner is None:
             return super().cancel()
-        withdrawn = owner.withdraw(self._task)
+        return self._mark_cancelled(owner.withdraw(self._task))
+
+    def _mark_cancelled(self, then: Callable[[], object] | None) -> bool:
+        """Makes this cancelled, unless it is done; `then` is called if so, before the callbacks.
+
+        Returns:
+            Whether it is cancelled now.
+        """
         # Whoever else comes first, the state is changed by one of them, under the future's condition.
         with self._condition:
             if self.done():
@@ -84,8 +92,8 @@ class Future(BaseFuture, concurrent.futures.Future[T]):
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
-        if withdrawn is not None:
-            withdrawn()
+        if then is not None:
+            then()
         self._invoke_callbacks()  # type: ignore[attr-defined]
         return True
 

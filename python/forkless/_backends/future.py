@@ -40,9 +40,7 @@ class ClusterFuture(Future[T]):
         if work is None or self.done():
             return self.cancelled()
         scheduler, task = work
-        if not scheduler.withdraw(task):
-            return False
-        return self._cancel()
+        return scheduler.withdraw(task) and self._mark_cancelled(self._drop_work)
 
     def give_up(self) -> bool:
         """Cancels the task only if it has not been handed to the engine.
@@ -54,21 +52,12 @@ class ClusterFuture(Future[T]):
         if work is None or self.done():
             return self.cancelled()
         scheduler, task = work
-        return scheduler.lets_go(task) and scheduler.withdraw(task) and self._cancel()
+        return scheduler.lets_go(task) and scheduler.withdraw(task) and self._mark_cancelled(self._drop_work)
 
     def running(self) -> bool:
         """Whether it has been handed to the engine, and is not done."""
         work = self._work
         return work is not None and work[1].is_sent and not self.done()
 
-    def _cancel(self) -> bool:
-        with self._condition:
-            if self.done():
-                return self.cancelled()
-            self._state = "CANCELLED_AND_NOTIFIED"
-            for waiter in self._waiters:
-                waiter.add_cancelled(self)
-            self._condition.notify_all()
+    def _drop_work(self) -> None:
         self._work = None
-        self._invoke_callbacks()  # type: ignore[attr-defined]
-        return True
