@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from support import environment_of, eventually, processes
+from support import environment_of, eventually, processes, run_program
 
 _MARK = "FORKLESS_TEST_CLUSTER"
 
@@ -173,3 +173,68 @@ def dask_cluster(workers: int = 2, failures: int = 0) -> Iterator[Cluster]:
             )
         cluster.address = f"dask://127.0.0.1:{port}"
         yield cluster
+
+
+# --- what is asked of both engines -----------------------------------------------------------------------
+
+# What programs begin with.
+HEAD = """
+import concurrent.futures, os, signal, sys, threading, time
+import forkless as mp, numpy
+"""
+
+# Its cluster is ended when it says that it runs.
+IN_MID_FLIGHT = """
+with mp.Executor(sys.argv[1]) as executor:
+    future = executor.submit(time.sleep, 60)
+    while not future.running():
+        time.sleep(0.01)
+    print("running", flush=True)
+    error = future.exception(60)
+    print(type(error).__name__, error)
+    try:
+        executor.submit(abs, 1)
+    except mp.BrokenPool as error:
+        print("broken")
+"""
+
+# Ends with tasks that nobody waits for.
+AT_EXIT = """
+executor = mp.Executor(sys.argv[1])
+for number in range(20):
+    executor.submit(abs, -number).add_done_callback(lambda f: print(f.result(), flush=True))
+"""
+
+_LOCAL = """
+executor = mp.Executor(sys.argv[1])
+print(executor.submit(abs, -7).result(60), flush=True)
+if sys.argv[2] == "shutdown":
+    executor.shutdown()
+elif sys.argv[2] == "SIGKILL":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leaves_nothing(
+    address: str, scratch: str, how: str, environ: dict[str, str], *, timeout: float, grace: float
+) -> None:
+    """Asserts that a program with a local cluster ends, and neither a process nor a directory is left.
+
+    Args:
+        address: "ray" or "dask".
+        scratch: a pattern for the names of its temporary directories.
+        how: the end of the program: "shutdown" of the executor, "exit" without, or "SIGKILL".
+        environ: variables that the program needs.
+        timeout: how long the program may take, in seconds.
+        grace: how long its processes may take to end after it, in seconds.
+    """
+
+    def directories() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob(scratch))
+
+    before = directories()
+    outcome = run_program(HEAD + _LOCAL, address, how, environ=environ, timeout=timeout, grace=grace)
+    assert outcome.stdout == "7\n", outcome
+    assert outcome.exit_code == (-signal.SIGKILL if how == "SIGKILL" else 0), outcome
+    assert outcome.survivors == (), outcome
+    assert eventually(lambda: directories() <= before, 20), directories() - before

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from clusters import Cluster, dask_cluster, free_port
+from clusters import AT_EXIT, HEAD, IN_MID_FLIGHT, Cluster, dask_cluster, free_port, leaves_nothing
 from libraries import needs
-from support import Program, eventually, run_program
+from support import Program, run_program
 
 needs("distributed")
 
 pytestmark = pytest.mark.timeout(120)
-
-HEAD = """
-import concurrent.futures, os, signal, sys, threading, time
-import forkless as mp, numpy
-"""
 
 
 @pytest.fixture(scope="module")
@@ -158,22 +151,9 @@ print(time.monotonic() - begun < 30)
 
 
 def test_a_cluster_that_ends_in_mid_flight() -> None:
-    source = """
-with mp.Executor(sys.argv[1]) as executor:
-    future = executor.submit(time.sleep, 60)
-    while not future.running():
-        time.sleep(0.01)
-    print("running", flush=True)
-    error = future.exception(60)
-    print(type(error).__name__, error)
-    try:
-        executor.submit(abs, 1)
-    except mp.BrokenPool as error:
-        print("broken")
-"""
     with (
         dask_cluster() as cluster,
-        Program(HEAD + source, cluster.address, environ=cluster.environ) as program,
+        Program(HEAD + IN_MID_FLIGHT, cluster.address, environ=cluster.environ) as program,
     ):
         program.wait_for("running", 40)
         cluster.kill()
@@ -199,32 +179,10 @@ with mp.Executor(sys.argv[1]) as executor:
 
 
 def test_what_is_accepted_is_done_at_exit(cluster: Cluster) -> None:
-    source = """
-executor = mp.Executor(sys.argv[1])
-for number in range(20):
-    executor.submit(abs, -number).add_done_callback(lambda f: print(f.result(), flush=True))
-"""
-    lines = run(source, cluster.address, cluster=cluster)
+    lines = run(AT_EXIT, cluster.address, cluster=cluster)
     assert sorted(map(int, lines)) == list(range(20))
-
-
-def scratch() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("forkless-dask-*"))
 
 
 @pytest.mark.parametrize("how", ["shutdown", "exit", "SIGKILL"])
 def test_a_local_cluster_leaves_nothing(how: str) -> None:
-    source = """
-executor = mp.Executor("dask")
-print(executor.submit(abs, -7).result(60), flush=True)
-if sys.argv[1] == "shutdown":
-    executor.shutdown()
-elif sys.argv[1] == "SIGKILL":
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    before = scratch()
-    outcome = run_program(HEAD + source, how, timeout=60, grace=20)
-    assert outcome.stdout == "7\n", outcome
-    assert outcome.exit_code == (-signal.SIGKILL if how == "SIGKILL" else 0), outcome
-    assert outcome.survivors == (), outcome
-    assert eventually(lambda: scratch() <= before, 20), scratch() - before
+    leaves_nothing("dask", "forkless-dask-*", how, {}, timeout=60, grace=20)

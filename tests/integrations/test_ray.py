@@ -6,22 +6,25 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from clusters import Cluster, free_port, local_environ, ray_cluster
+from clusters import (
+    AT_EXIT,
+    HEAD,
+    IN_MID_FLIGHT,
+    Cluster,
+    free_port,
+    leaves_nothing,
+    local_environ,
+    ray_cluster,
+)
 from libraries import needs
-from support import Program, eventually, run_program
+from support import Program, run_program
 
 needs("ray")
 needs("grpc")
 
 pytestmark = pytest.mark.timeout(240)
-
-HEAD = """
-import concurrent.futures, os, signal, sys, threading, time
-import forkless as mp, numpy
-"""
 
 
 @pytest.fixture(scope="module")
@@ -203,22 +206,9 @@ os._exit(0)  # Ray itself goes on for half a minute.
 
 
 def test_a_cluster_that_ends_in_mid_flight() -> None:
-    source = """
-with mp.Executor(sys.argv[1]) as executor:
-    future = executor.submit(time.sleep, 60)
-    while not future.running():
-        time.sleep(0.01)
-    print("running", flush=True)
-    error = future.exception(60)
-    print(type(error).__name__, error)
-    try:
-        executor.submit(abs, 1)
-    except mp.BrokenPool as error:
-        print("broken")
-"""
     with ray_cluster() as cluster:
         environ = cluster.environ | {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "2"}
-        with Program(HEAD + source, cluster.address, environ=environ) as program:
+        with Program(HEAD + IN_MID_FLIGHT, cluster.address, environ=environ) as program:
             program.wait_for("running", 90)
             cluster.kill()
             lines = program.finish(60, 15).check().splitlines()
@@ -243,32 +233,10 @@ with mp.Executor(sys.argv[1]) as executor:
 
 
 def test_what_is_accepted_is_done_at_exit(cluster: Cluster) -> None:
-    source = """
-executor = mp.Executor(sys.argv[1])
-for number in range(20):
-    executor.submit(abs, -number).add_done_callback(lambda f: print(f.result(), flush=True))
-"""
-    lines = run(source, cluster.address, environ=cluster.environ)
+    lines = run(AT_EXIT, cluster.address, environ=cluster.environ)
     assert sorted(map(int, lines)) == list(range(20))
-
-
-def scratch() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("flray-*"))
 
 
 @pytest.mark.parametrize("how", ["shutdown", "exit", "SIGKILL"])
 def test_a_local_ray_leaves_nothing(how: str) -> None:
-    source = """
-executor = mp.Executor("ray")
-print(executor.submit(abs, -7).result(60), flush=True)
-if sys.argv[1] == "shutdown":
-    executor.shutdown()
-elif sys.argv[1] == "SIGKILL":
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    before = scratch()
-    outcome = run_program(HEAD + source, how, environ=local_environ(), timeout=90, grace=30)
-    assert outcome.stdout == "7\n", outcome
-    assert outcome.exit_code == (-signal.SIGKILL if how == "SIGKILL" else 0), outcome
-    assert outcome.survivors == (), outcome
-    assert eventually(lambda: scratch() <= before, 20), scratch() - before
+    leaves_nothing("ray", "flray-*", how, local_environ(), timeout=90, grace=30)
