@@ -203,7 +203,7 @@ def work(go, at_work):
 with forkless.Executor(2) as executor:
     for end in ("continued", "late", "cancelled"):
         held = executor.options(timeout=0.2 if end == "late" else None).submit(work, go, at_work)
-        assert at_work.acquire(timeout=20)
+        assert at_work.acquire(timeout=20), held.exception(0)
         # It may have begun before this process has taken notice of its start.
         assert eventually(lambda: any(each.task for each in executor.statistics().workers), 10)
         (pid,) = [each.pid for each in executor.statistics().workers if each.task]

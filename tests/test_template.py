@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -16,8 +17,13 @@ from support import eventually, processes, run_program, status_of
 
 pytestmark = pytest.mark.timeout(60)
 
-HEAD = """
-import forkless, os, sys, time
+# Ends the thread that calls it, and no other: `exit(2)`, by its number.
+EXIT_ONE_THREAD = {"x86_64": 60, "aarch64": 93}
+
+HEAD = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})
+import forkless
 from forkless import _forkless
 
 def templates():
@@ -149,6 +155,29 @@ print([run(multiply) for _ in range(5)])
 
 
 # --- another interpreter ---
+
+
+def test_a_thread_on_its_way_out_is_no_hindrance() -> None:
+    """The kernel may list a thread when `pthread_join` has returned, and an ended main thread as long as there are others."""
+    source = f"""{HEAD}
+import ctypes, threading
+from support import eventually
+main = threading.get_native_id()
+def has_ended():
+    with open(f"/proc/self/task/{{main}}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+def look():
+    both = _forkless.thread_count()
+    go.set()
+    ended = eventually(has_ended, 20)
+    print(both, ended, len(os.listdir("/proc/self/task")), _forkless.thread_count(), flush=True)
+    os._exit(0)
+go = threading.Event()
+threading.Thread(target=look).start()
+go.wait()
+ctypes.CDLL(None).syscall({EXIT_ONE_THREAD[platform.machine()]}, 0)
+"""
+    assert run_program(source).check() == "2 True 2 1\n"
 
 
 @pytest.fixture
