@@ -20,6 +20,8 @@ from typing import Any
 
 # More than that waiting: what interrupts takes rather than puts, so that the queue stays short.
 PLENTY = 50
+# What may interrupt a flow, and how often each has to before the flow ends.
+KINDS, ENOUGH = ("del", "weakref", "signal", "reduce", "load", "drop"), 20
 
 
 class Loud:
@@ -169,8 +171,12 @@ class Flow:
         """The callback of a weak reference."""
         self.interrupt("weakref")
 
+    def is_lacking(self) -> bool:
+        """Whether something has not interrupted it often enough."""
+        return any(self.interruptions[kind] < ENOUGH for kind in KINDS)
+
     def run(self, seconds: float) -> None:
-        """The main flow, among interruptions by everything."""
+        """The main flow, among interruptions by everything; so long, and longer where a machine is slow."""
         Arrived.flow = self
         threshold = gc.get_threshold()
         gc.set_threshold(20)
@@ -179,7 +185,7 @@ class Flow:
         until = time.monotonic() + seconds
         dice = random.Random(os.getpid())
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < until or self.is_lacking():
                 self.make_garbage()
                 self.step(dice.randrange(6))
         finally:
@@ -236,7 +242,7 @@ def main(kind: str, maxsize: int, many: bool, processes: int, seconds: float) ->
     mine = Flow(queue, many, 0)
     mine.run(seconds)
     for process in partners:
-        process.join(20)
+        process.join(60)
         assert process.exitcode == 0, process
     mine.drain()
     sent, got, interruptions = mine.sent, mine.got, mine.interruptions
