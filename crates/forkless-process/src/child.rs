@@ -2,14 +2,14 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forkless_ipc::Parcel;
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Owner};
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::process::{self, ExitStatus};
-use forkless_sys::time::{SLICE, monotonic_ns};
+use forkless_sys::time::{Patience, SLICE, monotonic_ns};
 use forkless_sys::{AsFd, AsRawFd, Errno, OwnedFd, RawFd, orphan};
 
 use crate::protocol::Request;
@@ -33,7 +33,8 @@ pub struct Child {
     kill_at: AtomicU64,
 }
 
-/// How long the template, or the kernel, may take to tell how a process ended that has ended.
+/// How long to wait for the template, or the kernel, to tell how a process ended that has ended. A template that lives may take
+/// longer: then the process counts as not ended yet.
 const GRACE: Duration = Duration::from_secs(1);
 
 const SIGKILL: i32 = 9;
@@ -57,9 +58,9 @@ impl Child {
     /// A descriptor for the process, or one that is always readable if it has ended already.
     fn descriptor(arena: &'static Arena, owner: Owner, pid: u32) -> Result<OwnedFd, Error> {
         let opened = process::open(pid);
-        // Its end is written down after it was reaped: without one, the number is still its own.
+        // If the number is its own now, it was when it was opened.
         match opened {
-            Ok(process) if arena.end(owner).is_none() => Ok(process),
+            Ok(process) if arena.end(owner).is_none() && arena.has_number(owner, pid) => Ok(process),
             Ok(_) | Err(Errno::SRCH) => {
                 let (reader, _) = orphan::lifeline().map_err(Error::system("make a sentinel"))?;
                 Ok(reader)
@@ -115,15 +116,24 @@ impl Child {
             return None;
         }
         // Ended, but not written down yet: the template is about to, or is gone.
-        let until = Instant::now() + GRACE;
+        let mut grace = Patience::new(GRACE);
         loop {
+            let is_late = grace.is_over();
+            // Before the end is looked for: what a template has done before its own end is seen.
+            let has_template = self.client.is_alive();
             if let Some(end) = self.arena.end(self.owner) {
                 return Some(end);
             }
-            if (!self.client.is_alive() || Instant::now() > until)
-                && let Some(end) = self.end_without_template(until)
+            if (is_late || !has_template)
+                && let Some(status) = process::exit_status_of_other(self.process.as_fd(), self.pid)
             {
-                return Some(end);
+                return Some(self.end_without_template(End::Status(status)));
+            }
+            match (is_late, has_template) {
+                // It was stopped, and will tell when it goes on.
+                (true, true) => return None,
+                (true, false) => return Some(self.end_without_template(End::Unknown)),
+                (false, _) => {}
             }
             if let Some(word) = self.arena.end_word(self.owner) {
                 futex::wait(word, 0, Duration::from_millis(5));
@@ -131,15 +141,10 @@ impl Child {
         }
     }
 
-    /// Does the template's work when it is gone: the kernel may tell, and what the child held is given back.
-    fn end_without_template(&self, until: Instant) -> Option<End> {
-        let end = match process::exit_status_of_other(self.process.as_fd(), self.pid) {
-            Some(status) => End::Status(status),
-            None if Instant::now() < until => return None,
-            None => End::Unknown,
-        };
+    /// Does the template's work when it is gone, or does not come to it: what the child held is given back.
+    fn end_without_template(&self, end: End) -> End {
         let _ = self.arena.clean(self.owner, end);
-        self.arena.end(self.owner).or(Some(end))
+        self.arena.end(self.owner).unwrap_or(end)
     }
 
     /// Whether it has become another program, by `exec`: it runs, and is none of ours any more. A child that is about to end

@@ -97,7 +97,8 @@ impl Process {
     fn settle(&self) -> Result<Option<ExitStatus>, Error> {
         let mut end = locked(&self.end);
         if end.is_none() && process::ended(self.descriptor.as_fd()) {
-            let status = process::reap(self.pid).flatten();
+            // A debugger may want to see its end first.
+            let Some(status) = process::reap(self.pid) else { return Ok(None) };
             let known = status.map_or(End::Unknown, End::Status);
             *end = Some(known);
             self.arena.clean(self.owner, known)?;
@@ -118,14 +119,15 @@ impl Process {
 
     fn wait(&self, deadline: Deadline) -> Result<Option<ExitStatus>, Error> {
         loop {
+            let bound = deadline.remaining(SLICE);
             if let Some(status) = self.settle()? {
                 return Ok(Some(status));
             }
-            if deadline.passed() {
+            if bound.is_zero() {
                 return Ok(None);
             }
             // Interrupted by a signal: looks again.
-            let _ = process::readable(&[self.descriptor.as_fd()], deadline.remaining(SLICE));
+            let _ = process::readable(&[self.descriptor.as_fd()], bound);
             tend();
         }
     }
