@@ -158,7 +158,7 @@ print([run(multiply) for _ in range(5)])
 
 
 def test_a_thread_on_its_way_out_is_no_hindrance() -> None:
-    """The kernel may list a thread when `pthread_join` has returned, and an ended main thread as long as there are others."""
+    """It may be listed still when `pthread_join` has returned; a main thread is, until the process ends."""
     source = f"""{HEAD}
 import ctypes, threading
 from support import eventually
