@@ -522,6 +522,21 @@ def test_leaving_early_gives_up_the_rest(kind: str, way: str) -> None:
     asyncio.run(main())
 
 
+def test_after_leaving_an_input_that_is_being_read_there_is_nothing_more() -> None:
+    async def main() -> None:
+        async def slow() -> AsyncIterator[int]:
+            yield 1
+            await asyncio.Event().wait()
+
+        async with aio.Pool(1) as pool:
+            results = pool.map(jobs.double, slow())
+            assert await anext(results) == 2
+            await results.aclose()
+            assert await collect(results) == []
+
+    asyncio.run(main())
+
+
 @both
 def test_several_tasks_may_share_the_results(kind: str) -> None:
     async def main() -> None:
