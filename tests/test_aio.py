@@ -22,8 +22,6 @@ from forkless import aio
 from forkless._bridge import Bridge
 from support import Program, eventually, run_program
 
-pytestmark = pytest.mark.timeout(60)
-
 R = TypeVar("R")
 Runner = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -232,7 +232,7 @@ def test_a_signal_ends_the_gallery_and_what_it_runs(tmp_path: Path, number: sign
     (place / "with_forkless.out").write_text("")
     environ = {"FORKLESS_GALLERY_PROGRAMS": str(tmp_path)}
     with Program(COMMAND, "gallery", "--only", BROKEN, how="command", environ=environ) as program:
-        assert eventually(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "", 20)
+        assert eventually(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "")
         program.signal(number)
         outcome = program.finish(grace=0)
     expected = 130 if number == signal.SIGINT else 128 + number

@@ -10,8 +10,6 @@ import forkless
 import pytest
 from support import run_program
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_nothing_heavy_is_loaded() -> None:
     source = """

@@ -14,9 +14,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from support import Outcome, Program, eventually, run_program, status_of
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, Outcome, Program, eventually, run_program, status_of
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
@@ -63,7 +61,7 @@ def ignore(ready):
 def start(target, **options):
     process = forkless.Process(target=target, args=(ready,), **options)
     process.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     print("ready", flush=True)
     return process
 """
@@ -80,8 +78,8 @@ def on_terminal(source: str, method: str) -> Outcome:
             os.close(slave)
             program.wait_for("ready")
             os.write(master, b"\x03")
-            code = int(program.wait_for(r"exit code -?\d+", timeout=10).split()[-1])
-            eventually(lambda: not program._descendants(), 5)
+            code = int(program.wait_for(r"exit code -?\d+", timeout=PATIENCE).split()[-1])
+            eventually(lambda: not program._descendants())
             survivors = tuple(map(str, program._descendants()))
             program.signal(signal.SIGUSR1)
             outcome = program.finish(5)
@@ -139,7 +137,7 @@ with forkless.Pool(2) as pool:
     "a pool that computes in C": """
 with forkless.Pool(2) as pool:
     pool.apply_async(compute, (ready,))
-    assert ready.wait(20)
+    assert ready.wait(60)
     print("ready", flush=True)
     pool.map(compute, [ready] * 4, 1)
 """,
@@ -151,14 +149,14 @@ pool.map(compute, [ready] * 4, 1)
     "an executor": """
 with forkless.Executor(2) as executor:
     futures = [executor.submit(sleep, ready) for _ in range(4)]
-    assert ready.wait(20)
+    assert ready.wait(60)
     print("ready", flush=True)
     futures[0].result()
 """,
     "an executor that nobody ends": """
 executor = forkless.Executor(2)
 futures = [executor.submit(compute, ready) for _ in range(4)]
-assert ready.wait(20)
+assert ready.wait(60)
 print("ready", flush=True)
 futures[0].result()
 """,
@@ -201,7 +199,7 @@ start(ignore, daemon={daemon}).join()
         program.interrupt()
         program.wait_for_error("KeyboardInterrupt")
         # Its last words were said, so what it sleeps in now is the exit.
-        assert eventually(lambda: status_of(program.pid)[0] == "S", 10)
+        assert eventually(lambda: status_of(program.pid)[0] == "S")
         program.interrupt()
         outcome = program.finish(10)
     check(outcome)
@@ -213,7 +211,7 @@ start(compute)
 """
     with Program(PRELUDE.format(method="forkserver") + source) as program:
         program.wait_for("ready")
-        assert eventually(lambda: status_of(program.pid)[0] == "S", 10)
+        assert eventually(lambda: status_of(program.pid)[0] == "S")
         program.interrupt()
         outcome = program.finish(10)
     assert (outcome.exit_code, outcome.survivors) == (0, ()), f"{outcome}"
@@ -238,12 +236,12 @@ def test_a_program_that_catches_ctrl_c_decides_itself() -> None:
     source = """
 def last(ready, go):
     ready.set()
-    assert go.wait(20)
+    assert go.wait(60)
     print("waited for", flush=True)
 go = forkless.Event()
 process = forkless.Process(target=last, args=(ready, go))
 process.start()
-assert ready.wait(20)
+assert ready.wait(60)
 try:
     print("ready", flush=True)
     process.join()
@@ -272,9 +270,9 @@ with forkless.Executor(1) as executor:
         assert executor.submit(abs, -number).result() == number
     future = executor.submit(Result)
     try:
-        future.result(20)
+        future.result(60)
     except KeyboardInterrupt:
         pass
-    print(future.result(20), executor.submit(abs, -1).result(20))
+    print(future.result(60), executor.submit(abs, -1).result(60))
 """)
     assert outcome.check() == "42 1\n"
