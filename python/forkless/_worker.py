@@ -34,7 +34,7 @@ current: "Worker | None" = None
 # Whether the task ends already because nobody wants more of it: it is not interrupted while it does.
 is_closing = False
 # Whether a task was broken off in the middle of an import. Python then forgets a package but not what was
-# loaded of it, and often cannot import it again: such a worker ends after its task, so that no other meets it.
+# loaded of it, and often cannot import it again: such a worker ends after its task, so no other meets it.
 is_spoilt = False
 
 
