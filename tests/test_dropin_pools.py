@@ -330,7 +330,7 @@ def test_the_end_of_an_imap(pool: Any) -> None:
         assert results.next() == 2
         for _ in range(2):
             with pytest.raises(StopIteration):
-                results.next(0.01)
+                results.next(PATIENCE)
 
 
 def test_callbacks_come_before_the_result_is_ready(pool: Any) -> None:
@@ -495,7 +495,7 @@ def test_attributes_of_an_executor(side: Side, go: Any) -> None:
         assert eventually(lambda: len(executor._processes) == 2)
         assert all(pid == process.pid for pid, process in executor._processes.items())
         go.set()
-        concurrent.futures.wait(futures, 30)
+        concurrent.futures.wait(futures, PATIENCE)
         assert eventually(lambda: not executor._pending_work_items)
     assert executor._shutdown_thread
 
@@ -633,8 +633,11 @@ def test_waiting_for_futures(side: Side, go: Any) -> None:
     with side.start_executor(**keeps(go)) as executor:
         done, error = executor.submit(abs, 1), executor.submit(jobs.refuse, "luck")
         blocked = [executor.submit(jobs.wait_for_kept) for _ in range(5)]
-        assert concurrent.futures.wait([done, *blocked], 30, FIRST_COMPLETED) == ({done}, set(blocked))
-        assert concurrent.futures.wait([error, *blocked], 30, FIRST_EXCEPTION) == ({error}, set(blocked))
+        assert concurrent.futures.wait([done, *blocked], PATIENCE, FIRST_COMPLETED) == ({done}, set(blocked))
+        assert concurrent.futures.wait([error, *blocked], PATIENCE, FIRST_EXCEPTION) == (
+            {error},
+            set(blocked),
+        )
         assert concurrent.futures.wait(blocked, timeout=0) == (set(), set(blocked))
         completed = concurrent.futures.as_completed([done, done, error, *blocked], timeout=0.05)
         assert {next(completed), next(completed)} == {done, error}
@@ -744,7 +747,7 @@ import forkless, time
 executor, started = forkless.Executor(2), forkless.Event()
 def task():
     started.set()
-    time.sleep(60)
+    time.sleep(600)
 futures = [executor.submit(task) for _ in range(6)]
 started.wait()
 executor.{name}()

@@ -50,7 +50,7 @@ def test_three_ways_to_count_agree() -> None:
     for way in ("this process alone", r"Pool\(2\)\.imap_unordered", r"Executor\(2\)\.submit and \.map"):
         assert re.search(rf"^  {way} +\d+\.\d s$", text, re.M)
     # The progress bar, where there is no terminal.
-    assert re.fullmatch(r"parse: 60 of 60 in 0:\d\d\n", outcome.stderr)
+    assert re.fullmatch(r"parse: 60 of 60 in \d:\d\d\n", outcome.stderr)
 
 
 def test_a_wrong_answer_is_noticed() -> None:
@@ -63,17 +63,18 @@ def test_a_wrong_answer_is_noticed() -> None:
 
 def test_a_crawl_goes_on_whatever_its_pages_do() -> None:
     program = (ROOT / "examples" / "crawl.py").read_text()
-    outcome = run_program(program, "--timeout", "1")
+    outcome = run_program(program, "--timeout", "3")
     lines = outcome.check().splitlines()
-    # The page that hangs is asked for three times; those that answered 503 twice.
-    assert lines[:2] == [
-        "36 pages visited, 2 failed, 7 retries",
-        "most used words: next (37), process (36), memory (31)",
-    ]
+    # The page that hangs is asked for three times; those that answered 503 twice. On a machine that stands
+    # still for so long, others may be late, too.
+    told = re.fullmatch(r"36 pages visited, 2 failed, (\d+) retries", lines[0])
+    assert told is not None, lines
+    assert int(told[1]) >= 7
+    assert lines[1] == "most used words: next (37), process (36), memory (31)"
     assert re.match(r"visit\('http://.*/17'\) \(item \d+\) took longer than its time limit", lines[2])
     assert re.match(r"worker PoolWorker-\d+ .* was killed by SIGSEGV while it ran visit\(", lines[3])
     # The progress bars.
-    assert re.search(r"^16 pages: 16 of 16 in 0:\d\d$", outcome.stderr, re.M)
+    assert re.search(r"^16 pages: 16 of 16 in \d:\d\d$", outcome.stderr, re.M)
 
 
 def test_streams_are_closed_when_the_answer_is_good_enough() -> None:
@@ -99,7 +100,7 @@ def test_a_pool_is_not_what_rss_says(tmp_path: Path) -> None:
 
 
 def test_a_server_answers_while_it_computes() -> None:
-    outcome = run_program((ROOT / "examples" / "factor_server.py").read_text())
+    outcome = run_program((ROOT / "examples" / "factor_server.py").read_text(), "--limit", "10")
     twos = " ".join(["2"] * 16)
     assert outcome.check().splitlines() == [
         f"1001: 7 11 13, 65536: {twos}, a dozen: is no number, 104729: 104729",
