@@ -23,7 +23,7 @@ import hostile
 import jobs
 import pytest
 from forkless import _forkless
-from support import PATIENCE, PROGRAM_PATIENCE, eventually, run_program
+from support import PATIENCE, PROGRAM_PATIENCE, eventually, run_program, started
 
 LOCK = r"cannot pickle '_thread\.lock' object; forkless\.Lock\(\) can be sent to any process at any time"
 
@@ -142,10 +142,10 @@ def test_an_exception_that_cannot_be_sent(both: Calls, name: str) -> None:
     ],
 )
 def test_counts_of_workers_that_are_none(kind: str, count: Any, error: Any, message: str) -> None:
-    before = _forkless.processes()
+    before = started()
     with pytest.raises(error, match=message):
         getattr(forkless, kind)(count)
-    assert _forkless.processes() == before
+    assert started() == before
 
 
 # --- after the end ---
