@@ -151,7 +151,8 @@ executor = forkless.Executor(1)
 assert executor.submit(abs, -1).result() == 1
 with forkless.Pool(1) as pool:
     assert pool.apply(abs, (-1,)) == 1
-    pending = pool.apply_async(time.sleep, (1,))
+    go = forkless.Event()
+    pending = pool.apply_async(go.wait)
 
     def part():
         calls = [
@@ -169,6 +170,7 @@ with forkless.Pool(1) as pool:
             print(own.apply(abs, (-5,)), flush=True)
 
     assert end(copy(part)) == 0
+    go.set()
     print(pool.apply(abs, (-2,)))
 """
     # Nothing waits for a worker that is not there, and the original's pool is as it was.
@@ -179,7 +181,7 @@ with forkless.Pool(1) as pool:
 def test_children_of_the_original_are_not_the_copys() -> None:
     source = """
 go = forkless.Event()
-child = forkless.Process(target=go.wait, args=(20,))
+child = forkless.Process(target=go.wait, args=(60,))
 child.start()
 
 def part():

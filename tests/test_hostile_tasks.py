@@ -98,7 +98,7 @@ def test_a_worker_that_becomes_a_program_that_ends(run: Run) -> None:
 
 def test_a_worker_that_becomes_a_program_that_stays(run: Run) -> None:
     with pytest.raises(forkless.WorkerDied, match=r"became another program .*while it ran .*become"):
-        run(hostile.become, "sleep", "60")
+        run(hostile.become, "sleep", "600")
     assert goes_on(run)
 
 
@@ -111,7 +111,7 @@ import forkless, hostile, signal
 ready = forkless.Event()
 def become(ready):
     ready.set()
-    hostile.become("sleep", "60")
+    hostile.become("sleep", "600")
 with forkless.Executor(1) as executor:
     executor.submit(become if {task!r} == "become" else hostile.{task}, ready)
     assert ready.wait(60)
@@ -121,7 +121,7 @@ with forkless.Executor(1) as executor:
     with Program(source) as program:
         program.wait_for("ready")
         program.signal(signal.SIGKILL)
-        outcome = program.finish(grace=5)
+        outcome = program.finish()
     assert (outcome.exit_code, outcome.survivors) == (-signal.SIGKILL, ()), f"{outcome}"
 
 
@@ -182,6 +182,8 @@ def test_an_exit_handler_runs_when_the_worker_ends_in_peace() -> None:
 )
 def test_no_handler_keeps_a_task_from_its_end(run: Run, task: Any) -> None:
     assert _worker.INTERRUPT < signal.NSIG, "it is among the signals that are ignored"
+    # So that the time limit is not over before the worker has even loaded the module.
+    assert run(hostile.sleep, 0, "loaded") == "loaded"
     with pytest.raises(forkless.TimeoutError, match=rf"{task.__name__} took longer .* its worker was killed"):
         run(task, timeout=1.0)
     assert goes_on(run)

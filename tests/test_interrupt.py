@@ -1,8 +1,7 @@
 """Ctrl-C: told once by the main process, quiet in the children, and over soon.
 
 On a terminal the kernel sends SIGINT to every process of the foreground group; `kill -INT` and supervisors
-send it to the main process only. The bounds here leave room for a busy machine; it takes a quarter of a
-second.
+send it to the main process only.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ import os
 import pty
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
-from support import PATIENCE, Outcome, Program, eventually, run_program, status_of
+from support import Outcome, Program, eventually, run_program, status_of
 
 METHODS = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
@@ -78,11 +78,11 @@ def on_terminal(source: str, method: str) -> Outcome:
             os.close(slave)
             program.wait_for("ready")
             os.write(master, b"\x03")
-            code = int(program.wait_for(r"exit code -?\d+", timeout=PATIENCE).split()[-1])
+            code = int(program.wait_for(r"exit code -?\d+").split()[-1])
             eventually(lambda: not program._descendants())
             survivors = tuple(map(str, program._descendants()))
             program.signal(signal.SIGUSR1)
-            outcome = program.finish(5)
+            outcome = program.finish()
     finally:
         os.close(master)
     return Outcome(code, outcome.stdout, outcome.stderr, survivors)
@@ -93,7 +93,16 @@ def by_kill(source: str, method: str) -> Outcome:
     with Program(PRELUDE.format(method=method) + source) as program:
         program.wait_for("ready")
         program.signal(signal.SIGINT)
-        return program.finish(10)
+        return program.finish()
+
+
+def rests(pid: int) -> bool:
+    """Whether a process sleeps in something, and not just for a moment on its way."""
+    for _ in range(5):
+        if status_of(pid)[0] != "S":
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def check(outcome: Outcome) -> None:
@@ -199,9 +208,9 @@ start(ignore, daemon={daemon}).join()
         program.interrupt()
         program.wait_for_error("KeyboardInterrupt")
         # Its last words were said, so what it sleeps in now is the exit.
-        assert eventually(lambda: status_of(program.pid)[0] == "S")
+        assert eventually(lambda: rests(program.pid))
         program.interrupt()
-        outcome = program.finish(10)
+        outcome = program.finish()
     check(outcome)
 
 
@@ -211,9 +220,9 @@ start(compute)
 """
     with Program(PRELUDE.format(method="forkserver") + source) as program:
         program.wait_for("ready")
-        assert eventually(lambda: status_of(program.pid)[0] == "S")
+        assert eventually(lambda: rests(program.pid))
         program.interrupt()
-        outcome = program.finish(10)
+        outcome = program.finish()
     assert (outcome.exit_code, outcome.survivors) == (0, ()), f"{outcome}"
     assert outcome.stderr.count("Traceback") == 1, f"{outcome}"
 
