@@ -389,7 +389,8 @@ def test_who_waits_for_a_server_that_dies_is_told() -> None:
 
 
 def test_after_the_shutdown() -> None:
-    manager = forkless.Manager()
+    manager = SyncManager(shutdown_timeout=PATIENCE)
+    manager.start()
     numbers = manager.list()
     manager.shutdown()
     manager.shutdown()
@@ -696,7 +697,7 @@ def test_the_server_ends_when_nobody_needs_it() -> None:
     assert copied[:] == [1], "so does one that has travelled"
     del copied
     gc.collect()
-    assert not os.path.exists(f"/proc/{pid}")
+    assert eventually(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 # Starting.
