@@ -22,8 +22,6 @@ from forkless import aio
 from forkless._bridge import Bridge
 from support import Program, eventually, run_program
 
-pytestmark = pytest.mark.timeout(60)
-
 R = TypeVar("R")
 Runner = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -518,6 +516,21 @@ def test_leaving_early_gives_up_the_rest(kind: str, way: str) -> None:
             go.set()
         # The first, and what was on its way to the worker.
         assert ran.get_value() < 30
+
+    asyncio.run(main())
+
+
+def test_after_leaving_an_input_that_is_being_read_there_is_nothing_more() -> None:
+    async def main() -> None:
+        async def slow() -> AsyncIterator[int]:
+            yield 1
+            await asyncio.Event().wait()
+
+        async with aio.Pool(1) as pool:
+            results = pool.map(jobs.double, slow())
+            assert await anext(results) == 2
+            await results.aclose()
+            assert await collect(results) == []
 
     asyncio.run(main())
 

@@ -89,7 +89,7 @@ def _adapt_executor(kind: Any) -> None:
 
     def when_started(self: Any) -> Any:
         # Tests look right after `submit`, which starts workers itself there; ours start in the background.
-        eventually(lambda: not self._scheduler.staff.is_short(), 10)
+        eventually(lambda: not self._scheduler.staff.is_short())
         return processes.fget(self)
 
     def thread(self: Any) -> threading.Thread | None:
