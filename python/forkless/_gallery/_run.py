@@ -15,8 +15,9 @@ from typing import IO, Literal
 
 from ._watch import MARK, SHARED_MEMORY, Watch, activity, describe, segments
 
-ASLEEP = 2.0  # seconds: a program of which nothing has moved for so long hangs
-GRACE = 2.0  # seconds that descendants have to end after the program; forkless promises one
+# In seconds of a machine that runs, see `_Patience`.
+ASLEEP = 2.0  # a program of which nothing has moved for so long hangs
+GRACE = 2.0  # descendants have so long to end after the program; forkless promises one
 KEPT_OUTPUT = 8_192  # bytes of the end of an output; a trap may write megabytes
 POLL = 0.01
 # Of the variables that change what Python does, only those that say where it is found reach the programs.
@@ -169,32 +170,52 @@ def _follow(
     process: subprocess.Popen[bytes], watch: Watch, deadline: float
 ) -> Literal["hang", "timeout"] | None:
     """Watches a program until it ends (None), hangs, or has used up its time."""
-    last, since = None, time.monotonic()
+    last, patience = None, _Patience(ASLEEP)
     while True:
         alive = watch.living()
         watch.note_mappings(alive)
         if process.poll() is not None:
             return None
-        now = time.monotonic()
         current = activity(alive)
         if current is None or current != last:
-            last, since = current, now
-        elif now - since >= ASLEEP:
+            last, patience = current, _Patience(ASLEEP)
+        elif patience.is_over():
             return "hang"
-        if now >= deadline:
+        if time.monotonic() >= deadline:
             return "timeout"
         time.sleep(POLL)
 
 
 def _survivors(watch: Watch) -> tuple[str, ...]:
     """The descendants that do not end by themselves soon after the program."""
-    deadline = time.monotonic() + GRACE
+    patience = _Patience(GRACE)
     while alive := watch.living(again=True):
         watch.note_mappings(alive)
-        if time.monotonic() >= deadline:
+        if patience.is_over():
             return tuple(describe(pid) for pid in alive)
         time.sleep(POLL)
     return ()
+
+
+class _Patience:
+    """Some seconds during which this process has looked again and again.
+
+    When the machine stands still for a while, so do the processes that are watched; that time does not count.
+
+    Args:
+        seconds: How many.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._looked = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether they have gone by; to be asked each time that one has looked."""
+        now = time.monotonic()
+        self._left -= min(now - self._looked, 10 * POLL)
+        self._looked = now
+        return self._left <= 0
 
 
 def _left_segments(before: dict[str, int] | None, watch: Watch, output: str) -> tuple[str, ...]:
