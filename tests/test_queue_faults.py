@@ -82,14 +82,14 @@ def main():
     others.append(forkless.Process(target=get, args=(empty, at_work)))
     for other in others:
         other.start()
-    assert at_work.get(timeout=20) is at_work.get(timeout=20) is None
+    assert at_work.get(timeout=60) is at_work.get(timeout=60) is None
     for queue in (full, empty):
         doomed = forkless.Process(target=shut_down, args=(queue,))
         doomed.start()
         doomed.join()
         assert doomed.exitcode == -9
         doomed.close()
-    told = {{at_work.get(timeout=20), at_work.get(timeout=20)}}
+    told = {{at_work.get(timeout=60), at_work.get(timeout=60)}}
     assert told == {{"put was told", "get was told"}}
     assert list(full) == ([] if {immediate} else [1, 2])
     for other in others:
@@ -122,7 +122,7 @@ def die_in_task_done(queue):
 def work(queue, has_it, go_on):
     queue.get()
     has_it.set()
-    assert go_on.wait(20)
+    assert go_on.wait(60)
     queue.task_done()
 
 queue.put("done with")
@@ -130,7 +130,7 @@ doomed = forkless.Process(target=die_in_task_done, args=(queue,))
 doomed.start()
 doomed.join()
 try:
-    queue.join(timeout=5)
+    queue.join(timeout=60)
     print("done")
 except forkless.WorkerDied:
     print("lost")
@@ -138,7 +138,7 @@ queue.put("being worked on")
 has_it, go_on = forkless.Event(), forkless.Event()
 worker = forkless.Process(target=work, args=(queue, has_it, go_on))
 worker.start()
-assert has_it.wait(20)
+assert has_it.wait(60)
 try:
     queue.join(timeout=0.1)
 except forkless.TimeoutError:
@@ -146,7 +146,7 @@ except forkless.TimeoutError:
 go_on.set()
 worker.join()
 assert worker.exitcode == 0
-queue.join(timeout=5)
+queue.join(timeout=60)
 """
     )
     assert outcome.check() == ("done" if is_done else "lost") + "\nnot done yet\n", outcome
@@ -198,9 +198,9 @@ def stop(queue):
 
 child = forkless.Process(target=stop, args=(queue,))
 child.start()
-assert eventually(lambda: status_of(child.pid)[0] == "T", 20)
-print(len([forkless.Event() for _ in range(10)]), len(queue.get(timeout=20)))
-child.join(20)
+assert eventually(lambda: status_of(child.pid)[0] == "T")
+print(len([forkless.Event() for _ in range(10)]), len(queue.get(timeout=60)))
+child.join(60)
 print(child.exitcode)
 """
     )

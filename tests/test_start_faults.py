@@ -51,7 +51,7 @@ def run(method="forkserver", *, target=leave_a_trace):
         process.start()
     except forkless.ProcessError as error:
         return type(error).__name__
-    process.join(10)
+    process.join(60)
     try:
         return process.exitcode
     except forkless.ProcessError:
@@ -308,7 +308,7 @@ with Calm():
             children.append(child)
         striker.join()
         for child, counter in zip(children, counters):
-            child.join(10)
+            child.join(60)
             try:
                 code = child.exitcode
             except forkless.ProcessError:

@@ -207,7 +207,7 @@ class Traffic:
             alive = [process for process in self.crew if process.is_alive()]
             for process in alive:
                 self.send(process, signal.SIGABRT)  # prints its stack
-                process.join(5)
+                process.join(PATIENCE)
             raise TimeoutError(f"{alive} hang; {self.queue}: {self.queue.qsize()} items; {self.books()}")
         time.sleep(seconds)
 

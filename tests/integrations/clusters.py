@@ -148,7 +148,7 @@ def ray_cluster(cpus: int = 2) -> Iterator[Cluster]:
         cluster.start(ray, "start", "--head", "--block", "--disable-usage-stats", *words)
         cluster.address = f"ray://127.0.0.1:{client}"
         cluster.environ["RAY_ADDRESS_OF_TEST"] = f"127.0.0.1:{head}"
-        assert eventually(lambda: answers(client), 50), cluster.logs()
+        assert eventually(lambda: answers(client)), cluster.logs()
         yield cluster
 
 
@@ -162,7 +162,7 @@ def dask_cluster(workers: int = 2, failures: int = 0) -> Iterator[Cluster]:
         cluster.start(
             *python, "distributed.cli.dask_scheduler", *where, "--port", str(port), "--no-dashboard"
         )
-        assert eventually(lambda: answers(port), 30), cluster.logs()
+        assert eventually(lambda: answers(port)), cluster.logs()
         for _ in range(workers):
             cluster.start(
                 *python,
@@ -237,4 +237,4 @@ def leaves_nothing(
     assert outcome.stdout == "7\n", outcome
     assert outcome.exit_code == (-signal.SIGKILL if how == "SIGKILL" else 0), outcome
     assert outcome.survivors == (), outcome
-    assert eventually(lambda: directories() <= before, 20), directories() - before
+    assert eventually(lambda: directories() <= before), directories() - before

@@ -12,8 +12,6 @@ from clusters import Cluster, dask_cluster, local_environ, ray_cluster
 from libraries import needs
 from support import run_program
 
-pytestmark = pytest.mark.timeout(240)
-
 PROGRAM = (Path(__file__).parent / "programs" / "contract.py").read_text()
 
 

@@ -13,8 +13,6 @@ from support import Program, run_program
 
 needs("distributed")
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:

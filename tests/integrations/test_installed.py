@@ -10,8 +10,6 @@ import pytest
 from libraries import needs
 from support import run_program
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Case(NamedTuple):
     """A program and what it prints, a regular expression."""

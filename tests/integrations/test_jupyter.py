@@ -99,7 +99,7 @@ def test_a_notebook(tmp_path: Path) -> None:
         "def whereabouts(_):\n    return os.getpid()\n"
         "with mp.Pool(2) as pool:\n    pids = pool.map(whereabouts, range(8))\nos.getpid() in pids",
         "queue = mp.Queue()\ndef put():\n    queue.put(offset)\n"
-        "child = mp.Process(target=put)\nchild.start()\nvalue = queue.get(timeout=30)\nchild.join()\nvalue",
+        "child = mp.Process(target=put)\nchild.start()\nvalue = queue.get(timeout=60)\nchild.join()\nvalue",
     )
     assert [text for text in found if text] == ["([10, 11, 12], True)", "21", "[0, 20, 40]", "False", "20"]
 

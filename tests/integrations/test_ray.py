@@ -24,8 +24,6 @@ from support import Program, run_program
 needs("ray")
 needs("grpc")
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:

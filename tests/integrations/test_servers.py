@@ -134,7 +134,7 @@ def serve(kind: Kind, directory: Path) -> Iterator[Server]:
         program.wait_for_error("http://127.0.0.1:")
         server = Server(program, address_of(program))
         # Now it has a socket, but uvicorn's does not listen yet.
-        assert eventually(lambda: accepts(server), 20), program.stderr()
+        assert eventually(lambda: accepts(server)), program.stderr()
         yield server
 
 
@@ -176,7 +176,7 @@ def test_a_request_that_runs_is_finished_before_the_server_stops(kind: Kind, tmp
         begun, path = tmp_path / "go.begun", tmp_path / "go"
         thread = threading.Thread(target=lambda: answers.append(server.get(f"/slow?{path}")))
         thread.start()
-        assert eventually(begun.exists, 20)
+        assert eventually(begun.exists)
         server.program.signal(signal.SIGTERM)
         path.touch()
         thread.join()
@@ -189,9 +189,9 @@ def test_a_server_process_that_is_killed_takes_its_workers_along(kind: Kind, tmp
         pid, found = server.get()
         os.kill(pid, signal.SIGKILL)
         workers = {worker for _, worker in found}
-        assert eventually(lambda: not workers & set(processes()), 10)
+        assert eventually(lambda: not workers & set(processes()))
         answers: list[Any] = []
-        assert eventually(lambda: answered(server, answers), 20)
+        assert eventually(lambda: answered(server, answers))
         assert [result for result, _ in answers[0][1]] == [0, 1, 4, 9]
         stop(server)
 
@@ -202,7 +202,7 @@ def test_the_whole_server_is_killed(kind: Kind, tmp_path: Path) -> None:
         server.program.signal(signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         workers = {worker for _, worker in found}
-        assert eventually(lambda: not workers & set(processes()), 10)
+        assert eventually(lambda: not workers & set(processes()))
 
 
 def test_a_pool_from_before_the_fork_says_what_to_do(tmp_path: Path) -> None:
