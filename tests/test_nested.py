@@ -22,6 +22,9 @@ import pytest
 from forkless.exceptions import BrokenPool, WorkerDied
 from support import PATIENCE, Outcome, eventually
 
+# Several say how a task ends by itself, and are not to have its worker killed instead.
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 Executor = forkless.Executor
 
 
