@@ -229,6 +229,7 @@ start(compute)
 
 def test_a_child_cleans_up_after_ctrl_c(interrupt: Callable[[str, str], Outcome]) -> None:
     source = """
+forkless.set_terminate_grace(1000)  # as long as it takes
 def careful(ready):
     try:
         sleep(ready)

@@ -22,6 +22,9 @@ import pytest
 from forkless.exceptions import BrokenPool, WorkerDied
 from support import PATIENCE, Outcome, eventually
 
+# Several say how a task ends by itself, and are not to have its worker killed instead.
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 Executor = forkless.Executor
 
 
@@ -248,7 +251,7 @@ def test_what_was_begun_is_finished_first(single: Executor) -> None:
     for future in [single.submit(outer, n) for n in range(5)]:
         future.result(PATIENCE)
     assert [order.get(timeout=PATIENCE) for _ in range(15)] == [(n, k) for n in range(5) for k in range(3)]
-    assert len(single._processes) == 2
+    assert len(single._processes) <= 2, "one that waits and one that works; who is too many may have ended"
 
 
 def test_sub_tasks_have_the_priority_of_their_task(single: Executor) -> None:
@@ -612,7 +615,7 @@ def test_a_subclass_and_its_attributes() -> None:
     with Named(1) as executor:
         executor.name = "mine"
         assert executor.submit(lambda: (executor.name, executor.twice(2), type(executor).__name__)).result(
-            30
+            PATIENCE
         ) == ("mine", 4, "Named")
 
 
