@@ -110,6 +110,10 @@ sys.path.insert(0, {str(tmp_path)!r})
 os.environ["DOOM"] = {str(tmp_path / "doom")!r}
 EARLY = {EARLY!r}
 
+def somebody_has_died():
+    with open("/proc/self/fd/2") as file:
+        return any(line.endswith("dies at " + os.environ["POINT"]) for line in file.read().splitlines())
+
 def rounds():
     for method, os.environ["POINT"], passes in {points!r}:
         os.environ["PASSES"] = str(passes)
@@ -120,6 +124,9 @@ def rounds():
         if not os.environ["POINT"].startswith(EARLY):
             assert eventually(lambda: roles()["standby"] == 2 or not roles()["template"])
         ends += [run(method) for _ in range(2)]
+        # Standbys are made when there is nothing else to do, and end with their template.
+        if os.environ["POINT"].startswith(EARLY):
+            assert eventually(somebody_has_died)
         if {until_death}:
             assert eventually(lambda: ends.append(run(method)) or ends[-1])
         yield ends
