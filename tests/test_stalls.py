@@ -240,14 +240,19 @@ def test_what_came_before_all_others_had_gone_is_found(tmp_path: Path, is_last_i
     """The only process with the other end does its part and ends, while this one was about to look."""
     fifo = tmp_path / "fifo"
     source = f"""{HEAD}
-def work(queue):
+def work(carrier, is_ready):
+    queue = carrier.get()
+    is_ready.set()
     open({str(fifo)!r}).read()
     queue.put("last") if {is_last_item} else print(queue.get(), flush=True)
 
 os.mkfifo({str(fifo)!r})
-queue = forkless.Queue(1)
-process = forkless.Process(target=work, args=(queue,))
+queue, carrier, is_ready = forkless.Queue(1), forkless.Queue(), forkless.Event()
+process = forkless.Process(target=work, args=(carrier, is_ready))
 process.start()
+# Not an argument, which is held for a process until its end is known.
+carrier.put(queue)
+assert is_ready.wait(20)
 if not {is_last_item}:
     queue.put("first")
 script = '''
