@@ -126,8 +126,12 @@ impl Process {
             if bound.is_zero() {
                 return Ok(None);
             }
-            // Interrupted by a signal: looks again.
-            let _ = process::readable(&[self.descriptor.as_fd()], bound);
+            // Interrupted by a signal: looks again. One that a debugger is still to see has ended, and cannot be slept on.
+            let _ = if process::ended(self.descriptor.as_fd()) {
+                process::readable(&[], bound.min(Duration::from_millis(1)))
+            } else {
+                process::readable(&[self.descriptor.as_fd()], bound)
+            };
             tend();
         }
     }
@@ -270,7 +274,11 @@ impl Drop for Child {
         }
         if matches!(self.process.settle(), Ok(None)) {
             let _ = self.kill();
-            let _ = self.process.wait(Deadline::after(LAST_BREATH));
+            if matches!(self.process.wait(Deadline::after(LAST_BREATH)), Ok(None)) {
+                // Whoever waits for something later sees to it, and gives back its slot.
+                let _ = arena.disown(owner);
+                std::mem::forget(Arc::clone(&self.process));
+            }
         }
         let _ = arena.return_slot(owner);
     }
