@@ -566,8 +566,9 @@ class Round:
         elif type(error) is forkless.TimeoutError:
             right = attempt.timeout is not None
         elif type(error) is Mine:
+            # An attempt may have ended before the task had begun: with its worker, or by its time limit.
             right = attempt.what == "raise" or (
-                attempt.what == "fail at first" and attempt.argument > attempt.retries
+                attempt.what == "fail at first" and self.books[attempt.number] <= attempt.argument
             )
             kind = "raised"
         else:
