@@ -92,7 +92,7 @@ def test_results_as_a_generator(ordered: bool) -> None:
 
 def test_unordered_results_come_as_they_are_done() -> None:
     event = forkless.Event()
-    calls = [delayed(event.wait)(20), delayed(event.is_set)()]
+    calls = [delayed(event.wait)(PATIENCE), delayed(event.is_set)()]
     found = Parallel(return_as="generator_unordered", batch_size=1)(iter(calls))
     assert next(found) is False
     event.set()

@@ -16,7 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from libraries import needs
-from support import Program, eventually, processes
+from support import PATIENCE, Program, eventually, processes
 
 WSGI = """
 import json, os, forkless
@@ -76,7 +76,8 @@ def wait_for(path):
 GUNICORN = """
 import sys
 from gunicorn.app.wsgiapp import run
-options = ["--workers", "2", "--bind", "127.0.0.1:0", "--chdir", sys.argv[1], *sys.argv[2:]]
+patience = ["--timeout", "300", "--graceful-timeout", "300"]
+options = ["--workers", "2", "--bind", "127.0.0.1:0", *patience, "--chdir", sys.argv[1], *sys.argv[2:]]
 sys.argv = ["gunicorn", *options, "app:app"]
 sys.exit(run())
 """
@@ -114,7 +115,7 @@ class Server(NamedTuple):
 
     def get(self, path: str = "/") -> Any:
         """The answer to a request: the process that served it, and what the pool found."""
-        with build_opener(ProxyHandler({})).open(self.address + path, timeout=30) as answer:
+        with build_opener(ProxyHandler({})).open(self.address + path, timeout=PATIENCE) as answer:
             return json.load(answer)
 
 

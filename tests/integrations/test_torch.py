@@ -169,7 +169,7 @@ with forkless.Pool(1) as pool:
     pool.apply(shared.add_, (1,))
 print(shared.tolist())
 """
-        assert run_program(source, timeout=60).check() == "[1.0, 1.0, 1.0, 1.0]\n"
+        assert run_program(source).check() == "[1.0, 1.0, 1.0, 1.0]\n"
 
 
 def add(tensor: Any, view: Any) -> None:
@@ -216,7 +216,7 @@ print([batch.flatten().tolist() for batch in loader])
 
 
 def test_a_program_without_a_guard() -> None:
-    assert run_program(PROGRAM, timeout=60).check() == "[[0, 10, 20, 30], [40, 50, 60, 70]]\n"
+    assert run_program(PROGRAM).check() == "[[0, 10, 20, 30], [40, 50, 60, 70]]\n"
 
 
 def test_a_killed_program_takes_its_workers_along() -> None:
@@ -225,7 +225,7 @@ def test_a_killed_program_takes_its_workers_along() -> None:
         "print('ready', flush=True); import time; time.sleep(1000); return torch.tensor",
     )
     with Program(source) as program:
-        program.wait_for("ready\nready", timeout=PATIENCE)
+        program.wait_for("ready\nready")
         program.signal(signal.SIGKILL)
         outcome = program.finish()
     assert (outcome.exit_code, outcome.survivors) == (-signal.SIGKILL, ())
