@@ -20,7 +20,7 @@ import forkless
 import jobs
 import pytest
 from forkless.exceptions import BrokenPool, WorkerDied
-from support import PATIENCE, Outcome, eventually
+from support import PATIENCE, PROGRAM_PATIENCE, Outcome, eventually
 
 # Several say how a task ends by itself, and are not to have its worker killed instead.
 pytestmark = pytest.mark.usefixtures("unhurried")
@@ -73,7 +73,7 @@ with forkless.Pool(1) as pool:
 
 
 def test_a_chain_of_fifty(single: Executor) -> None:
-    assert single.submit(jobs.chain, single, 50).result(PATIENCE) == 50
+    assert single.submit(jobs.chain, single, 50).result(PROGRAM_PATIENCE) == 50
     # Those that are too many end.
     assert eventually(lambda: len(single._processes) == 1)
     assert single.submit(jobs.chain, single, 3).result(PATIENCE) == 3
@@ -271,7 +271,7 @@ def test_sub_tasks_have_the_priority_of_their_task(single: Executor) -> None:
 
 
 def test_a_limit_is_an_error_and_no_hang(single: Executor) -> None:
-    error = single.submit(jobs.chain, single, 500).exception(PATIENCE)
+    error = single.submit(jobs.chain, single, 500).exception(PROGRAM_PATIENCE)
     assert isinstance(error, RuntimeError)
     assert "66 deep" in str(error)
     assert "places for 66" in str(error)
@@ -781,7 +781,7 @@ def test_random_trees(seed: int) -> None:
 
         futures = {n: executor.submit(grow, seed * 100 + n, 5) for n in range(10)}
         for n, future in futures.items():
-            assert future.result(PATIENCE) == count(seed * 100 + n, 5)
+            assert future.result(PROGRAM_PATIENCE) == count(seed * 100 + n, 5)
 
 
 def test_random_deaths() -> None:
