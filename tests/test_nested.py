@@ -475,7 +475,7 @@ def test_cancelling_an_inner_task(single: Executor) -> None:
         third = single.submit(jobs.double, 1)
         cancelled = [second.cancel(), second.cancelled()]
         first.add_done_callback(lambda future: None)  # Counts as a wait.
-        assert started.wait(PATIENCE)
+        assert started.wait(PATIENCE), first
         cancelled += [first.cancel(), first.cancelled()]
         return [*cancelled, third.result(PATIENCE) == 2]
 
@@ -494,7 +494,7 @@ def test_cancelling_an_outer_task(single: Executor) -> None:
             ended.set()
 
     future = single.submit(lambda: single.submit(lambda: single.submit(inner).result()).result())
-    assert started.wait(PATIENCE)
+    assert started.wait(PATIENCE), future
     assert future.cancel()
     assert ended.wait(PATIENCE)
     assert single.submit(jobs.add, 1, 2).result(PATIENCE) == 3
@@ -679,7 +679,7 @@ def test_when_a_process_that_asked_dies_its_tasks_end(single: Executor) -> None:
 
     process = forkless.Process(target=lambda: single.submit(inner).result())
     process.start()
-    assert started.wait(PATIENCE)
+    assert started.wait(PATIENCE), process
     process.kill()
     process.join()
     assert ended.wait(PATIENCE)
