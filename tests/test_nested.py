@@ -52,7 +52,7 @@ def single() -> Iterator[Executor]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_tree_of_tasks_deeper_than_there_are_workers(context: Any, workers: int) -> None:
     with Executor(workers, context) as executor:
-        assert executor.submit(jobs.fibonacci, executor, 7).result(PATIENCE) == 13
+        assert executor.submit(jobs.fibonacci, executor, 7).result(PROGRAM_PATIENCE) == 13
 
 
 def test_a_function_of_main_that_refers_to_its_executor(run_program: Callable[..., Outcome]) -> None:
