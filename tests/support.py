@@ -378,6 +378,13 @@ def children() -> list[int]:
     return [pid for pid in {*direct, *(p for p in tree if tree[p] == "child")} if tree.get(pid) != "template"]
 
 
+def started() -> list[tuple[int, str, str]]:
+    """What forkless has started and has not ended, but for standbys, which come and go as they like."""
+    from forkless import _forkless
+
+    return [process for process in _forkless.processes() if process[2] != "standby"]
+
+
 def descriptors() -> Counter[str]:
     """How many descriptors are open on what, without the numbers that tell one pipe from the next."""
     found: Counter[str] = Counter()

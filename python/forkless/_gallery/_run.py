@@ -15,11 +15,12 @@ from typing import IO, Literal
 
 from ._watch import MARK, SHARED_MEMORY, Watch, activity, describe, segments
 
-# In seconds of a machine that runs, see `_Patience`.
-ASLEEP = 2.0  # a program of which nothing has moved for so long hangs
-GRACE = 2.0  # descendants have so long to end after the program; forkless promises one
+ASLEEP = 2.0  # seconds: a program of which nothing has moved for so long hangs
+GRACE = 2.0  # seconds without a move of what outlives the program, then it stays; forkless ends all in one
+DECAY = 10.0  # seconds that descendants have which move
 KEPT_OUTPUT = 8_192  # bytes of the end of an output; a trap may write megabytes
 POLL = 0.01
+GAP = 0.25  # seconds between two looks; what is longer was no time for the program either
 # Of the variables that change what Python does, only those that say where it is found reach the programs.
 PLACES = {"PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONUSERBASE"}
 
@@ -133,7 +134,7 @@ def run(
         )
         try:
             _no_core_dump(process.pid)
-            ended = _follow(process, watch, started + limit)
+            ended = _follow(process, watch, limit)
             seconds = time.monotonic() - started
             survivors = () if ended else _survivors(watch)
         finally:
@@ -166,56 +167,64 @@ def _environ(mark: str, python: str) -> dict[str, str]:
     return {**environ, MARK: mark, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+class _Clock:
+    """Tells the time in which somebody looked: a machine that stands still is no program that does."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._seconds = 0.0
+
+    def look(self) -> float:
+        """Seconds since it was made."""
+        now = time.monotonic()
+        self._seconds += min(now - self._last, GAP)
+        self._last = now
+        return self._seconds
+
+
+class _Stillness:
+    """Tells for how long nothing of a run has moved."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] | None = None
+        self._since = 0.0
+
+    def seconds(self, alive: list[int], now: float) -> float:
+        """As of now, by the clock of the run."""
+        current = activity(alive)
+        if current is None or current != self._last:
+            self._last, self._since = current, now
+        return now - self._since
+
+
 def _follow(
-    process: subprocess.Popen[bytes], watch: Watch, deadline: float
+    process: subprocess.Popen[bytes], watch: Watch, limit: float
 ) -> Literal["hang", "timeout"] | None:
     """Watches a program until it ends (None), hangs, or has used up its time."""
-    last, patience = None, _Patience(ASLEEP)
+    clock, stillness = _Clock(), _Stillness()
     while True:
         alive = watch.living()
         watch.note_mappings(alive)
         if process.poll() is not None:
             return None
-        current = activity(alive)
-        if current is None or current != last:
-            last, patience = current, _Patience(ASLEEP)
-        elif patience.is_over():
+        now = clock.look()
+        if stillness.seconds(alive, now) >= ASLEEP:
             return "hang"
-        if time.monotonic() >= deadline:
+        if now >= limit:
             return "timeout"
         time.sleep(POLL)
 
 
 def _survivors(watch: Watch) -> tuple[str, ...]:
     """The descendants that do not end by themselves soon after the program."""
-    patience = _Patience(GRACE)
+    clock, stillness = _Clock(), _Stillness()
     while alive := watch.living(again=True):
         watch.note_mappings(alive)
-        if patience.is_over():
+        now = clock.look()
+        if stillness.seconds(alive, now) >= GRACE or now >= DECAY:
             return tuple(describe(pid) for pid in alive)
         time.sleep(POLL)
     return ()
-
-
-class _Patience:
-    """Some seconds during which this process has looked again and again.
-
-    When the machine stands still for a while, so do the processes that are watched; that time does not count.
-
-    Args:
-        seconds: How many.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._left = seconds
-        self._looked = time.monotonic()
-
-    def is_over(self) -> bool:
-        """Whether they have gone by; to be asked each time that one has looked."""
-        now = time.monotonic()
-        self._left -= min(now - self._looked, 10 * POLL)
-        self._looked = now
-        return self._left <= 0
 
 
 def _left_segments(before: dict[str, int] | None, watch: Watch, output: str) -> tuple[str, ...]:
