@@ -6,7 +6,9 @@ import concurrent.futures
 import gc
 import pickle
 import queue
+import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -23,7 +25,7 @@ from forkless._backends.scheduler import ClusterScheduler
 from forkless._pickling import PicklingError
 from hypothesis import given
 from hypothesis import strategies as st
-from support import PATIENCE, run_program
+from support import PATIENCE, Program, run_program
 
 HERE = Address("dask", "", 0)
 
@@ -666,3 +668,32 @@ for number in range(30):
 
     output = run_program(source, os.path.dirname(__file__)).check()
     assert output.split() == [str(2**number) for number in range(30)]
+
+
+def test_a_late_task_has_its_grace_after_its_machine_stood_still() -> None:
+    """Where both moments, that of the end of the limit and that of the grace, go by without it."""
+    source = """
+import sys, time
+from types import SimpleNamespace
+from forkless._interrupted import TaskInterrupted
+sys.modules["forkless._backends.ray"] = SimpleNamespace(note_late=lambda: int)
+from forkless._backends import limit
+limit._GRACE = 2
+def work():
+    print("ready", flush=True)
+    try:
+        time.sleep(600)
+    finally:
+        time.sleep(0.2)
+        print("cleaned up", flush=True)
+try:
+    limit.run_for(0.5, work)
+except TaskInterrupted:
+    print("broken off")
+"""
+    with Program(source) as program:
+        program.wait_for("ready")
+        program.signal(signal.SIGSTOP)
+        time.sleep(3)  # more than limit and grace
+        program.signal(signal.SIGCONT)
+        assert program.finish().check() == "ready\ncleaned up\nbroken off\n"
