@@ -74,18 +74,18 @@ class Threads:
         self.puts.append(weakref.ref(reference))
         return reference
 
-    def start(self, number: int, job: tuple[Any, ...], memory: list[Any], demand: Demand) -> Any:
+    def start(self, number: int, message: wire.Message, memory: list[Any], demand: Demand) -> Any:
         if self.fault is not None:
             raise self.fault
         self.started.append(demand.name)
-        sent = pickle.dumps((job, [pickle.loads(each.pickled) for each in memory]), 5)
+        sent = pickle.dumps((message, [pickle.loads(each.pickled) for each in memory]), 5)
         self._jobs.put((number, sent))
         return number
 
     def _serve(self) -> None:
         for number, sent in iter(self._jobs.get, None):
-            job, memory = pickle.loads(sent)
-            self._replies[number] = pickle.dumps(wire.run(job, *memory), 5)
+            message, memory = pickle.loads(sent)
+            self._replies[number] = pickle.dumps(wire.run(message, *memory), 5)
             self.arrived(number)
 
     def fetch(self, handles: Sequence[Any]) -> list[Any]:
@@ -454,7 +454,7 @@ def test_an_unsealed_array_is_refused_and_a_sealed_one_travels() -> None:
 
 def test_another_version_on_a_node_says_so() -> None:
     job = wire.Job(wire.FORMAT + 1, None, pickles.pack((abs, (-1,), {})).parts, None, (), "Test worker")
-    reply = wire.Reply(*wire.run(tuple(job)))
+    reply = wire.Reply(*wire.decode(wire.run(wire.encode(job))))
     assert not reply.done
     with pytest.raises(RuntimeError, match="is of another version than where the task was submitted"):
         raise _errors.rebuild(pickles.loads(reply.value)[0])

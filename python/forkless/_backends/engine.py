@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from .wire import Message
+
 __all__ = ["Address", "Demand", "Engine", "Lost", "parse", "unreachable"]
 
 
@@ -115,12 +117,12 @@ class Engine(Protocol):
     def put(self, memory: Any) -> Any:
         """Gives a `Block` or `Columns` to the cluster; a reference to it, which is released with it."""
 
-    def start(self, number: int, job: tuple[Any, ...], memory: list[Any], demand: Demand) -> Any:
+    def start(self, number: int, message: Message, memory: list[Any], demand: Demand) -> Any:
         """Hands a task over. When it is done, `arrived(number)` is called, from whatever thread.
 
         Args:
             number: of the task.
-            job: see `wire.Job`.
+            message: of a `wire.Job`.
             memory: references, in the order of its tokens.
             demand: what else there is to be said.
 
@@ -128,7 +130,7 @@ class Engine(Protocol):
             What the others know it by.
         """
 
-    def fetch(self, handles: Sequence[Any]) -> "list[tuple[Any, ...] | Lost]":
+    def fetch(self, handles: Sequence[Any]) -> "list[Message | Lost]":
         """The replies of tasks that have arrived."""
 
     def cancel(self, handle: Any) -> None:

@@ -314,10 +314,7 @@ def _arrived(buffer: Any, writable: bool) -> Any:
     if isinstance(buffer, tuple):
         token, offset, length = buffer
         return _given(token)[offset : offset + length]
-    view: memoryview = buffer.view
-    if writable and view.readonly:
-        return bytearray(view)
-    return view if writable else view.toreadonly()
+    return buffer.own() if writable else buffer.view.toreadonly()
 
 
 def load_report(payload: bytes, handles: list[Any], buffers: list[Any]) -> Any:

@@ -369,7 +369,7 @@ class ClusterScheduler:
                 f"{self.engine.title} worker",
             )
             demand = Demand(task.described[0], task.priority, {} if options is None else options.resources)
-            task.handle = self.engine.start(task.number, tuple(job), references, demand)
+            task.handle = self.engine.start(task.number, wire.encode(job), references, demand)
             self._sent += 1
         except Exception as error:
             self._settle(task, False, self._refusal(task, error))
@@ -405,11 +405,12 @@ class ClusterScheduler:
             if isinstance(reply, Lost):
                 self._lose(task, reply, handle)
             else:
-                self._receive(task, wire.Reply(*reply))
+                self._receive(task, reply)
 
-    def _receive(self, task: Task, reply: wire.Reply) -> None:
-        self._tally.add(self.engine.title, reply, task)
+    def _receive(self, task: Task, message: wire.Message) -> None:
         try:
+            reply = wire.Reply(*wire.decode(message))
+            self._tally.add(self.engine.title, reply, task)
             (value,) = pickles.loads(reply.value)
         except Exception as problem:
             self._settle(task, False, outcomes.unreadable(task, problem))
