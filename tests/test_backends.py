@@ -52,6 +52,7 @@ class Threads:
         self.lost: str | None = None
         self.deaths = 0
         self.is_closed = False
+        self.can_keep = False
         self._replies: dict[int, bytes] = {}
         self._slots = slots
 
@@ -73,6 +74,11 @@ class Threads:
         reference = Reference(pickle.dumps(memory, 5))
         self.puts.append(weakref.ref(reference))
         return reference
+
+    def keep(self, block: blocks.Block) -> tuple[memoryview, Any]:
+        reference = Reference(pickle.dumps(block, 5))
+        self.puts.append(weakref.ref(reference))
+        return memoryview(bytes(block.view)), reference
 
     def start(self, number: int, message: wire.Message, memory: list[Any], demand: Demand) -> Any:
         if self.fault is not None:

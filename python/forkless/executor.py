@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._insights import Insights, PoolStatistics
     from ._options import Keywords
     from ._setup import Cpus, Threads, Variables
+    from ._share import share as _share
     from ._staff import Output
     from ._stream import Stream
     from .context import BaseContext
@@ -256,6 +257,26 @@ class Executor(ExecutorAttributes, _BaseExecutor):
     def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """What a generator function yields, as it does; see `Calls.stream`."""
         return Calls(self, self._scheduler, None).stream(fn, *args, **kwargs)
+
+    if TYPE_CHECKING:
+        share = staticmethod(_share)  # With its types.
+    else:
+
+        def share(self, obj: Any) -> Any:
+            """The same as `forkless.share`, and on a cluster what is shared is sent there now.
+
+            Args:
+                obj: see `forkless.share`.
+
+            Example:
+                >>> with Executor(1) as executor:
+                ...     shared = executor.share(numpy.arange(1e6))
+                ...     int(executor.submit(numpy.argmax, shared).result())
+                999999
+            """
+            from ._share import share
+
+            return share(obj)
 
     def statistics(self) -> "PoolStatistics":
         """What has become of the tasks, and what the workers have done: a frozen snapshot."""

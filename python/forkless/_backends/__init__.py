@@ -74,6 +74,21 @@ class ClusterExecutor(Executor):
         """
         return ClusterCalls(self, self._scheduler, options_for(self._scheduler.engine, None, **options))
 
+    def share(self, obj: Any) -> Any:
+        """As `forkless.share`, and sends it to the cluster now rather than with the first task that uses it.
+
+        An array goes straight into the memory of a Ray that the executor has connected to by itself, and is
+        read there: there is no other copy. Elsewhere there is one in the shared memory of this machine.
+
+        Args:
+            obj: see `forkless.share`.
+
+        Raises:
+            BrokenPool: the cluster cannot be used any more.
+            RuntimeError: the executor was shut down.
+        """
+        return self._scheduler.share(obj)
+
     def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """Not for clusters.
 

@@ -132,9 +132,14 @@ class Shelf:
     def reference(self, token: str, memory: Any) -> Any:
         """The engine's reference for a piece of shared memory, which is sent if it has not been."""
         if token not in self._references:
-            self._references[token] = self._put(portable(memory))
-            weakref.finalize(memory, _forget, weakref.ref(self), token).atexit = False
+            self.adopt(memory, self._put(portable(memory)))
         return self._references[token]
+
+    def adopt(self, memory: Any, reference: Any) -> None:
+        """The engine has a piece of memory already."""
+        token = token_of(memory)
+        self._references[token] = reference
+        weakref.finalize(memory, _forget, weakref.ref(self), token).atexit = False
 
     def forget(self, token: str) -> None:
         """The memory is gone. May be called in the middle of anything."""

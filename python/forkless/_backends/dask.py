@@ -13,6 +13,7 @@ import distributed
 from distributed.scheduler import KilledWorker
 
 from . import dask_frames  # noqa: F401 - is how Dask sends what is large
+from .blocks import Block
 from .engine import Address, Demand, Lost, unreachable
 from .wire import Message, run
 
@@ -41,6 +42,9 @@ class Dask:
 
     # Dask answers after milliseconds: with fewer tasks on their way, workers would wait for the next ones.
     ahead = 8, 64
+
+    # Its memory is in other processes.
+    can_keep = False
 
     arrived: Callable[[int], None]
 
@@ -89,6 +93,10 @@ class Dask:
     def put(self, memory: Any) -> Any:
         """See `engine.Engine`."""
         return self._client.scatter(memory, broadcast=True, hash=False, direct=self._reaches_workers())
+
+    def keep(self, block: Block) -> tuple[memoryview, Any]:
+        """See `engine.Engine`."""
+        raise NotImplementedError
 
     def _reaches_workers(self) -> bool:
         """Whether data can go to workers straight away: through the scheduler it takes much longer."""

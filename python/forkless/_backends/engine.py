@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from .blocks import Block
 from .wire import Message
 
 __all__ = ["Address", "Demand", "Engine", "Lost", "parse", "unreachable"]
@@ -87,7 +88,7 @@ class Lost(NamedTuple):
 
 
 class Engine(Protocol):
-    """A connection to a cluster. All but `is_running` is called by one thread, the executor's collector."""
+    """A connection to a cluster. Called by one thread, the executor's collector, unless it says otherwise."""
 
     title: str
     """What it is called: "Ray"."""
@@ -116,6 +117,18 @@ class Engine(Protocol):
 
     def put(self, memory: Any) -> Any:
         """Gives a `Block` or `Columns` to the cluster; a reference to it, which is released with it."""
+
+    @property
+    def can_keep(self) -> bool:
+        """Whether `keep` works, once connected."""
+
+    def keep(self, block: Block) -> tuple[memoryview, Any]:
+        """As `put`, in the thread of whoever shares.
+
+        Returns:
+            The bytes where the engine has them, read-only, and the reference. Until `close` they stay there
+            as long as there is a view of them.
+        """
 
     def start(self, number: int, message: Message, memory: list[Any], demand: Demand) -> Any:
         """Hands a task over. When it is done, `arrived(number)` is called, from whatever thread.

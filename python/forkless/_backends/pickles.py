@@ -141,14 +141,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
         """An array over shared memory: that memory, and how to look at it."""
         if type(array) is not sys.modules["numpy"].ndarray:
             return NotImplemented
-        memory = _pickling.buffer_of(array)
+        memory = _memory_of(array)
         if isinstance(memory, SharedBytes) and not memory.sealed:
             raise TypeError(
                 "an array of forkless.empty() is writable memory of this machine, which a task elsewhere "
                 "cannot write to: seal it first (forkless.seal(array), or forkless.share(array), copies "
                 "nothing), or send a copy (array.copy())"
             )
-        if not isinstance(memory, (SharedBuffer, SharedBytes)):
+        if memory is None:
             return NotImplemented
         strides = array.strides if array.size else None
         place = _pickling.place_of(array, memory)
@@ -156,6 +156,17 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
 
     def _token(self, memory: Any) -> "_Given":
         return _Given(self.beside.name(memory))
+
+
+def _memory_of(array: Any) -> Any:
+    """The memory that an array is a view of, if that has a token, or can get one."""
+    kept = sys.modules.get(f"{__package__}.kept")
+    memory = None if kept is None else kept.memory_of(array)
+    if memory is None:
+        memory = _pickling.buffer_of(array)
+        if not isinstance(memory, (SharedBuffer, SharedBytes)):
+            return None
+    return memory
 
 
 # Classes that live on one machine, by the module of ours that they, or a base of theirs, are of.

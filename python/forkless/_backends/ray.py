@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.experimental import internal_kv
 
+from .blocks import Block
 from .engine import Address, Demand, Lost, unreachable
 from .wire import Message, run
 
@@ -141,6 +142,19 @@ class Ray:
         """See `engine.Engine`."""
         with self._scope():
             return ray.put(memory)
+
+    @property
+    def can_keep(self) -> bool:
+        """See `engine.Engine`.
+
+        Only where it is us who disconnect: afterwards Ray may use the memory for what others put there.
+        """
+        return self._client is None and self._is_ours
+
+    def keep(self, block: Block) -> tuple[memoryview, Any]:
+        """See `engine.Engine`."""
+        reference = ray.put(block)
+        return ray.get(reference).view, reference
 
     def start(self, number: int, message: Message, memory: list[Any], demand: Demand) -> Any:
         """See `engine.Engine`."""

@@ -9,12 +9,16 @@ they can be overtaken and taken back. Outcomes, callbacks and retries happen in 
 """
 
 import atexit
+import contextlib
+import functools
 import heapq
 import itertools
 import os
 import queue
+import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,6 +27,7 @@ from .. import _errors, _evidence, _exit
 from .._insights import PoolStatistics
 from .._retries import Retries
 from .._scheduler import name_of
+from .._share import share
 from ..exceptions import BrokenPool, TaskInterrupted, WorkerDied
 from . import outcomes, pickles, wire
 from .blocks import Shelf
@@ -73,6 +78,9 @@ class ClusterScheduler:
         self._retries = Retries(self)
         self._tally = Tally()
         self._shelf = Shelf(engine.put, self.later)
+        # Memory of the engine that this process reads, by its id.
+        self._kept: dict[int, None] = {}
+        self._exits = self._is_open = False
         self._slots, self._next_look, self._next_count = 1, 0.0, 0.0
         self._connect(timeout)
 
@@ -133,6 +141,45 @@ class ClusterScheduler:
             return
         name = name_of(function.function) if options is None or options.name is None else options.name
         self._accept(sink, packed, function, options, (f"{name} ({len(items)} items)", ""))
+
+    def share(self, obj: Any) -> Any:
+        """As `forkless.share`, and sends it, before a task uses it.
+
+        Raises:
+            BrokenPool: the cluster cannot be used any more.
+            RuntimeError: the executor was shut down.
+        """
+        self.check()
+        is_kept = False
+        if self.engine.can_keep and _is_array(obj):
+            from . import kept
+
+            if kept.can_be_kept(obj):
+                return self._keep(obj)
+            is_kept = kept.memory_of(obj) is not None
+        shared = obj if is_kept else share(obj)
+        for token, memory in pickles.pack(shared).memory.items():
+            self.later(functools.partial(self._send_ahead, token, memory))
+        return shared
+
+    def _keep(self, array: Any) -> Any:
+        from . import kept
+
+        # Noted before: the connection may not be closed meanwhile.
+        self._kept[id(array)] = None
+        try:
+            found, memory, reference = kept.keep(array, self.engine.keep)
+            self._kept[id(memory)] = None
+            weakref.finalize(memory, self._kept.pop, id(memory), None).atexit = False
+            self._shelf.adopt(memory, reference)
+        finally:
+            self._kept.pop(id(array), None)
+        return found
+
+    def _send_ahead(self, token: str, memory: Any) -> None:
+        # What goes wrong is said by the first task that uses it.
+        with contextlib.suppress(Exception):
+            self._shelf.reference(token, memory)
 
     def _accept(
         self,
@@ -240,11 +287,15 @@ class ClusterScheduler:
 
     def at_exit(self) -> None:
         """The interpreter exits: in peace, what was accepted is done first."""
+        self._exits = True
         if not _exit._was_interrupted():
             self.close()
             self.join()
         self.terminate()
         self.join(_exit.grace() + 5)
+        if self._is_open:
+            self._is_open = False
+            self.engine.close()
 
     def _begin(self, connected: "queue.SimpleQueue[BaseException | None]", timeout: float) -> None:
         try:
@@ -270,6 +321,9 @@ class ClusterScheduler:
         for task in list(self._tasks.values()):
             self._fail(task, *self._end())
         self._shelf.clear()
+        if self._kept and not self._exits:
+            self._is_open = True  # Until the exit: what is shared is read where the engine has it.
+            return
         try:
             self.engine.close()
         finally:
@@ -465,6 +519,11 @@ class ClusterScheduler:
         error = BrokenPool(text)
         error.__cause__ = cause
         self._settle(task, False, error)
+
+
+def _is_array(obj: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(obj, getattr(numpy, "ndarray", ()))
 
 
 def _nothing() -> None:
