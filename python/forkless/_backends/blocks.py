@@ -156,6 +156,6 @@ def _forget(shelf: "weakref.ref[Shelf]", token: str) -> None:
         found.forget(token)
 
 
-if "distributed" in sys.modules:
+if sys.modules.get("distributed") is not None:
     # On a worker of Dask: this module is loaded when the first `Block` arrives, to know how to take it.
     from . import dask_frames  # noqa: F401

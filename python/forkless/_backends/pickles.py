@@ -22,7 +22,7 @@ from .. import _pickling
 from .._forkless import Shared, SharedBuffer, SharedBytes, SharedDict, SharedList, address_of, find_shared
 from .blocks import Block, token_of
 
-__all__ = ["LocalObject", "Packed", "load_report", "loads", "pack", "size_of"]
+__all__ = ["LocalObject", "Packed", "kept_memory", "load_report", "loads", "pack", "size_of"]
 
 # Buffers from this size on travel beside the pickle, in bytes.
 _BESIDE = 1 << 14
@@ -160,13 +160,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
 
 def _memory_of(array: Any) -> Any:
     """The memory that an array is a view of, if that has a token, or can get one."""
-    kept = sys.modules.get(f"{__package__}.kept")
-    memory = None if kept is None else kept.memory_of(array)
+    memory = kept_memory(array)
     if memory is None:
         memory = _pickling.buffer_of(array)
         if not isinstance(memory, (SharedBuffer, SharedBytes)):
             return None
     return memory
+
+
+def kept_memory(array: Any) -> Any:
+    """The memory that an array is a view of, if an engine has that; see `kept`."""
+    kept = sys.modules.get(f"{__package__}.kept")
+    return None if kept is None else kept.memory_of(array)
 
 
 # Classes that live on one machine, by the module of ours that they, or a base of theirs, are of.

@@ -28,6 +28,7 @@ from .._insights import PoolStatistics
 from .._retries import Retries
 from .._scheduler import name_of
 from .._share import share
+from .._state import SchedulerState
 from ..exceptions import BrokenPool, TaskInterrupted, WorkerDied
 from . import outcomes, pickles, wire
 from .blocks import Shelf
@@ -45,7 +46,7 @@ _TICK, _RECOUNT = 0.5, 2.0
 _BATCH = 256
 
 
-class ClusterScheduler:
+class ClusterScheduler(SchedulerState):
     """Has a cluster run tasks.
 
     Args:
@@ -64,11 +65,14 @@ class ClusterScheduler:
     publish = Published
 
     def __init__(self, address: Address, engine: Engine, timeout: float) -> None:
+        super().__init__(
+            f"the connection to {address} belongs",
+            RuntimeError("cannot schedule new futures after shutdown"),
+            "the executor was terminated before this task was done",
+        )
         self.address, self.engine = address, engine
         engine.arrived = self.arrived
-        self.closed = self.terminated = self.over = False
-        self._failure: tuple[str, BaseException | None] | None = None
-        self._owner = os.getpid()
+        self.over = False
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._tasks: dict[int, Task] = {}
@@ -85,16 +89,6 @@ class ClusterScheduler:
         self._connect(timeout)
 
     # What the executor calls, from any thread.
-
-    @property
-    def state(self) -> str:
-        """One of "RUN", "CLOSE" and "TERMINATE"."""
-        return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
-
-    @property
-    def complaint(self) -> str | None:
-        """Why nothing runs any more, or None."""
-        return None if self._failure is None else self._failure[0]
 
     @property
     def size(self) -> int:
@@ -150,14 +144,13 @@ class ClusterScheduler:
             RuntimeError: the executor was shut down.
         """
         self.check()
-        is_kept = False
-        if self.engine.can_keep and _is_array(obj):
+        is_array = _is_array(obj)
+        if is_array and self.engine.can_keep:
             from . import kept
 
             if kept.can_be_kept(obj):
                 return self._keep(obj)
-            is_kept = kept.memory_of(obj) is not None
-        shared = obj if is_kept else share(obj)
+        shared = obj if is_array and pickles.kept_memory(obj) is not None else share(obj)
         for token, memory in pickles.pack(shared).memory.items():
             self.later(functools.partial(self._send_ahead, token, memory))
         return shared
@@ -194,20 +187,7 @@ class ClusterScheduler:
         self._tasks[task.number] = task
         self.later(lambda: self._take_in(task))
         if self.over:  # It came to its end meanwhile, and may not have seen this one.
-            self._fail(task, *self._end())
-
-    def check(self) -> None:
-        """Raises what `submit` would raise now."""
-        if self._owner != os.getpid():
-            raise BrokenPool(
-                f"the connection to {self.address} belongs to process {self._owner}, which this one was "
-                "forked from: make an executor here"
-            )
-        if self._failure is not None:
-            text, cause = self._failure
-            raise BrokenPool(text) from cause
-        if self.closed or self.terminated:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            self._settle(task, False, self._not_done())
 
     def close(self) -> None:
         """Accepts no more tasks; the connection ends when all accepted ones are done. Does not wait."""
@@ -319,7 +299,7 @@ class ClusterScheduler:
                 self.engine.cancel(task.handle)
         self.over = True
         for task in list(self._tasks.values()):
-            self._fail(task, *self._end())
+            self._settle(task, False, self._not_done())
         self._shelf.clear()
         if self._kept and not self._exits:
             self._is_open = True  # Until the exit: what is shared is read where the engine has it.
@@ -328,14 +308,6 @@ class ClusterScheduler:
             self.engine.close()
         finally:
             atexit.unregister(self.at_exit)
-
-    def _end(self) -> tuple[str, BaseException | None]:
-        return self._failure or ("the executor was terminated before this task was done", None)
-
-    def _break(self, text: str, cause: BaseException | None) -> None:
-        if self._failure is None and not self.terminated:
-            self._failure = text, cause
-        self.terminated = True
 
     # The collector's own.
 
@@ -480,7 +452,7 @@ class ClusterScheduler:
     def _lose(self, task: Task, lost: Lost, handle: Any) -> None:
         if lost.kind == "gone":
             self._break(lost.text, lost.cause)
-            self._fail(task, lost.text, lost.cause)
+            self._settle(task, False, self._not_done())
             return
         error = outcomes.of_lost(task, lost)
         if isinstance(error, WorkerDied):
@@ -514,11 +486,6 @@ class ClusterScheduler:
     def _settle(self, task: Task, done: bool, value: Any) -> None:
         self._tasks.pop(task.number, None)
         task.future.settle(done, value)
-
-    def _fail(self, task: Task, text: str, cause: BaseException | None) -> None:
-        error = BrokenPool(text)
-        error.__cause__ = cause
-        self._settle(task, False, error)
 
 
 def _is_array(obj: Any) -> bool:
