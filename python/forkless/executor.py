@@ -250,9 +250,12 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         Each task goes by `submit`, also by one that a subclass has, or that somebody has set.
         """
         own = getattr(self.submit, "__func__", None) is Executor.submit
-        return (Calls if own else _CallsBySubmit)(self, self._scheduler, None).map(
-            fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
-        )
+        calls = self._calls() if own else _CallsBySubmit(self, self._scheduler, None)
+        return calls.map(fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
+
+    def _calls(self) -> "Calls":
+        """The calls without options."""
+        return Calls(self, self._scheduler, None)
 
     def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """What a generator function yields, as it does; see `Calls.stream`."""
@@ -400,8 +403,11 @@ class Calls:
         # As short as the shortest of them, like `map`.
         calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905
         if chunksize == 1:
-            return _results((self.submit(fn, *call) for call in calls), buffersize, timeout)
+            return _results(self._submit_each(fn, calls), buffersize, timeout)
         return _flat(_results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout))
+
+    def _submit_each(self, fn: Callable[..., R], calls: Iterable[tuple[Any, ...]]) -> "Iterator[Future[R]]":
+        return (self.submit(fn, *call) for call in calls)
 
     def _submit_chunks(
         self, fn: Callable[..., R], chunks: Iterable[tuple[Any, ...]]

@@ -104,19 +104,24 @@ class ClusterScheduler(SchedulerState):
         sink: "ClusterFuture[Any]",
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
         options: "ClusterOptions | None" = None,
+        published: Published | None = None,
     ) -> None:
-        """Accepts a task, pickled as it is now; as `_scheduler.Scheduler.submit`."""
+        """Accepts a task, pickled as it is now, or but for its function; as `_scheduler.Scheduler.submit`."""
         self.check()
         function, args, kwargs = call
         try:
-            packed = pickles.pack(call, ("function", "args", "kwargs"))
+            if published is None:
+                packed = pickles.pack(call, ("function", "args", "kwargs"))
+            else:
+                packed = pickles.pack((args, kwargs), ("args", "kwargs"))
         except Exception as error:
             from .._pickling import of_call
 
             sink.settle(False, of_call(error, function))
             return
         name = name_of(function) if options is None or options.name is None else options.name
-        self._accept(sink, packed, None, options, (name, _evidence.describe_arguments(args, kwargs)))
+        described = name, _evidence.describe_arguments(args, kwargs)
+        self._accept(sink, packed, published, False, options, described)
 
     def submit_chunk(
         self,
@@ -134,7 +139,7 @@ class ClusterScheduler(SchedulerState):
             sink.settle(False, error)
             return
         name = name_of(function.function) if options is None or options.name is None else options.name
-        self._accept(sink, packed, function, options, (f"{name} ({len(items)} items)", ""))
+        self._accept(sink, packed, function, True, options, (f"{name} ({len(items)} items)", ""))
 
     def share(self, obj: Any) -> Any:
         """As `forkless.share`, and sends it, before a task uses it.
@@ -179,10 +184,11 @@ class ClusterScheduler(SchedulerState):
         sink: "ClusterFuture[Any]",
         call: pickles.Packed,
         function: Published | None,
+        is_chunk: bool,
         options: "ClusterOptions | None",
         described: tuple[str, str],
     ) -> None:
-        task = Task(next(self._numbers), sink, call, function, options, described)
+        task = Task(next(self._numbers), sink, call, function, is_chunk, options, described)
         sink.adopt(self, task)
         self._tasks[task.number] = task
         self.later(lambda: self._take_in(task))
@@ -390,6 +396,7 @@ class ClusterScheduler(SchedulerState):
                 wire.FORMAT,
                 None if function is None else function.packed.parts,
                 task.call.parts,
+                task.is_chunk,
                 task.limit,
                 tuple(memory),
                 f"{self.engine.title} worker",

@@ -31,7 +31,9 @@ class Job(NamedTuple):
     Attributes:
         format: `FORMAT` of the sender.
         function: parts of the pickled function of a `map`; None if it is in the call.
-        call: parts of the pickled call, (function, args, kwargs), or of the items of a chunk.
+        call: parts of the pickled call, (function, args, kwargs), or (args, kwargs) where the function is
+            by itself, or of the items of a chunk.
+        is_chunk: whether it is a chunk.
         timeout: after how many seconds to break it off; None for never.
         tokens: of the shared memory that comes with it, in order.
         worker: what messages call a process that runs it.
@@ -40,6 +42,7 @@ class Job(NamedTuple):
     format: int
     function: tuple[Any, ...] | None
     call: tuple[Any, ...]
+    is_chunk: bool
     timeout: float | None
     tokens: tuple[str, ...]
     worker: str
@@ -120,6 +123,9 @@ def _call(job: Job, table: dict[str, Any]) -> Any:
         function, args, kwargs = _loaded(job.call, table)
         return function(*args, **kwargs)
     (function,) = _loaded(job.function, table)
+    if not job.is_chunk:
+        args, kwargs = _loaded(job.call, table)
+        return function(*args, **kwargs)
     return [function(*each) for each in _loaded(job.call, table)]
 
 
