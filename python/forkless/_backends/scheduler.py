@@ -9,16 +9,12 @@ they can be overtaken and taken back. Outcomes, callbacks and retries happen in 
 """
 
 import atexit
-import contextlib
-import functools
 import heapq
 import itertools
 import os
 import queue
-import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -27,13 +23,13 @@ from .. import _errors, _evidence, _exit
 from .._insights import PoolStatistics
 from .._retries import Retries
 from .._scheduler import name_of
-from .._share import share
 from .._state import SchedulerState
 from ..exceptions import BrokenPool, TaskInterrupted, WorkerDied
 from . import outcomes, pickles, wire
 from .blocks import Shelf
 from .engine import Address, Demand, Engine, Lost
 from .future import ClusterFuture
+from .sharing import Sharing
 from .tally import Tally
 from .task import Published, Task
 
@@ -82,8 +78,7 @@ class ClusterScheduler(SchedulerState):
         self._retries = Retries(self)
         self._tally = Tally()
         self._shelf = Shelf(engine.put, self.later)
-        # Memory of the engine that this process reads, by its id.
-        self._kept: dict[int, None] = {}
+        self._sharing = Sharing(engine, self._shelf, self.later)
         self._exits = self._is_open = False
         self._slots, self._next_look, self._next_count = 1, 0.0, 0.0
         self._connect(timeout)
@@ -149,35 +144,7 @@ class ClusterScheduler(SchedulerState):
             RuntimeError: the executor was shut down.
         """
         self.check()
-        is_array = _is_array(obj)
-        if is_array and self.engine.can_keep:
-            from . import kept
-
-            if kept.can_be_kept(obj):
-                return self._keep(obj)
-        shared = obj if is_array and pickles.kept_memory(obj) is not None else share(obj)
-        for token, memory in pickles.pack(shared).memory.items():
-            self.later(functools.partial(self._send_ahead, token, memory))
-        return shared
-
-    def _keep(self, array: Any) -> Any:
-        from . import kept
-
-        # Noted before: the connection may not be closed meanwhile.
-        self._kept[id(array)] = None
-        try:
-            found, memory, reference = kept.keep(array, self.engine.keep)
-            self._kept[id(memory)] = None
-            weakref.finalize(memory, self._kept.pop, id(memory), None).atexit = False
-            self._shelf.adopt(memory, reference)
-        finally:
-            self._kept.pop(id(array), None)
-        return found
-
-    def _send_ahead(self, token: str, memory: Any) -> None:
-        # What goes wrong is said by the first task that uses it.
-        with contextlib.suppress(Exception):
-            self._shelf.reference(token, memory)
+        return self._sharing.share(obj)
 
     def _accept(
         self,
@@ -307,7 +274,7 @@ class ClusterScheduler(SchedulerState):
         for task in list(self._tasks.values()):
             self._settle(task, False, self._not_done())
         self._shelf.clear()
-        if self._kept and not self._exits:
+        if self._sharing.is_read and not self._exits:
             self._is_open = True  # Until the exit: what is shared is read where the engine has it.
             return
         try:
@@ -493,11 +460,6 @@ class ClusterScheduler(SchedulerState):
     def _settle(self, task: Task, done: bool, value: Any) -> None:
         self._tasks.pop(task.number, None)
         task.future.settle(done, value)
-
-
-def _is_array(obj: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(obj, getattr(numpy, "ndarray", ()))
 
 
 def _nothing() -> None:
