@@ -72,6 +72,7 @@ def _surroundings() -> "Surroundings":
         "attributes": attributes(),
         "main": _pickling.main_spec(),
         "start_method": process.default_method,
+        "warned_of_fork": process.warned_of_fork,
         "preloaded": _programs.preloaded,
         "unbuffered": bool(getattr(sys.stdout, "write_through", False)),
     }
@@ -161,6 +162,7 @@ def _enter(surroundings: "Surroundings") -> None:
         sys.path[:] = [*surroundings["path"], *(e for e in sys.path if e not in surroundings["path"])]
     sys.argv[:] = surroundings["arguments"]
     process.default_method = surroundings["start_method"]
+    process.warned_of_fork = surroundings["warned_of_fork"]
     _programs.preloaded = surroundings["preloaded"]
     _pickling.adopt_main(surroundings["main"])
 

@@ -460,7 +460,7 @@ class Pool(PoolAttributes):
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (self._scheduler.size * 4)))
         chunks = _chunks(items, chunksize)
-        result: MapResult[R] = MapResult(self, len(items), callback, error_callback)
+        result: MapResult[R] = MapResult(self, len(items), chunksize, callback, error_callback)
         if not len(items):
             result.set_result([])
             return result

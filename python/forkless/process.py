@@ -536,6 +536,8 @@ journal: "_Journal | None" = None
 
 # What `set_start_method` has chosen, or the parent of this process; None: nobody has, so it is "forkserver".
 default_method: str | None = None
+# Whether this process, or one that it comes from, was told what "fork" means under an installation.
+warned_of_fork = False
 # What `set_terminate_grace` has chosen.
 terminate_grace: float | None = None
 

@@ -1,0 +1,176 @@
+"""Programs as other people write them, carried by `python -m forkless`: what they do beside the interface.
+
+Each is run as `python script.py` too, and has to say the same there, so none of it is made up.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from support import Outcome, run_program
+
+pytestmark = pytest.mark.timeout(120)
+
+PLAIN = (sys.executable,)
+INSTALLED = (sys.executable, "-m", "forkless")
+
+
+def both(source: str) -> Outcome:
+    """The outcome under forkless, which is that under the standard library."""
+    plain, carried = (run_program(source, python=python, timeout=50) for python in (PLAIN, INSTALLED))
+    assert carried.stdout == plain.stdout, carried.stderr
+    assert (carried.exit_code, carried.survivors) == (plain.exit_code, ())
+    return carried
+
+
+# Each prints what it finds, with the standard library and with forkless.
+PROGRAMS = {
+    # dill does so when it is imported, and with it pathos, pylint, datasets and others.
+    "the-name-that-dill-imports": """
+import pickle, socket
+from multiprocessing.reduction import _reduce_socket
+with socket.socket() as ours:
+    function, arguments = _reduce_socket(ours)
+    print(callable(function), type(arguments).__name__)
+""",
+    "how-much-of-a-map-is-left": """
+import multiprocessing
+def same(number):
+    return number
+if __name__ == "__main__":
+    with multiprocessing.Pool(2) as pool:
+        result = pool.map_async(same, range(10), chunksize=3)
+        print(result.get(30), result._number_left, result._chunksize)
+""",
+    # Found in many programs since https://github.com/python/cpython/issues/82300.
+    "shared-memory-out-of-the-tracker": """
+from multiprocessing import Process, resource_tracker, shared_memory
+def leave_alone():
+    def register(name, kind):
+        if kind != "shared_memory":
+            resource_tracker._resource_tracker.register(name, kind)
+    def unregister(name, kind):
+        if kind != "shared_memory":
+            resource_tracker._resource_tracker.unregister(name, kind)
+    resource_tracker.register, resource_tracker.unregister = register, unregister
+    if "shared_memory" in resource_tracker._CLEANUP_FUNCS:
+        del resource_tracker._CLEANUP_FUNCS["shared_memory"]
+def write(name):
+    leave_alone()
+    segment = shared_memory.SharedMemory(name=name)
+    segment.buf[0] = 7
+    segment.close()
+if __name__ == "__main__":
+    leave_alone()
+    segment = shared_memory.SharedMemory(create=True, size=16)
+    child = Process(target=write, args=(segment.name,))
+    child.start()
+    child.join()
+    print(segment.buf[0], child.exitcode)
+    segment.close()
+    segment.unlink()
+""",
+    # The recipe for a queue that can tell its size on every system, in its two forms.
+    "queues-with-a-state-of-their-own": """
+import multiprocessing, multiprocessing.queues
+class Sized(multiprocessing.queues.Queue):
+    def __init__(self):
+        super().__init__(ctx=multiprocessing.get_context())
+        self.count = multiprocessing.Value("i", 0)
+    def __getstate__(self):
+        return {"queue": super().__getstate__(), "count": self.count}
+    def __setstate__(self, state):
+        super().__setstate__(state["queue"])
+        self.count = state["count"]
+    def put(self, *args, **options):
+        super().put(*args, **options)
+        with self.count.get_lock():
+            self.count.value += 1
+    def qsize(self):
+        return self.count.value
+class Joinable(multiprocessing.queues.JoinableQueue):
+    def __init__(self):
+        super().__init__(ctx=multiprocessing.get_context())
+        self.name = "jobs"
+    def __getstate__(self):
+        return super().__getstate__() + (self.name,)
+    def __setstate__(self, state):
+        *rest, self.name = state
+        super().__setstate__(tuple(rest))
+def work(sized, joinable):
+    sized.put(joinable.get())
+    sized.put(joinable.name)
+    joinable.task_done()
+if __name__ == "__main__":
+    sized, joinable = Sized(), Joinable()
+    joinable.put("first")
+    child = multiprocessing.Process(target=work, args=(sized, joinable))
+    child.start()
+    joinable.join()
+    child.join()
+    print(sized.qsize(), sized.get(), sized.get(), joinable._maxsize > 0)
+""",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_says_the_same(name: str) -> None:
+    assert both(PROGRAMS[name]).stderr == ""
+
+
+def test_objects_that_do_not_know_their_module_are_looked_for_everywhere() -> None:
+    # `pickle` asks each loaded module for the name: a ufunc of scipy's, say, as lmfit sends.
+    source = """
+import forkless
+with forkless.Pool(1) as pool:
+    pool.apply(abs, (1,))
+from forkless import _pickling, _stdlib
+class Nameless:
+    def __reduce__(self):
+        return "zz_is_nowhere_but_here"
+zz_is_nowhere_but_here = Nameless()
+zz_is_nowhere_but_here.__module__ = None
+print(hasattr(_stdlib, "zz_is_nowhere_but_here"), hasattr(_stdlib, "pool"))
+_pickling.dumps(zz_is_nowhere_but_here)
+"""
+    assert run_program(source, python=INSTALLED).check() == "False True\n"
+
+
+def test_of_fork_a_program_is_told_once_also_if_its_workers_ask_again() -> None:
+    # mpire and dask ask when they are imported, which each worker does.
+    source = """
+import multiprocessing, sys
+def ask(number):
+    return multiprocessing.get_context("fork").get_start_method()
+multiprocessing.get_context("fork")
+if __name__ == "__main__":
+    with multiprocessing.Pool(2) as pool:
+        print(pool.map(ask, range(4), chunksize=1))
+    child = multiprocessing.Process(target=ask, args=(1,))
+    child.start()
+    child.join()
+"""
+    carried = run_program(source, python=INSTALLED)
+    assert carried.check() == f"{['fork'] * 4}\n"
+    assert carried.stderr.count("RuntimeWarning") == 1
+
+
+def test_a_finalizer_that_is_called_after_its_module_is_gone_is_quiet() -> None:
+    # As billiard's are, when an interpreter ends.
+    source = """
+from forkless import util
+class Thing:
+    pass
+thing, other = Thing(), Thing()
+finalizer = util.Finalize(thing, print, ("called",)), util.Finalize(other, print, ("not called",))
+finalizer[1].cancel()
+before = dict(vars(util))
+for name in before:
+    vars(util)[name] = None
+del thing, other
+finalizer[0]()
+vars(util).update(before)
+"""
+    outcome = run_program(source)
+    assert (outcome.stdout, outcome.stderr) == ("called\n", "")
