@@ -6,6 +6,7 @@ Each is run as `python script.py` too, and has to say the same there, so none of
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from support import Outcome, run_program
@@ -111,12 +112,145 @@ if __name__ == "__main__":
     child.join()
     print(sized.qsize(), sized.get(), sized.get(), joinable._maxsize > 0)
 """,
+    "settings-of-the-interpreter": """
+import decimal, json, locale, multiprocessing, socket, sys, threading, warnings
+class Mine(UserWarning): pass
+sys.setrecursionlimit(6000)
+getattr(sys, "set_int_max_str_digits", int)(5000)
+threading.stack_size(1 << 20)
+decimal.getcontext().prec = 7
+decimal.getcontext().traps[decimal.Inexact] = True
+socket.setdefaulttimeout(3.5)
+locale.setlocale(locale.LC_NUMERIC, "C.UTF-8")
+warnings.filterwarnings("error", "never .*", DeprecationWarning, "some.module")
+warnings.filterwarnings("ignore", category=Mine)
+def deep(number):
+    return number and deep(number - 1)
+def settings(_=None):
+    print(deep(5000), getattr(sys, "get_int_max_str_digits", int)(), threading.stack_size())
+    print(decimal.Decimal(1) / 8, decimal.getcontext().prec, decimal.getcontext().traps[decimal.Inexact])
+    print(socket.getdefaulttimeout(), locale.setlocale(locale.LC_NUMERIC))
+    print([entry for entry in warnings.filters if entry[0] == "error"], flush=True)
+if __name__ == "__main__":
+    settings()
+    child = multiprocessing.Process(target=settings)
+    child.start()
+    child.join()
+    with multiprocessing.Pool(1) as pool:
+        pool.map(settings, range(2))
+    decimal.setcontext(decimal.Context())
+    socket.setdefaulttimeout(None)
+    with multiprocessing.Pool(1) as pool:
+        pool.map(settings, range(1))
+""",
 }
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_says_the_same(name: str) -> None:
     assert both(PROGRAMS[name]).stderr == ""
+
+
+LOGGING = """
+import logging, multiprocessing, sys
+class Loud(logging.Formatter):
+    def format(self, record):
+        return super().format(record).upper()
+def work(number):
+    logging.getLogger("part").info("in child %d", number)
+    logging.getLogger("quiet").error("is not seen")
+    logging.getLogger("apart").debug("apart %d", number)
+def nested():
+    child = multiprocessing.Process(target=work, args=(2,))
+    child.start()
+    child.join()
+if __name__ == "__main__":
+    handler = logging.FileHandler(sys.argv[1], mode="w")
+    handler.setFormatter(Loud("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[logging.StreamHandler(sys.stdout), handler])
+    logging.getLogger("quiet").disabled = True
+    apart = logging.getLogger("apart")
+    apart.setLevel("DEBUG")
+    apart.propagate = False
+    apart.addHandler(logging.StreamHandler(sys.stdout))
+    logging.warning("before")
+    for target, args in ((work, (1,)), (nested, ())):
+        child = multiprocessing.Process(target=target, args=args)
+        child.start()
+        child.join()
+    with multiprocessing.Pool(1) as pool:
+        pool.map(work, [3])
+    logging.warning("after")
+    print(open(sys.argv[1]).read(), end="")
+"""
+
+
+def test_processes_log_as_the_program_has_set_it_up(tmp_path: Path) -> None:
+    said = [
+        run_program(LOGGING, str(tmp_path / "log"), python=python, timeout=50).check()
+        for python in (PLAIN, INSTALLED)
+    ]
+    assert said[0] == said[1]
+    assert said[1].count("INFO PART IN CHILD") == 3
+
+
+def test_a_process_of_spawn_sets_up_its_own_logging() -> None:
+    source = """
+import logging, multiprocessing, sys
+def work():
+    logging.basicConfig(stream=sys.stdout, format="mine: %(message)s")
+    logging.warning("once")
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stdout, format="parent: %(message)s")
+    child = multiprocessing.get_context("spawn").Process(target=work)
+    child.start()
+    child.join()
+"""
+    assert both(source).stdout == "mine: once\n"
+
+
+def test_what_is_looked_for_in_main_and_was_not_sent_is_an_error_that_says_so() -> None:
+    # A decorator that sends the name of what it decorates, as pebble's do.
+    source = """
+import forkless
+def look():
+    import __main__
+    return getattr(__main__, "absent")
+with forkless.Pool(1) as pool:
+    try:
+        pool.apply(look)
+    except AttributeError as error:
+        print(error)
+"""
+    message = run_program(source).check()
+    assert message.startswith("module '__main__' has no attribute 'absent': the program does not run in this")
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_a_filter_waits_for_the_module_of_its_warning(method: str, tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text("class Loud(UserWarning): pass\n")
+    source = f"""
+import sys, warnings
+import forkless
+sys.path.insert(0, {str(tmp_path)!r})
+import library
+warnings.simplefilter("error")
+warnings.simplefilter("ignore", library.Loud)
+def look():
+    print("library" in sys.modules)
+    import library as mine
+    warnings.warn("quiet", mine.Loud)
+    try:
+        warnings.warn("loud", UserWarning)
+    except UserWarning as error:
+        print(error)
+for _ in range(2):
+    child = forkless.get_context({method!r}).Process(target=look)
+    child.start()
+    child.join()
+"""
+    outcome = run_program(source, python=INSTALLED)
+    assert (outcome.check(), outcome.stderr) == ("False\nloud\n" * 2, "")
 
 
 def test_objects_that_do_not_know_their_module_are_looked_for_everywhere() -> None:

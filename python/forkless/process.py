@@ -14,10 +14,11 @@ from _thread import _local
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import _forks
+from . import _forks, _stdlib
 
 if TYPE_CHECKING:
     from ._forkless import Child, Coming
+    from ._log_setup import Setup
     from ._pickling import Packed
     from .util import _Journal
 
@@ -81,6 +82,8 @@ class Process:
     # The directory of `util.get_temp_dir`, and how `util.get_logger` is set up, for the child.
     _temp_dir: str | None = None
     _logging: "tuple[int, bool] | None" = None
+    # How the program has set up `logging`, for a child of an installation.
+    _log_setup: "Setup | None" = None
     _end_is_logged = False
 
     def __init__(
@@ -163,12 +166,23 @@ class Process:
 
         if journal is not None:
             self._logging = journal.for_child()
+        # Of those whose death somebody else tells of, which are workers, the records are told as well.
+        if (
+            "logging" in sys.modules
+            and _stdlib.aside
+            and not self._dies_quietly
+            and self._method() != "spawn"
+        ):
+            from . import _log_setup
+
+            self._log_setup = _log_setup.here()
         given = self._args, self._kwargs
         self._args, self._kwargs = _pickling.refer(given) if _pickling.inherited else given
         try:
             return _order(self, surroundings, stranger)
         finally:
             self._args, self._kwargs = given
+            self._log_setup = None  # The order holds what it refers to.
 
     def _arrive(self, coming: "Coming") -> None:
         self._child = coming.wait()
@@ -425,6 +439,10 @@ class Process:
             from . import util
 
             util.take_over(self._logging)
+        if self._log_setup is not None:
+            from . import _log_setup
+
+            _log_setup.adopt(self._log_setup)
         try:
             if journal is not None:
                 journal.info("child process calling self.run()")

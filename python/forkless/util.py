@@ -266,6 +266,9 @@ def _run_finalizers(minpriority: int | None = None) -> None:
             import traceback
 
             traceback.print_exc()
+    if minpriority is None:
+        # The others are for objects, which from now on go with the interpreter, and modules may before them.
+        _finalizer_registry.clear()
 
 
 def is_exiting() -> bool:
