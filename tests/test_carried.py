@@ -146,6 +146,54 @@ if __name__ == "__main__":
 }
 
 
+# As coverage finds its way into children: it replaces a method, and what it adds to their data does so there.
+STOWAWAY = """
+import multiprocessing, sys
+from multiprocessing import spawn
+from multiprocessing.process import BaseProcess
+class Stowaway:
+    def __reduce__(self):
+        return patch, ()
+def patch():
+    original = BaseProcess._bootstrap
+    if "own" not in original.__code__.co_varnames:
+        def bootstrap(self, *args, **options):
+            own = "watched", self.name
+            code = original(self, *args, **options)
+            print(*own, code, flush=True)
+            return code
+        BaseProcess._bootstrap = bootstrap
+    prepare = spawn.get_preparation_data
+    spawn.get_preparation_data = lambda name: {**prepare(name), "stowaway": Stowaway()}
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_what_is_added_to_the_data_of_children_acts_there(method: str, tmp_path: Path) -> None:
+    (tmp_path / "watcher.py").write_text(STOWAWAY)
+    source = f"""
+import multiprocessing, sys
+sys.path.insert(0, {str(tmp_path)!r})
+import watcher
+watcher.patch()
+def work(depth):
+    if depth:
+        child = multiprocessing.Process(target=work, args=(depth - 1,), name=f"at {{depth - 1}}")
+        child.start()
+        child.join()
+if __name__ == "__main__":
+    multiprocessing.set_start_method({method!r})
+    work(2)
+    with multiprocessing.Pool(1) as pool:
+        pool.apply(abs, (1,))
+        pool.close()
+        pool.join()
+"""
+    said = run_program(source, python=INSTALLED).check().splitlines()
+    assert said[:2] == ["watched at 0 0", "watched at 1 0"]
+    assert said[2].startswith("watched PoolWorker-")
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_says_the_same(name: str) -> None:
     assert both(PROGRAMS[name]).stderr == ""

@@ -11,7 +11,7 @@ import pickle
 import signal
 import sys
 from _thread import _local
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _forks, _stdlib
@@ -84,6 +84,8 @@ class Process:
     _logging: "tuple[int, bool] | None" = None
     # How the program has set up `logging`, for a child of an installation.
     _log_setup: "Setup | None" = None
+    # What others have added to what a child gets; see `spawn.luggage`.
+    _luggage: Sequence[object] = ()
     _end_is_logged = False
 
     def __init__(
@@ -176,13 +178,17 @@ class Process:
             from . import _log_setup
 
             self._log_setup = _log_setup.here()
+        spawn: Any = sys.modules.get(f"{__package__}.spawn")
+        if spawn is not None:
+            self._luggage = spawn.luggage(self._name)
         given = self._args, self._kwargs
         self._args, self._kwargs = _pickling.refer(given) if _pickling.inherited else given
         try:
             return _order(self, surroundings, stranger)
         finally:
             self._args, self._kwargs = given
-            self._log_setup = None  # The order holds what it refers to.
+            # The order holds what these refer to.
+            self._log_setup, self._luggage = None, ()
 
     def _arrive(self, coming: "Coming") -> None:
         self._child = coming.wait()
