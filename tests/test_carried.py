@@ -112,6 +112,17 @@ if __name__ == "__main__":
     child.join()
     print(sized.qsize(), sized.get(), sized.get(), joinable._maxsize > 0)
 """,
+    # A library that ends its processes when the program exits, as pebble does; its handler has to come first.
+    "an-exit-handler-that-ends-processes": """
+import atexit, multiprocessing, multiprocessing.connection, time
+@atexit.register
+def stop():
+    for child in multiprocessing.active_children():
+        child.terminate()
+    print("stopped", flush=True)
+if __name__ == "__main__":
+    multiprocessing.Process(target=time.sleep, args=(600,)).start()
+""",
     "settings-of-the-interpreter": """
 import decimal, json, locale, multiprocessing, socket, sys, threading, warnings
 class Mine(UserWarning): pass

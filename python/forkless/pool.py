@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _internals, _pickling, process
+from . import _exit, _internals, _pickling, process
 from ._attributes import PoolAttributes
 from ._imap import IMapIterator, IMapUnorderedIterator
 from ._options import Options
@@ -535,6 +535,10 @@ def _progress(total: int | None, func: object, how: "How") -> "Progress":
     from . import _progress
 
     return _progress.open(total, name_of(func), how)
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import _exit
 from ._forkless import BaseQueue, Channel
 
 if TYPE_CHECKING:
@@ -299,6 +300,10 @@ def _attach(kind: type[Queue[T]], state: Any) -> Queue[T]:
 def of_channel(channel: Channel) -> Queue[Any]:
     """The queue over a channel that another program made."""
     return _attach(Queue, (channel,))
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:
