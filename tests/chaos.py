@@ -23,7 +23,7 @@ import numpy as np
 from forkless import _forkless
 
 TASKS = 400  # of one round, at most
-PATIENCE = 30.0  # seconds; whatever takes longer hangs
+PATIENCE = 60.0  # seconds; whatever takes longer hangs
 LARGE = 1 << 20
 
 # What messages are cut from. The template has it, so that no worker makes it again.
@@ -66,7 +66,7 @@ def work(number: int, what: str, argument: Any = None, *shared: Any) -> Any:
         if what == "exit":
             os._exit(DEADLY[what])
         os.kill(os.getpid(), -DEADLY[what])
-        time.sleep(60)
+        time.sleep(600)
     elif what == "array":
         return argument * 2
     elif what == "large":
@@ -90,7 +90,7 @@ def _hang(number: int, argument: Any, runs: int, shared: Any) -> None:
 
 def _hang_in_c(number: int, argument: Any, runs: int, shared: Any) -> None:
     # With the interpreter held, so that no handler in Python runs.
-    ctypes.PyDLL(None).sleep(60)
+    ctypes.PyDLL(None).sleep(600)
 
 
 def _hang_stubbornly(number: int, argument: Any, runs: int, shared: Any) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
-from support import Holdings, Outcome, left_behind
+from support import PATIENCE, Holdings, Outcome, left_behind
 from support import run_program as run_program_text
 
 # The same examples on each run, and no deadline: two cores may be busy with other things.
@@ -42,6 +44,30 @@ def nothing_left_behind(started: None) -> Iterator[None]:
 def run_program() -> Callable[..., Outcome]:
     """Runs the text of a Python program in a process group of its own; see `support.run_program`."""
     return run_program_text
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives tasks that are to end all the time they need for it: only what hangs is killed."""
+    monkeypatch.setattr("forkless._deadlines._SOFT", PATIENCE)
+
+
+@pytest.fixture
+def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has hours go by for the time limits of tasks, whenever it is called.
+
+    So a test chooses the moment at which a task is late, and nothing else is late before, however slow the
+    machine is.
+    """
+    hours = 0
+
+    def leap() -> None:
+        nonlocal hours
+        hours += 1
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * hours)
+    monkeypatch.setattr("forkless._deadlines.time", clock)
+    return leap
 
 
 def stop_helpers_of_the_standard_library() -> None:

@@ -117,7 +117,7 @@ def ignore_signals() -> str:
 def ignore_signals_and_hang() -> NoReturn:
     ignore_signals()
     while True:
-        time.sleep(60)
+        time.sleep(600)
 
 
 def block_signals() -> str:
@@ -128,7 +128,7 @@ def block_signals() -> str:
 def block_signals_and_hang() -> NoReturn:
     block_signals()
     while True:
-        time.sleep(60)
+        time.sleep(600)
 
 
 def set_alarm() -> NoReturn:
@@ -214,7 +214,7 @@ def match_for_ever() -> object:
 def catch_everything() -> NoReturn:
     while True:
         with contextlib.suppress(BaseException):
-            time.sleep(60)
+            time.sleep(600)
 
 
 def ignore_terminate() -> NoReturn:
@@ -227,7 +227,7 @@ def clean_up(queue: Queue[str], ready: Event | None = None) -> NoReturn:
         if ready is not None:
             ready.set()
         while True:
-            time.sleep(60)
+            time.sleep(600)
     finally:
         queue.put("cleaned up")
 
@@ -246,7 +246,7 @@ def fail_at_first(attempts: Any, failures: int, how: Any) -> int:
         if how == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "sleep":
-            time.sleep(60)
+            time.sleep(600)
         raise how(f"attempt {attempts.value}")
     return int(attempts.value)
 

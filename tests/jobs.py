@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from forkless import Event, JoinableQueue, Lock, Queue, Semaphore
 
+PATIENCE = 60.0  # as in `support`, which is not light
+
 
 def double(value: Any) -> Any:
     return value + value
@@ -49,7 +51,7 @@ def exit_with(code: Any) -> NoReturn:
 
 def die(number: int = signal.SIGKILL) -> NoReturn:
     os.kill(os.getpid(), number)
-    time.sleep(60)
+    time.sleep(600)
     raise AssertionError("should be dead")
 
 
@@ -77,7 +79,7 @@ def set_and_hang(event: Event) -> NoReturn:
 
 
 def wait_for(event: Event, value: Any = None) -> Any:
-    if not event.wait(30):
+    if not event.wait(PATIENCE):
         raise TimeoutError("nobody set the event")
     return value
 
@@ -109,7 +111,7 @@ def keep(event: Any) -> None:
 
 
 def wait_for_kept(value: Any = None) -> Any:
-    if not _kept.wait(10):
+    if not _kept.wait(PATIENCE):
         raise TimeoutError("nobody set the event")
     return value
 
@@ -189,7 +191,7 @@ def take(queue: Queue[Any], count: int, taken: Event, wait: bool) -> None:
         queue.get()
     taken.set()
     if wait:
-        time.sleep(60)
+        time.sleep(600)
 
 
 def take_by_one_and_finish_by_another(queue: JoinableQueue[Any]) -> None:
@@ -247,7 +249,7 @@ def thread_and_exit_handler(queue: Queue[Any]) -> None:
     release = threading.Event()
 
     def last_words() -> None:
-        release.wait(30)
+        release.wait(PATIENCE)
         queue.put("thread")
 
     atexit.register(queue.put, "exit handler")
@@ -321,7 +323,7 @@ def catch_everything(begun: Event) -> None:
     while True:
         try:
             begun.set()
-            time.sleep(60)
+            time.sleep(600)
         except BaseException:
             pass
 
@@ -339,7 +341,7 @@ def never_leave_c(_: object) -> None:
 def hold(lock: Lock, left: Event) -> None:
     try:
         with lock:
-            time.sleep(60)
+            time.sleep(600)
     finally:
         left.set()
 

@@ -19,7 +19,7 @@ import forkless
 import numpy as np
 from forkless import _forkless
 from forkless.shared_memory import ShareableList, SharedMemory
-from support import eventually, named_memory, used_by_others
+from support import PATIENCE, eventually, named_memory, used_by_others
 
 WORKERS = 3
 KEEP = 5  # segments that a worker has at a time, at most
@@ -164,7 +164,7 @@ class Stock:
 def settle(census: tuple[int, int]) -> None:
     """Waits until what the dead have left is gone."""
     gc.collect()
-    assert eventually(lambda: _forkless.census() == census, 10), (_forkless.census(), census)
+    assert eventually(lambda: _forkless.census() == census), (_forkless.census(), census)
 
 
 def left_names(before: set[str]) -> list[str]:
@@ -175,7 +175,7 @@ def left_names(before: set[str]) -> list[str]:
         left[:] = [name for name in set(named_memory()) - before if not used_by_others(name)]
         return not left
 
-    eventually(is_clean, 5)
+    eventually(is_clean)
     return left
 
 
@@ -260,7 +260,7 @@ def die_at(point: str, start: int = 1, step: int = 1) -> int:
         names = [segment.name for segment in ours[3:5]]
         doomed = forkless.Process(target=live, args=(point, passes, given, names, mail))
         doomed.start()
-        doomed.join(30)
+        doomed.join(PATIENCE)
         died = doomed.exitcode == -9
         assert died or doomed.exitcode == 0, (point, passes, doomed.exitcode)
         doomed.close()

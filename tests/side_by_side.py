@@ -18,7 +18,7 @@ import forkless.connection
 import forkless.managers
 import forkless.shared_memory
 
-LIMIT = 20.0
+LIMIT = 60.0
 SPAWN = multiprocessing.get_context("spawn")
 ROWS: dict[str, Callable[[], object]] = {}
 

@@ -29,6 +29,12 @@ from typing_extensions import Self
 MARK = "FORKLESS_TEST_PROGRAM"
 SHARED_MEMORY = Path("/dev/shm")
 
+# Seconds that no wait takes unless something hangs, not even on a machine that stands still for a while. A
+# test waits so long for what is to come; what is to time out has a short limit of its own.
+PATIENCE = 60.0
+# The same for a whole program, whose own waits should be the first to give up: they say more.
+PROGRAM_PATIENCE = 2 * PATIENCE
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,7 +44,7 @@ class Outcome:
         exit_code: The exit code, negative for the signal that killed it, None when it had to be stopped.
         stdout: What it and its children wrote.
         stderr: The same for errors; after a hang, with the stacks of its threads.
-        survivors: Its descendants that were still there some seconds after its end, then killed.
+        survivors: Its descendants that were still there long after its end, then killed.
     """
 
     exit_code: int | None
@@ -131,7 +137,7 @@ class Program:
         """Sends a signal to the program itself."""
         signal.pidfd_send_signal(self._pidfd, number)
 
-    def wait_for_error(self, text: str, timeout: float = 20) -> None:
+    def wait_for_error(self, text: str, timeout: float = PATIENCE) -> None:
         """Waits until a text stands on standard error."""
         found = eventually(lambda: text in self.stderr(), timeout)
         assert found, f"{text!r} did not come\n--- stderr\n{self.stderr()}"
@@ -148,7 +154,7 @@ class Program:
         """What it has written to standard error so far."""
         return (self._path / "stderr").read_text(errors="replace")
 
-    def wait_for(self, text: str, timeout: float = 20) -> str:
+    def wait_for(self, text: str, timeout: float = PATIENCE) -> str:
         """Waits until the program has written a text.
 
         Args:
@@ -170,7 +176,7 @@ class Program:
         assert found, f"{text!r} did not come\n--- stdout\n{self.stdout()}\n--- stderr\n{self.stderr()}"
         return found[0]
 
-    def finish(self, timeout: float = 30, grace: float = 5) -> Outcome:
+    def finish(self, timeout: float = PROGRAM_PATIENCE, grace: float = PATIENCE) -> Outcome:
         """Waits for the end of the program and of everything it started.
 
         Args:
@@ -184,7 +190,7 @@ class Program:
             hung = not self._ended(timeout)
             if hung:
                 self.signal(signal.SIGABRT)
-                self._ended(2)
+                self._ended(20)
             else:
                 eventually(lambda: not self._descendants(), grace)
             survivors = () if hung else tuple(map(describe, self._descendants()))
@@ -209,7 +215,7 @@ class Program:
             for pid in self._descendants():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if eventually(lambda: not self._descendants(), 0.5):
+            if eventually(lambda: not self._descendants(), 1):
                 break
         os.close(self._pidfd)
         return self.process.wait()
@@ -218,8 +224,8 @@ class Program:
 def run_program(
     source: str,
     *arguments: str,
-    timeout: float = 30,
-    grace: float = 5,
+    timeout: float = PROGRAM_PATIENCE,
+    grace: float = PATIENCE,
     how: Literal["file", "command", "stdin"] = "file",
     environ: Mapping[str, str] | None = None,
     stdin: str = "",
@@ -238,7 +244,7 @@ def run_program(
         return program.finish(timeout, grace)
 
 
-def eventually(condition: Callable[[], bool], timeout: float) -> bool:
+def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> bool:
     """Waits for what no event tells about.
 
     Args:
@@ -282,7 +288,7 @@ class Balanced:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            assert eventually(self._is_balanced, 10), (self._census(), self._before)
+            assert eventually(self._is_balanced), (self._census(), self._before)
 
     def _is_balanced(self) -> bool:
         if self._collect:
@@ -347,7 +353,7 @@ class Holdings:
         return gained + [f"{SHARED_MEMORY / name}" for name in names if not used_by_others(name)]
 
 
-def left_behind(before: Holdings, timeout: float = 5) -> list[str]:
+def left_behind(before: Holdings, timeout: float = PATIENCE) -> list[str]:
     """What has been gained for good, after everything had its time to end.
 
     Args:
@@ -370,6 +376,13 @@ def children() -> list[int]:
     tree = {pid: role for pid, _, role in listing()}
     direct = [pid for pid in processes() if status_of(pid)[1] == os.getpid()]
     return [pid for pid in {*direct, *(p for p in tree if tree[p] == "child")} if tree.get(pid) != "template"]
+
+
+def started() -> list[tuple[int, str, str]]:
+    """What forkless has started and has not ended, but for standbys, which come and go as they like."""
+    from forkless import _forkless
+
+    return [process for process in _forkless.processes() if process[2] != "standby"]
 
 
 def descriptors() -> Counter[str]:

@@ -23,7 +23,7 @@ from forkless._backends.scheduler import ClusterScheduler
 from forkless._pickling import PicklingError
 from hypothesis import given
 from hypothesis import strategies as st
-from support import run_program
+from support import PATIENCE, run_program
 
 HERE = Address("dask", "", 0)
 
@@ -125,7 +125,7 @@ def executor_of(threads: Threads) -> ClusterExecutor:
     """An executor over that engine."""
     executor: Any = ClusterExecutor.__new__(ClusterExecutor)
     executor._context = None
-    executor._scheduler = ClusterScheduler(HERE, threads, 5)
+    executor._scheduler = ClusterScheduler(HERE, threads, PATIENCE)
     return executor  # type: ignore[no-any-return]
 
 
@@ -149,12 +149,12 @@ class Held:
         self.begun, self.end = threading.Event(), threading.Event()
         self.gates[id(self)] = self
         self.future = executor.submit(Held.wait, id(self))
-        assert self.begun.wait(20)
+        assert self.begun.wait(PATIENCE)
 
     @classmethod
     def wait(cls, number: int) -> str:
         cls.gates[number].begun.set()
-        assert cls.gates[number].end.wait(20)
+        assert cls.gates[number].end.wait(PATIENCE)
         return "held"
 
 
@@ -465,10 +465,10 @@ def test_another_version_on_a_node_says_so() -> None:
 
 def test_the_calls(executor: ClusterExecutor) -> None:
     assert isinstance(executor, forkless.Executor)
-    assert executor.submit(pow, 2, 10).result(20) == 1024
+    assert executor.submit(pow, 2, 10).result(PATIENCE) == 1024
     assert list(executor.map(abs, range(-5, 0), chunksize=2)) == [5, 4, 3, 2, 1]
     with pytest.raises(ZeroDivisionError):
-        executor.submit(divmod, 1, 0).result(20)
+        executor.submit(divmod, 1, 0).result(PATIENCE)
     assert executor._max_workers == 1
     assert repr(executor) == "<forkless.Executor dask state=RUN max_workers=1>"
     for call in (executor.stream, executor.options(priority=1).stream):
@@ -487,7 +487,7 @@ def test_priorities_and_names(executor: ClusterExecutor, threads: Threads) -> No
     low = [executor.options(name=f"low {number}").submit(int) for number in range(40)]
     high = executor.options(name="high", priority=1).submit(int)
     held.end.set()
-    concurrent.futures.wait([*low, high], timeout=20)
+    concurrent.futures.wait([*low, high], timeout=PATIENCE)
     assert "low 39" in threads.started
     assert threads.started.index("high") < threads.started.index("low 20")
 
@@ -503,8 +503,10 @@ def test_only_a_window_is_handed_over_and_the_rest_can_be_cancelled(
     assert len(cancelled) > 80
     assert all(future.cancelled() and not future.running() for future in cancelled)
     held.end.set()
-    assert held.future.result(20) == "held"
-    assert [future.result(20) for future in rest if future not in cancelled] == [0] * (100 - len(cancelled))
+    assert held.future.result(PATIENCE) == "held"
+    assert [future.result(PATIENCE) for future in rest if future not in cancelled] == [0] * (
+        100 - len(cancelled)
+    )
     assert executor.statistics().waiting == executor.statistics().sent == 0
 
 
@@ -519,18 +521,18 @@ def test_cancel_asks_the_engine(executor: ClusterExecutor, threads: Threads) -> 
     assert held.future.cancelled()
     assert called == [True]
     with pytest.raises(CancelledError):
-        held.future.result(20)
+        held.future.result(PATIENCE)
     held.end.set()
-    assert executor.submit(int).result(20) == 0
+    assert executor.submit(int).result(PATIENCE) == 0
     assert len(threads.cancelled) == 1
 
 
 def test_waiting_for_a_cancelled_future_ends(executor: ClusterExecutor) -> None:
     held = Held(executor)
-    waiter = threading.Thread(target=lambda: concurrent.futures.wait([held.future], timeout=20))
+    waiter = threading.Thread(target=lambda: concurrent.futures.wait([held.future], timeout=PATIENCE))
     waiter.start()
     assert held.future.cancel()
-    waiter.join(20)
+    waiter.join(PATIENCE)
     assert not waiter.is_alive()
     held.end.set()
 
@@ -542,14 +544,14 @@ def test_a_death_is_an_error_of_its_task_and_can_be_retried(
     with pytest.raises(
         forkless.WorkerDied, match=r"a thread has died while it ran pow\(2, 3\); this task"
     ) as caught:
-        executor.submit(pow, 2, 3).result(20)
+        executor.submit(pow, 2, 3).result(PATIENCE)
     assert (caught.value.task, caught.value.arguments, caught.value.worker, caught.value.pid) == (
         *("pow", "2, 3", "thread"),
         7,
     )
     threads.deaths = 2
     retry = forkless.Retry(2, delay=0.001, on=(forkless.WorkerDied,))
-    assert executor.options(retries=retry).submit(pow, 2, 3).result(20) == 8
+    assert executor.options(retries=retry).submit(pow, 2, 3).result(PATIENCE) == 8
     statistics = executor.statistics()
     assert (statistics.lost, statistics.retried) == (3, 2)
 
@@ -559,13 +561,13 @@ def test_shared_memory_is_put_once_and_released_with_it(executor: ClusterExecuto
     assert list(executor.map(numpy.sum, [shared[:n] for n in range(1, 20)])) == [
         n * (n - 1) / 2 for n in range(1, 20)
     ]
-    assert executor.submit(numpy.sum, shared).result(20) == 499500
+    assert executor.submit(numpy.sum, shared).result(PATIENCE) == 499500
     assert len(threads.puts) == 1
     assert threads.puts[0]() is not None
     del shared
     gc.collect()
-    executor.submit(int).result(20)
-    executor.submit(int).result(20)
+    executor.submit(int).result(PATIENCE)
+    executor.submit(int).result(PATIENCE)
     assert threads.puts[0]() is None
 
 
@@ -593,7 +595,7 @@ def test_terminate_fails_what_is_not_done(threads: Threads) -> None:
     waiting.add_done_callback(lambda _: held.end.set())
     executor.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     for future in (held.future, waiting):
-        assert isinstance(future.exception(20), forkless.BrokenPool)
+        assert isinstance(future.exception(PATIENCE), forkless.BrokenPool)
     assert threads.is_closed
 
 
@@ -601,7 +603,7 @@ def test_a_lost_connection_breaks_the_executor(threads: Threads) -> None:
     executor = executor_of(threads)
     held = Held(executor)
     threads.lost = "the cluster has gone"
-    assert "the cluster has gone" in str(held.future.exception(20))
+    assert "the cluster has gone" in str(held.future.exception(PATIENCE))
     with pytest.raises(forkless.BrokenPool, match="the cluster has gone"):
         executor.submit(int)
     held.end.set()
@@ -613,9 +615,9 @@ def test_what_the_engine_refuses_is_an_error_of_the_task(executor: ClusterExecut
     threads.fault = ValueError("no such resource")
     future = executor.options(resources={"GPU": 1.5}).submit(pow, 2, 3)
     with pytest.raises(forkless.BrokenPool, match=r"Thread has refused pow\(2, 3\): no such resource"):
-        future.result(20)
+        future.result(PATIENCE)
     threads.fault = None
-    assert executor.submit(pow, 2, 3).result(20) == 8
+    assert executor.submit(pow, 2, 3).result(PATIENCE) == 8
 
 
 def test_a_connection_that_fails_leaves_no_thread(threads: Threads) -> None:
@@ -625,7 +627,7 @@ def test_a_connection_that_fails_leaves_no_thread(threads: Threads) -> None:
         executor_of(threads)
     for thread in threading.enumerate():
         if thread.name.startswith("forkless dask"):
-            thread.join(20)
+            thread.join(PATIENCE)
     assert threading.active_count() <= before
 
 
@@ -646,8 +648,8 @@ def test_submit_in_a_finaliser_and_in_a_callback(executor: ClusterExecutor) -> N
         done.set()
 
     executor.submit(pow, 2, 3).add_done_callback(again)
-    assert done.wait(20)
-    assert [future.result(20) for future in found] == [32, 256]
+    assert done.wait(PATIENCE)
+    assert [future.result(PATIENCE) for future in found] == [32, 256]
 
 
 def test_what_is_accepted_is_done_at_exit() -> None:

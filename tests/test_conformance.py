@@ -23,7 +23,7 @@ pytestmark = [
         or importlib.util.find_spec("test._test_multiprocessing") is None,
         reason="this Python comes without its tests",
     ),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
 Found = dict[str, list[str]]
@@ -58,7 +58,7 @@ def test_the_judge_survives_every_outcome(tmp_path: Path, monkeypatch: pytest.Mo
     for test in ("test_passes", "test_with_parts"):
         monkeypatch.setitem(expected.DIFFERENT, f"Specimens.{test}", expected.Known("for no reason"))
     monkeypatch.setitem(expected.INTERNALS, "Specimens.test_is_not_run", "an internal")
-    verdict = Judge(tmp_path, limit=5).judge("Specimens", "forkserver", "specimens")
+    verdict = Judge(tmp_path, limit=15).judge("Specimens", "forkserver", "specimens")
     assert verdict.passed == ["Specimens.test_passes"]
     assert verdict.skipped == {"Specimens.test_skips": "on purpose"}
     assert verdict.internals == {"Specimens.test_is_not_run": "an internal"}

@@ -29,7 +29,7 @@ import forkless
 import pytest
 from forkless import connection, reduction
 from forkless.connection import Client, Connection, Listener, Pipe, wait
-from support import Program, eventually, run_program, status_of
+from support import PATIENCE, Program, eventually, run_program, status_of
 
 METHODS = ("forkserver", "spawn")
 KEY = b"the key"
@@ -82,7 +82,7 @@ def test_one_way(context: Any) -> None:
     with reader:
         assert reader.recv() == "hello"
         with pytest.raises(EOFError, match="closed"):
-            reader.recv(timeout=30)
+            reader.recv(timeout=PATIENCE)
         assert (reader.readable, reader.writable) == (True, False)
         with pytest.raises(OSError, match="read-only"):
             reader.send(1)
@@ -110,7 +110,7 @@ thing, function, lock, shared = here.recv()
 print(type(thing) is Thing, thing.double(), function(), lock.locked(), bytes(shared))
 here.send(None)
 here.recv()
-print(lock.acquire(timeout=10))
+print(lock.acquire(timeout=60))
 process.join()
 """
     assert run_program(source).check() == "True 42 a lambda True b'bytes'\nTrue\n"
@@ -253,9 +253,9 @@ def test_a_message_that_comes_in_pieces_is_taken_up_again() -> None:
         with pytest.raises(ValueError, match="has received a part of a message"):
             pickle.dumps(end)
         sock.sendall(frame[-1:])
-        assert end.recv_bytes(timeout=10) == b"0123456789"
+        assert end.recv_bytes(timeout=PATIENCE) == b"0123456789"
         sock.sendall(struct.pack("!iQ", -1, 3) + b"abc")
-        assert end.recv_bytes(timeout=10) == b"abc"
+        assert end.recv_bytes(timeout=PATIENCE) == b"abc"
 
 
 def test_a_message_that_could_not_be_sent_in_time(ends: tuple[Connection, Connection]) -> None:
@@ -275,7 +275,7 @@ def test_nothing_is_sent_without_room(ends: tuple[Connection, Connection]) -> No
             here.send_bytes(b"x" * 1000, timeout=0)
             sent += 1
     assert not here.closed
-    assert [there.recv_bytes(timeout=10) for _ in range(sent)] == [b"x" * 1000] * sent
+    assert [there.recv_bytes(timeout=PATIENCE) for _ in range(sent)] == [b"x" * 1000] * sent
     here.send("goes on")
     assert there.recv() == "goes on"
 
@@ -287,8 +287,8 @@ from forkless.connection import Listener, wait
 here, there = forkless.Pipe()
 listener = Listener()
 for what in (here.recv, here.recv_bytes, lambda: here.poll(None), lambda: wait([here]), listener.accept):
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         what()
     except KeyboardInterrupt:
         print("interrupted", flush=True)
@@ -297,10 +297,10 @@ print(here.recv())
 """
     with Program(source) as program:
         for number in range(5):
-            assert eventually(lambda: program.stdout().count("waiting") > number, 20)  # noqa: B023
-            assert eventually(lambda: sleeps(program.pid), 20)
+            assert eventually(lambda: program.stdout().count("waiting") > number)  # noqa: B023
+            assert eventually(lambda: sleeps(program.pid))
             program.interrupt()
-            assert eventually(lambda: program.stdout().count("interrupted") > number, 20)  # noqa: B023
+            assert eventually(lambda: program.stdout().count("interrupted") > number)  # noqa: B023
         assert program.finish().check().endswith("after that\n")
 
 
@@ -323,7 +323,7 @@ def test_wait_takes_anything(context: Any) -> None:
         two.send(b"1")
         assert wait(everything) == [here, one]
         process.kill()
-        assert eventually(lambda: wait(everything, 0) == [here, one, process.sentinel], 20)
+        assert eventually(lambda: wait(everything, 0) == [here, one, process.sentinel])
         one.send(b"1")
         assert wait(iter([*everything, here])) == [*everything, here]
         process.join()
@@ -367,14 +367,14 @@ def test_a_connection_travels_by_every_way(context: Any) -> None:
                 two.close()
                 with moved:
                     moved.send("through")
-                    assert one.recv(timeout=20) == "through"
+                    assert one.recv(timeout=PATIENCE) == "through"
                     if send != through_file:
                         one.send(forkless.Lock())
-                        assert isinstance(moved.recv(timeout=20), forkless.Lock)
+                        assert isinstance(moved.recv(timeout=PATIENCE), forkless.Lock)
                         moved.send(forkless.Lock())
-                        assert isinstance(one.recv(timeout=20), forkless.Lock)
+                        assert isinstance(one.recv(timeout=PATIENCE), forkless.Lock)
                 with pytest.raises(EOFError):
-                    one.recv(timeout=20)
+                    one.recv(timeout=PATIENCE)
 
 
 def identity(value: Any) -> Any:
@@ -395,11 +395,11 @@ def test_a_connection_survives_its_sender(context: Any) -> None:
     process.join()
     with here:
         assert not here.poll(), "open: it is on its way"
-        with queue.get(timeout=10) as end:
+        with queue.get(timeout=PATIENCE) as end:
             end.send("alive")
         assert here.recv() == "alive"
         with pytest.raises(EOFError):
-            here.recv(timeout=20)
+            here.recv(timeout=PATIENCE)
 
 
 def test_a_connection_that_nobody_takes_is_closed() -> None:
@@ -410,7 +410,7 @@ def test_a_connection_that_nobody_takes_is_closed() -> None:
         there.close()
         assert not here.poll()
         del queue
-        assert here.poll(20)
+        assert here.poll(PATIENCE)
         with pytest.raises(EOFError):
             here.recv()
 
@@ -433,7 +433,7 @@ for target in (by_global, by_class, make(there), by_global):
     process.join()
 there.close()
 try:
-    here.recv(timeout=20)
+    here.recv(timeout=60)
 except EOFError:
     print("closed everywhere")
 """
@@ -457,11 +457,9 @@ def test_the_end_of_a_killed_process_is_seen(context: Any, when: str) -> None:
             here.send(1)
             assert here.recv() == 1
         process.kill()
-        death = time.monotonic()
         with pytest.raises(EOFError):
             # The parent keeps the process object, and has not joined it.
-            here.recv(timeout=20)
-        assert time.monotonic() - death < 5
+            here.recv(timeout=PATIENCE)
     process.join()
 
 
@@ -638,7 +636,7 @@ def test_other_pickles_are_for_one_receiver() -> None:
         two.close()
         assert not one.poll()
         reduction.ForkingPickler.loads(pickled).close()
-        assert one.poll(20), "nothing has it any more, although this process made the pickle"
+        assert one.poll(PATIENCE), "nothing has it any more, although this process made the pickle"
         with pytest.raises(forkless.ProcessError, match="has taken it"):
             pickle.loads(pickled)
 
@@ -795,11 +793,12 @@ def test_clients_do_not_answer_nonsense(said: bytes, ends: tuple[Connection, Con
 
 
 def test_a_silent_client_does_not_keep_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_HANDSHAKE", 0.2)
     with Listener(authkey=KEY) as listener, socket.socket(socket.AF_UNIX) as silent:
         silent.connect(listener.address)
-        with pytest.raises(forkless.AuthenticationError, match="did not show within"):
-            listener.accept()
+        with monkeypatch.context() as hasty:
+            hasty.setattr(connection, "_HANDSHAKE", 0.2)
+            with pytest.raises(forkless.AuthenticationError, match="did not show within"):
+                listener.accept()
         with pytest.raises(forkless.TimeoutError, match=r"nobody connected to .*Listener"):
             listener.accept(timeout=0.05)
         silent.close()
@@ -827,7 +826,7 @@ def test_listeners(tmp_path: Path) -> None:
     with Listener(family="AF_INET") as listener:
         assert listener.address[0] == "127.0.0.1"
         with (
-            Client(listener.address, timeout=20) as client,
+            Client(listener.address, timeout=PATIENCE) as client,
             listener.accept(),
             socket.socket(fileno=os.dup(client.fileno())) as sock,
         ):
@@ -848,7 +847,7 @@ def test_a_client_waits_for_its_place() -> None:
             clients.enter_context(Client(listener.address))
         with pytest.raises(forkless.TimeoutError, match="no connection to"):
             Client(listener.address, timeout=0.05)
-        with in_thread(Client, listener.address, None, None, 20) as found, listener.accept():
+        with in_thread(Client, listener.address, None, None, PATIENCE) as found, listener.accept():
             pass
         with found[0]:
             pass
@@ -862,9 +861,9 @@ def test_a_connection_of_a_listener_carries_connections() -> None:
             two.close()
             with server.recv() as moved:
                 moved.send("moved")
-            assert one.recv(timeout=20) == "moved"
+            assert one.recv(timeout=PATIENCE) == "moved"
             with pytest.raises(EOFError):
-                one.recv(timeout=20)
+                one.recv(timeout=PATIENCE)
 
 
 def test_a_connection_that_could_not_be_sent_is_not_kept() -> None:
@@ -875,7 +874,7 @@ def test_a_connection_that_could_not_be_sent_is_not_kept() -> None:
             with pytest.raises(BrokenPipeError):
                 client.send(two)
             two.close()
-            assert one.poll(20)
+            assert one.poll(PATIENCE)
             with pytest.raises(EOFError):
                 one.recv()
 
@@ -891,7 +890,7 @@ socket.socket(socket.AF_UNIX).connect({listener.address!r})
         subprocess.run([sys.executable, "-W", "ignore", "-c", stranger], check=True)
         with pytest.raises(forkless.TimeoutError):
             listener.accept(timeout=0.1)
-        with Client(listener.address), listener.accept(timeout=20):
+        with Client(listener.address), listener.accept(timeout=PATIENCE):
             pass
 
 
@@ -913,7 +912,7 @@ def test_no_memory_for_what_a_peer_announces(size: int) -> None:
         with sock, in_thread(sock.sendall, header + bytes(1_000_000)), late:
             end.recv(timeout=0.2)
         with pytest.raises(OSError, match="end of file during message"):
-            end.recv_bytes(timeout=20)
+            end.recv_bytes(timeout=PATIENCE)
     assert peak() - before < 32 << 20
 
 
@@ -980,5 +979,5 @@ def test_nothing_blocks_that_is_not_blocking(ends: tuple[Connection, Connection]
         os.set_blocking(end.fileno(), False)
     data = os.urandom(3_000_000)
     with in_thread(here.send_bytes, data):
-        assert select.select([there], [], [], 20)[0]
+        assert select.select([there], [], [], PATIENCE)[0]
         assert there.recv_bytes() == data

@@ -13,8 +13,7 @@ import forkless
 import jobs
 import pytest
 from forkless import _cpus, process
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +70,7 @@ def test_a_child_starts_its_children_the_same_way(method: str) -> None:
     child = forkless.Process(target=lambda: queue.put(forkless.get_start_method()))
     child.start()
     child.join()
-    assert queue.get(timeout=5) == method
+    assert queue.get(timeout=PATIENCE) == method
 
 
 # --- contexts ---
@@ -121,8 +120,8 @@ def test_objects_of_one_context_work_under_every_other() -> None:
 
             child = user.Process(target=use)
             child.start()
-            assert event.wait(20)
-            assert queue.get(timeout=20) == "done"
+            assert event.wait(PATIENCE)
+            assert queue.get(timeout=PATIENCE) == "done"
             child.join()
             assert child.exitcode == 0
 
@@ -132,7 +131,7 @@ def test_a_pool_and_an_executor_of_a_context() -> None:
     with context.Pool(1) as pool:
         assert pool.apply(jobs.add, (1, 2)) == 3
     with context.Executor(1) as executor:
-        assert executor.submit(jobs.add, 1, 2).result(30) == 3
+        assert executor.submit(jobs.add, 1, 2).result(PATIENCE) == 3
 
 
 # --- CPUs ---

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -14,8 +16,9 @@ from pathlib import Path
 
 import forkless.doctor
 import pytest
+from forkless import _forkless, _watchdog
 from forkless.doctor import Diagnosis
-from support import run_program
+from support import PATIENCE, PROGRAM_PATIENCE, run_program
 
 PROGRAMS = Path(__file__).parent / "doctor"
 GALLERY = Path(forkless.__file__).parent / "_gallery" / "programs"
@@ -97,7 +100,7 @@ def diagnosis_of(pid: int, hazard: str) -> Diagnosis:
 
 def doctor(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_PATIENCE, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def check(program: str, name: str, hazard: str, words: str) -> None:
@@ -125,7 +128,7 @@ def test_what_a_program_with_forkless_hangs_by(name: str) -> None:
 def test_what_hangs_with_the_standard_library_ends_with_forkless(name: str) -> None:
     assert name in HANGS
     with running("with_forkless.py", name) as process:
-        assert process.wait(timeout=50) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.mark.parametrize(("program", "name"), HEALTHY)
@@ -216,7 +219,7 @@ def test_a_wait_is_noted_with_object_owner_and_time() -> None:
         (stopped,) = (each["pid"] for each in others if each["state"] == "stopped")
         assert (waiting["kind"], waiting["owner_pid"]) == ("lock", stopped)
         assert re.search(r"made at with_forkless.py:\d+", waiting["object"])
-        assert 0 <= waiting["since_s"] < 60
+        assert 0 <= waiting["since_s"] < 600
         assert (root["role"], root["state"]) == ("main", "sleeping")
         assert root["stack"][0]["function"] == "stopped_holder"
 
@@ -312,7 +315,9 @@ DOCTOR = "sys.exit(_doctor.doctor(argparse.Namespace(pid=int(sys.argv[1]), dot=F
 def test_a_process_of_another_user_is_refused_with_advice() -> None:
     command = [sys.executable, "-c", AS_NOBODY.format(action=DOCTOR)]
     with running("standard.py", "healthy_input") as process:
-        refused = subprocess.run([*command, str(process.pid)], capture_output=True, text=True, timeout=50)
+        refused = subprocess.run(
+            [*command, str(process.pid)], capture_output=True, text=True, timeout=PROGRAM_PATIENCE
+        )
     assert (refused.returncode, refused.stdout) == (2, ""), refused
     assert f"process {process.pid} is not yours to look at: it belongs to the user root" in refused.stderr
     assert "Run the command as the same user, or as root (sudo)" in refused.stderr
@@ -326,7 +331,9 @@ def test_a_protected_process_of_the_same_user_is_refused_with_advice() -> None:
     with subprocess.Popen(protected, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        refused = subprocess.run([*command, str(process.pid)], capture_output=True, text=True, timeout=50)
+        refused = subprocess.run(
+            [*command, str(process.pid)], capture_output=True, text=True, timeout=PROGRAM_PATIENCE
+        )
         process.communicate("\n")
     assert (refused.returncode, refused.stdout) == (2, ""), refused
     assert "it is protected" in refused.stderr
@@ -351,7 +358,7 @@ def test_looking_changes_nothing() -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        assert process.wait(timeout=50) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 def test_a_program_reports_on_itself() -> None:
@@ -385,30 +392,46 @@ def test_a_watchdog_reports_a_standstill(start: str, seconds: str | None, tmp_pa
     ) as process:
         assert process.stderr is not None
         try:
-            assert process.stderr.readline() == "forkless watchdog: nothing has moved for 0.5 s\n"
-            assert (
-                process.stderr.readline() == f"One thing is wrong with process {process.pid} (1 process).\n"
-            )
-            assert process.stderr.readline() == "\n"
-            assert process.stderr.readline().startswith("1. reentrant-queue: ")
+            # A machine that is slow may stand still on the way to the lock, too, with nothing wrong.
+            lines = list(itertools.takewhile(lambda line: not line.startswith("1. "), process.stderr))
+            assert lines[-3:] == [
+                "forkless watchdog: nothing has moved for 0.5 s\n",
+                f"One thing is wrong with process {process.pid} (1 process).\n",
+                "\n",
+            ]
         finally:
             process.kill()
 
 
-def test_a_watchdog_is_quiet_while_something_moves() -> None:
-    source = """
-import time
-import forkless
-forkless.watchdog(0.3)
-with forkless.Pool(1) as pool:
-    begin = time.monotonic()
-    while time.monotonic() < begin + 1.5:
-        pool.apply(abs, (-1,))
-forkless.watchdog(None)
-"""
-    outcome = run_program(source)
-    outcome.check()
-    assert outcome.stderr == ""
+def test_a_watchdog_is_quiet_while_something_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it counts are looks, so that it takes no slow or sleeping machine for a standstill."""
+    looks = itertools.count(1)
+    found, reports = [0], queue.SimpleQueue[int]()
+
+    def pulse(root: int) -> int:
+        found.append(next(looks))
+        return min(found[-1] // 10, 10)  # moves every ten looks, and after a hundred no more
+
+    monkeypatch.setattr(_forkless, "pulse", pulse)
+    monkeypatch.setattr(_watchdog._Watchdog, "_write", lambda self, root: reports.put(found[-1]))
+    forkless.watchdog(0.01)
+    thread = _watchdog._running
+    assert thread is not None
+    try:
+        assert reports.get(timeout=PATIENCE) == 110
+    finally:
+        forkless.watchdog(None)
+        thread.join(PATIENCE)
+    assert reports.empty()
+
+
+def test_a_pool_that_works_moves() -> None:
+    with forkless.Pool(1) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        before = _forkless.pulse(os.getpid())
+        for _ in range(100):
+            pool.apply(abs, (-1,))
+        assert _forkless.pulse(os.getpid()) != before
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
@@ -421,7 +444,7 @@ def test_a_variable_without_sense_is_said_so_and_only_once() -> None:
     environ = {**os.environ, "FORKLESS_WATCHDOG": "soon"}
     program = "import forkless as mp; child = mp.Process(target=int); child.start(); child.join()"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=PROGRAM_PATIENCE
     )
     assert done.returncode == 0
     assert done.stderr == "forkless: FORKLESS_WATCHDOG=soon is no number of seconds above zero\n"

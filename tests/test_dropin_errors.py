@@ -11,8 +11,7 @@ from typing import Any
 
 import forkless
 import pytest
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE
 
 
 def fail(what: type[BaseException]) -> None:
@@ -88,7 +87,7 @@ def test_who_listens_is_told_of_an_initializer_that_fails() -> None:
     with forkless.Executor(1, initializer=listen_and_fail, initargs=(records,)) as executor:
         with pytest.raises(BrokenProcessPool):
             executor.submit(pow, 2, 3).result()
-        record = records.get(timeout=20)
+        record = records.get(timeout=PATIENCE)
     assert record.levelno == logging.CRITICAL
     assert "ValueError: in an initializer" in record.getMessage()
 

@@ -28,10 +28,9 @@ import forkless.executor
 import forkless.pool
 import jobs
 import pytest
-from support import eventually, run_program
+from support import PATIENCE, eventually, run_program
 
 pytestmark = [
-    pytest.mark.timeout(60),
     # What the standard library does here; it is not what is tested.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
@@ -242,7 +241,7 @@ def test_calls_of_every_kind(pool: Any) -> None:
     assert pool.map(jobs.double, "ab", 1) == ["aa", "bb"]
     assert pool.map(jobs.double, []) == []
     assert pool.starmap(jobs.add, [[1, 2], (3,)]) == [3, 3]
-    assert pool.starmap_async(jobs.add, [(1, 2)], 1).get(30) == [3]
+    assert pool.starmap_async(jobs.add, [(1, 2)], 1).get(PATIENCE) == [3]
     assert list(pool.imap(jobs.double, range(5), 2)) == [0, 2, 4, 6, 8]
     assert sorted(pool.imap_unordered(jobs.double, range(5), chunksize=2)) == [0, 2, 4, 6, 8]
 
@@ -303,7 +302,7 @@ def test_a_result_that_is_not_there(side: Side, go: Any) -> None:
         with pytest.raises(TypeError):
             result.get("soon")
         go.set()
-        assert result.get(timeout=30) == 1
+        assert result.get(timeout=PATIENCE) == 1
         assert result.wait() is None
         assert result.ready()
         assert result.successful()
@@ -313,7 +312,7 @@ def test_a_result_that_is_an_error(pool: Any) -> None:
     result = pool.apply_async(jobs.refuse, ("luck",))
     for _ in range(2):
         with pytest.raises(ValueError, match="no luck"):
-            result.get(30)
+            result.get(PATIENCE)
     assert result.ready()
     assert not result.successful()
     with pytest.raises(ValueError, match="three"):
@@ -331,7 +330,7 @@ def test_the_end_of_an_imap(pool: Any) -> None:
         assert results.next() == 2
         for _ in range(2):
             with pytest.raises(StopIteration):
-                results.next(0.01)
+                results.next(PATIENCE)
 
 
 def test_callbacks_come_before_the_result_is_ready(pool: Any) -> None:
@@ -341,13 +340,13 @@ def test_callbacks_come_before_the_result_is_ready(pool: Any) -> None:
         time.sleep(0.05)  # so that a wait that ends too early would be seen
         seen.append((value, threading.current_thread() is threading.main_thread()))
 
-    pool.apply_async(jobs.add, (1, 2), {}, slow).wait(30)
+    pool.apply_async(jobs.add, (1, 2), {}, slow).wait(PATIENCE)
     assert seen.pop() == (3, False)
-    pool.map_async(jobs.double, [1, 2], 1, slow, slow).wait(30)
+    pool.map_async(jobs.double, [1, 2], 1, slow, slow).wait(PATIENCE)
     assert seen.pop() == ([2, 4], False)
-    pool.apply_async(jobs.refuse, ("luck",), callback=seen.append, error_callback=slow).wait(30)
+    pool.apply_async(jobs.refuse, ("luck",), callback=seen.append, error_callback=slow).wait(PATIENCE)
     assert isinstance(seen.pop()[0], ValueError)
-    pool.starmap_async(jobs.refuse, [("luck",)], error_callback=slow).wait(30)
+    pool.starmap_async(jobs.refuse, [("luck",)], error_callback=slow).wait(PATIENCE)
     assert isinstance(seen.pop()[0], ValueError)
     assert seen == []
 
@@ -379,8 +378,8 @@ def test_what_is_not_done_can_be_counted(side: Side, go: Any) -> None:
         assert len(pool._cache) == 3
         go.set()
         for result in results:
-            result.wait(30)
-        assert eventually(lambda: not pool._cache, 10)
+            result.wait(PATIENCE)
+        assert eventually(lambda: not pool._cache)
 
 
 def test_a_closed_pool(side: Side) -> None:
@@ -431,7 +430,7 @@ def test_neither_pools_nor_executors_travel(pool: Any, executor: Any) -> None:
     for each in (executor, future):
         with pytest.raises(TypeError, match=r"pickle|send what its result\(\) returns"):
             pickle.dumps(each)
-    assert future.result(30) == 1
+    assert future.result(PATIENCE) == 1
 
 
 def test_daemons_of_ones_own(side: Side) -> None:
@@ -479,7 +478,7 @@ def test_executors_that_cannot_be(side: Side) -> None:
 def test_an_executor_of_many_workers(side: Side) -> None:
     with side.start_executor(62) as executor:  # more than Windows allows
         assert executor._max_workers == 62
-        assert executor.submit(abs, -1).result(30) == 1
+        assert executor.submit(abs, -1).result(PATIENCE) == 1
     with side.start_executor(None) as executor:
         assert executor._max_workers >= 1
 
@@ -493,23 +492,23 @@ def test_attributes_of_an_executor(side: Side, go: Any) -> None:
         found = [item.future for item in executor._pending_work_items.values()]
         assert sorted(map(id, found)) == sorted(map(id, futures))
         del found
-        assert eventually(lambda: len(executor._processes) == 2, 20)
+        assert eventually(lambda: len(executor._processes) == 2)
         assert all(pid == process.pid for pid, process in executor._processes.items())
         go.set()
-        concurrent.futures.wait(futures, 30)
-        assert eventually(lambda: not executor._pending_work_items, 10)
+        concurrent.futures.wait(futures, PATIENCE)
+        assert eventually(lambda: not executor._pending_work_items)
     assert executor._shutdown_thread
 
 
 def test_submitting(executor: Any) -> None:
-    assert executor.submit(dict, fn=1, self=2).result(30) == {"fn": 1, "self": 2}
+    assert executor.submit(dict, fn=1, self=2).result(PATIENCE) == {"fn": 1, "self": 2}
     for keywords in ({}, {"fn": abs}):
         with pytest.raises(TypeError, match="fn"):
             executor.submit(**keywords)
-    assert isinstance(executor.submit(1).exception(30), TypeError)
-    assert isinstance(executor.submit(jobs.double, jobs.Refuses()).exception(30), RuntimeError)
-    assert isinstance(executor.submit(jobs.double, threading.Lock()).exception(30), TypeError)
-    assert isinstance(executor.submit(threading.Lock).exception(30), TypeError)
+    assert isinstance(executor.submit(1).exception(PATIENCE), TypeError)
+    assert isinstance(executor.submit(jobs.double, jobs.Refuses()).exception(PATIENCE), RuntimeError)
+    assert isinstance(executor.submit(jobs.double, threading.Lock()).exception(PATIENCE), TypeError)
+    assert isinstance(executor.submit(threading.Lock).exception(PATIENCE), TypeError)
 
 
 def test_mapping(executor: Any) -> None:
@@ -545,7 +544,7 @@ def test_the_limit_of_tasks_of_an_executor(side: Side, method: str) -> None:
         pytest.skip("new in Python 3.11")
     context = side.context.get_context(method)
     with side.start_executor(mp_context=context, max_tasks_per_child=2) as executor:
-        pids = [executor.submit(jobs.pid).result(30) for _ in range(5)]
+        pids = [executor.submit(jobs.pid).result(PATIENCE) for _ in range(5)]
     assert len(set(pids)) == 3
 
 
@@ -557,7 +556,7 @@ def test_states_of_a_future(side: Side, go: Any) -> None:
         futures = [executor.submit(jobs.wait_for_kept, number) for number in range(9)]
         first, last = futures[0], futures[-1]
         assert isinstance(first, concurrent.futures.Future)
-        assert eventually(first.running, 20)
+        assert eventually(first.running)
         assert (first._state, first.done(), first.cancelled()) == ("RUNNING", False, False)
         assert "state=running" in repr(first)
         assert (last.running(), last.done(), last._state) == (False, False, "PENDING")
@@ -572,7 +571,7 @@ def test_states_of_a_future(side: Side, go: Any) -> None:
                 with pytest.raises(concurrent.futures.TimeoutError):
                     method(timeout)
         go.set()
-        assert first.result(timeout=30) == 0
+        assert first.result(timeout=PATIENCE) == 0
         assert first.exception(timeout=0) is None
         assert (first.cancel(), first.cancelled(), first.running()) == (False, False, False)
         assert first.done()
@@ -581,7 +580,7 @@ def test_states_of_a_future(side: Side, go: Any) -> None:
 
 def test_a_future_that_is_done_stays_as_it_is(executor: Any, caplog: pytest.LogCaptureFixture) -> None:
     future = executor.submit(jobs.refuse, "luck")
-    assert isinstance(future.exception(30), ValueError)
+    assert isinstance(future.exception(PATIENCE), ValueError)
     with pytest.raises(ValueError, match="no luck"):
         future.result()
     assert "state=finished raised ValueError" in repr(future)
@@ -614,7 +613,7 @@ def test_callbacks_of_a_future(side: Side, go: Any, caplog: pytest.LogCaptureFix
         for callback in (lambda _: seen.append(1), lambda _: 1 / 0, lambda _: seen.append(2), seen.append):
             future.add_done_callback(callback)
         go.set()
-        assert eventually(lambda: len(seen) == 3, 20)
+        assert eventually(lambda: len(seen) == 3)
         assert seen == [1, 2, future]
         future.add_done_callback(lambda _: seen.append(threading.current_thread()))
         assert seen.pop() is threading.current_thread(), "it is done, so at once and here"
@@ -634,8 +633,11 @@ def test_waiting_for_futures(side: Side, go: Any) -> None:
     with side.start_executor(**keeps(go)) as executor:
         done, error = executor.submit(abs, 1), executor.submit(jobs.refuse, "luck")
         blocked = [executor.submit(jobs.wait_for_kept) for _ in range(5)]
-        assert concurrent.futures.wait([done, *blocked], 30, FIRST_COMPLETED) == ({done}, set(blocked))
-        assert concurrent.futures.wait([error, *blocked], 30, FIRST_EXCEPTION) == ({error}, set(blocked))
+        assert concurrent.futures.wait([done, *blocked], PATIENCE, FIRST_COMPLETED) == ({done}, set(blocked))
+        assert concurrent.futures.wait([error, *blocked], PATIENCE, FIRST_EXCEPTION) == (
+            {error},
+            set(blocked),
+        )
         assert concurrent.futures.wait(blocked, timeout=0) == (set(), set(blocked))
         completed = concurrent.futures.as_completed([done, done, error, *blocked], timeout=0.05)
         assert {next(completed), next(completed)} == {done, error}
@@ -643,7 +645,7 @@ def test_waiting_for_futures(side: Side, go: Any) -> None:
             next(completed)
         blocked[-1].cancel()
         go.set()
-        assert set(concurrent.futures.as_completed([done, *blocked], timeout=30)) == {done, *blocked}
+        assert set(concurrent.futures.as_completed([done, *blocked], timeout=PATIENCE)) == {done, *blocked}
         assert concurrent.futures.wait(blocked) == (set(blocked), set())
 
 
@@ -675,7 +677,7 @@ def test_shutting_down(side: Side) -> None:
     with side.start_executor() as executor:
         future = executor.submit(jobs.double, 1)
         future.add_done_callback(lambda _: executor.shutdown(wait=False))
-        assert future.result(30) == 2
+        assert future.result(PATIENCE) == 2
         executor.shutdown()
         for call in (executor.submit, executor.map):
             with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
@@ -688,23 +690,23 @@ def test_shutting_down(side: Side) -> None:
 def test_shutting_down_without_waiting(side: Side, go: Any) -> None:
     executor = side.start_executor(**keeps(go))
     # Theirs must have its worker before.
-    assert executor.submit(abs, 1).result(30) == 1
+    assert executor.submit(abs, 1).result(PATIENCE) == 1
     futures = [executor.submit(jobs.wait_for_kept, number) for number in range(5)]
     executor.shutdown(wait=False)
     assert not futures[0].done()
     go.set()
-    assert [future.result(30) for future in futures] == list(range(5))
+    assert [future.result(PATIENCE) for future in futures] == list(range(5))
 
 
 def test_shutting_down_and_cancelling(side: Side, go: Any) -> None:
     executor = side.start_executor(**keeps(go))
     futures = [executor.submit(jobs.wait_for_kept) for _ in range(20)]
-    assert eventually(futures[0].running, 20)
+    assert eventually(futures[0].running)
     executor.shutdown(wait=False, cancel_futures=True)
-    assert eventually(futures[-1].cancelled, 20)
+    assert eventually(futures[-1].cancelled)
     go.set()
     # Not `wait`, which with theirs is not told of those that were cancelled.
-    assert eventually(lambda: all(future.done() for future in futures), 20)
+    assert eventually(lambda: all(future.done() for future in futures))
     cancelled = [future.cancelled() for future in futures]
     assert cancelled == sorted(cancelled)
     assert not cancelled[0]
@@ -713,8 +715,8 @@ def test_shutting_down_and_cancelling(side: Side, go: Any) -> None:
 def test_an_initializer_that_fails(side: Side) -> None:
     with side.start_executor(initializer=jobs.refuse, initargs=("luck",)) as executor:
         with pytest.raises(concurrent.futures.process.BrokenProcessPool):
-            executor.submit(abs, 1).result(30)
-        assert eventually(lambda: bool(executor._broken), 20)
+            executor.submit(abs, 1).result(PATIENCE)
+        assert eventually(lambda: bool(executor._broken))
         for call in (executor.submit, executor.map):
             with pytest.raises(concurrent.futures.BrokenExecutor):
                 call(abs, [1])
@@ -726,12 +728,12 @@ def test_ending_the_workers(side: Side, go: Any, name: str) -> None:
         pytest.skip("new in Python 3.14")
     with side.start_executor(2, **keeps(go)) as executor:
         futures = [executor.submit(jobs.wait_for_kept) for _ in range(2)]
-        assert eventually(lambda: len(executor._processes) == 2, 20)
+        assert eventually(lambda: len(executor._processes) == 2)
         workers = list(executor._processes.values())
         getattr(executor, name)()
         for future in futures:
             with pytest.raises(concurrent.futures.process.BrokenProcessPool):
-                future.result(30)
+                future.result(PATIENCE)
         with pytest.raises(RuntimeError):
             executor.submit(abs, 1)
         getattr(executor, name)()
@@ -745,7 +747,7 @@ import forkless, time
 executor, started = forkless.Executor(2), forkless.Event()
 def task():
     started.set()
-    time.sleep(60)
+    time.sleep(600)
 futures = [executor.submit(task) for _ in range(6)]
 started.wait()
 executor.{name}()
@@ -816,7 +818,7 @@ def test_differs_a_callback_that_raises(capfd: pytest.CaptureFixture[str]) -> No
         raise KeyError("callback")
 
     with forkless.Pool(1) as pool:
-        assert pool.apply_async(abs, (-1,), callback=fail).get(30) == 1
+        assert pool.apply_async(abs, (-1,), callback=fail).get(PATIENCE) == 1
         assert pool.apply(abs, (-2,)) == 2
     assert "KeyError: 'callback'" in capfd.readouterr().err
 
@@ -828,7 +830,7 @@ def test_differs_a_callback_that_asks_for_its_result() -> None:
         go = forkless.Event()
         result: Any = pool.apply_async(jobs.wait_for, (go, 1), callback=lambda _: seen.append(result.get()))
         go.set()
-        assert result.get(30) == 1
+        assert result.get(PATIENCE) == 1
         assert seen == [1]
 
 
@@ -836,10 +838,10 @@ def test_differs_cancelling_what_runs(side: Side, go: Any) -> None:
     """Ours ends the task, and its worker if need be; theirs says no."""
     with side.start_executor(**keeps(go)) as executor:
         future = executor.submit(jobs.wait_for_kept)
-        assert eventually(future.running, 20)
+        assert eventually(future.running)
         assert future.cancel() is side.ours
         go.set()
-        assert executor.submit(abs, -1).result(30) == 1
+        assert executor.submit(abs, -1).result(PATIENCE) == 1
 
 
 def test_differs_the_state_of_what_was_cancelled(side: Side, go: Any) -> None:
@@ -856,7 +858,7 @@ def test_differs_the_state_of_what_was_cancelled(side: Side, go: Any) -> None:
 def test_differs_the_workers_after_a_shutdown(side: Side) -> None:
     """Theirs has no workers to ask for then: `executor._processes.values()` is an error."""
     with side.start_executor() as executor:
-        executor.submit(abs, 1).result(30)
+        executor.submit(abs, 1).result(PATIENCE)
     assert executor._processes == ({} if side.ours else None)
 
 
@@ -865,9 +867,9 @@ def test_differs_what_waits_when_workers_die(side: Side, go: Any) -> None:
     with side.start_executor(1, **keeps(go)) as executor:
         future = executor.submit(os._exit, 3)
         with pytest.raises(concurrent.futures.process.BrokenProcessPool):
-            future.result(30)
+            future.result(PATIENCE)
         if side.ours:
-            assert executor.submit(abs, -1).result(30) == 1
+            assert executor.submit(abs, -1).result(PATIENCE) == 1
         else:
             with pytest.raises(concurrent.futures.process.BrokenProcessPool):
                 executor.submit(abs, -1)

@@ -15,7 +15,7 @@ import pytest
 from forkless import dummy
 from forkless.dummy import connection
 from forkless.pool import ThreadPool
-from support import Outcome
+from support import PATIENCE, Outcome
 
 Run = Callable[..., Outcome]
 
@@ -146,7 +146,7 @@ def test_every_call(pool: ThreadPool) -> None:
     expected = [abs(number) for number in numbers]
     for size in (None, 1, 3, 100):
         assert pool.map(abs, numbers, chunksize=size) == expected
-        assert pool.map_async(abs, iter(numbers), chunksize=size).get(60) == expected
+        assert pool.map_async(abs, iter(numbers), chunksize=size).get(PATIENCE) == expected
         assert pool.starmap(pow, [(2, 3), (3, 2)], chunksize=size) == [8, 9]
         assert list(pool.imap(abs, numbers, chunksize=size or 2)) == expected
         assert sorted(pool.imap_unordered(abs, numbers, chunksize=size or 2)) == sorted(expected)
@@ -420,7 +420,7 @@ def test_submitting_from_finalizers_and_callbacks(pool: ThreadPool) -> None:
             finished.set()
 
     pool.apply_async(abs, (0,), callback=again)
-    assert finished.wait(60)
+    assert finished.wait(PATIENCE)
     assert done == [0, 1, 2, 3, 4, 5]
 
 

@@ -28,9 +28,7 @@ from forkless import _errors, _frames
 from forkless.exceptions import RemoteTraceback
 from hypothesis import given
 from hypothesis import strategies as st
-from support import eventually, run_program
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, eventually, run_program
 
 needs_groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no groups yet")
 
@@ -537,7 +535,7 @@ def test_every_exception_is_delivered_as_it_is(pool: forkless.Pool, error: BaseE
     found.append(error_of(pool, failures.throw, error))
     found.append(error_here(pool.map, failures.throw, [error]))
     result = pool.apply_async(failures.throw, (error,), error_callback=found.append)
-    result.wait(30)
+    result.wait(PATIENCE)
     assert not result.successful()
     for each in found:
         assert (type(each), each.args) == (type(error), error.args)
@@ -566,10 +564,10 @@ def test_every_exception_is_delivered_by_futures() -> None:
     with forkless.Executor(1) as executor:
         for error in SPECIAL:
             future = executor.submit(failures.throw, error)
-            found = future.exception(30)
+            found = future.exception(PATIENCE)
             assert (type(found), found.args) == (type(error), error.args)  # type: ignore[union-attr]
             assert error_here(future.result) is found
-        assert executor.submit(jobs.add, 1, 2).result(30) == 3
+        assert executor.submit(jobs.add, 1, 2).result(PATIENCE) == 3
 
 
 def test_callbacks_that_raise_what_they_got_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,9 +579,9 @@ def test_callbacks_that_raise_what_they_got_end_nothing(monkeypatch: pytest.Monk
             future = executor.submit(_wait_and_throw, event, error)
             future.add_done_callback(concurrent.futures.Future.result)
             event.set()
-            assert type(future.exception(30)) is type(error)
-            pool.apply_async(failures.throw, (error,), error_callback=failures.throw).wait(30)
-        assert executor.submit(jobs.add, 1, 2).result(30) == 3
+            assert type(future.exception(PATIENCE)) is type(error)
+            pool.apply_async(failures.throw, (error,), error_callback=failures.throw).wait(PATIENCE)
+        assert executor.submit(jobs.add, 1, 2).result(PATIENCE) == 3
         assert pool.apply(jobs.add, (1, 2)) == 3
     assert set(told) == {SystemExit, KeyboardInterrupt, GeneratorExit}
 
@@ -636,7 +634,7 @@ def test_an_error_is_freed_here_without_the_collector(pool: forkless.Pool) -> No
             lambda: next(pool.imap(failures.throw_needs_two, [1])),
         ):
             # The thread that has brought it may just be done with it.
-            assert eventually(partial(_is_gone, fail(call)), 20)
+            assert eventually(partial(_is_gone, fail(call)))
     finally:
         gc.enable()
 

@@ -24,9 +24,7 @@ from forkless import _evidence, _pickling
 from forkless._evidence import MemoryKiller, describe_arguments, describe_call
 from hypothesis import given
 from hypothesis import strategies as st
-from support import run_program
-
-pytestmark = pytest.mark.timeout(120)
+from support import PATIENCE, run_program
 
 MIB = 1 << 20
 ATTRIBUTES = "task arguments worker pid exitcode stack peak_memory memory_killer".split()
@@ -50,7 +48,7 @@ def test_the_peak_is_known_when_the_end_is(method: str, number: int) -> None:
         process = forkless.get_context(method).Process(target=grow, args=(size, number))
         peaks.append(process.peak_memory)
         process.start()
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == -number
         peaks.append(process.peak_memory)
         process.close()
@@ -67,7 +65,7 @@ def test_a_child_that_runs_has_no_peak_yet() -> None:
     process.start()
     assert process.peak_memory is None
     event.set()
-    process.join(60)
+    process.join(PATIENCE)
     assert process.peak_memory
 
 

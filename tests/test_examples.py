@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import forkless
 import pytest
-from support import Program, run_program
+from support import PATIENCE, Program, run_program
 
 ROOT = Path(__file__).parents[1]
 CENSUS = (ROOT / "examples" / "stdlib_census.py").read_text()
@@ -41,7 +41,7 @@ def built(example: str) -> str:
 
 
 def test_three_ways_to_count_agree() -> None:
-    outcome = run_program(CENSUS, "--limit", "60", "--workers", "2", timeout=50)
+    outcome = run_program(CENSUS, "--limit", "60", "--workers", "2")
     text = outcome.check()
     assert text.startswith("60 files of the standard library")
     assert "all three answers are the same" in text
@@ -50,34 +50,35 @@ def test_three_ways_to_count_agree() -> None:
     for way in ("this process alone", r"Pool\(2\)\.imap_unordered", r"Executor\(2\)\.submit and \.map"):
         assert re.search(rf"^  {way} +\d+\.\d s$", text, re.M)
     # The progress bar, where there is no terminal.
-    assert re.fullmatch(r"parse: 60 of 60 in 0:\d\d\n", outcome.stderr)
+    assert re.fullmatch(r"parse: 60 of 60 in \d:\d\d\n", outcome.stderr)
 
 
 def test_a_wrong_answer_is_noticed() -> None:
     wrong = CENSUS.replace("map(parse, paths[1::2]", "map(parse, paths[3::2]")
     assert wrong != CENSUS
-    outcome = run_program(wrong, "--limit", "20", "--workers", "2", timeout=50)
+    outcome = run_program(wrong, "--limit", "20", "--workers", "2")
     assert outcome.exit_code == 1
     assert "different from the first answer: Executor(2).submit and .map" in outcome.stdout
 
 
 def test_a_crawl_goes_on_whatever_its_pages_do() -> None:
     program = (ROOT / "examples" / "crawl.py").read_text()
-    outcome = run_program(program, "--timeout", "1", timeout=50)
+    outcome = run_program(program, "--timeout", "3")
     lines = outcome.check().splitlines()
-    # The page that hangs is asked for three times; those that answered 503 twice.
-    assert lines[:2] == [
-        "36 pages visited, 2 failed, 7 retries",
-        "most used words: next (37), process (36), memory (31)",
-    ]
+    # The page that hangs is asked for three times; those that answered 503 twice. On a machine that stands
+    # still for so long, others may be late, too.
+    told = re.fullmatch(r"36 pages visited, 2 failed, (\d+) retries", lines[0])
+    assert told is not None, lines
+    assert int(told[1]) >= 7
+    assert lines[1] == "most used words: next (37), process (36), memory (31)"
     assert re.match(r"visit\('http://.*/17'\) \(item \d+\) took longer than its time limit", lines[2])
     assert re.match(r"worker PoolWorker-\d+ .* was killed by SIGSEGV while it ran visit\(", lines[3])
     # The progress bars.
-    assert re.search(r"^16 pages: 16 of 16 in 0:\d\d$", outcome.stderr, re.M)
+    assert re.search(r"^16 pages: 16 of 16 in \d:\d\d$", outcome.stderr, re.M)
 
 
 def test_streams_are_closed_when_the_answer_is_good_enough() -> None:
-    outcome = run_program((ROOT / "examples" / "estimate.py").read_text(), "--error", "0.01", timeout=50)
+    outcome = run_program((ROOT / "examples" / "estimate.py").read_text(), "--error", "0.01")
     *ends, answer = outcome.check().splitlines()
     assert sorted(ends) == ["stream 0 has ended", "stream 1 has ended"]
     assert re.fullmatch(r"pi is 3\.1\d\d, more or less 0\.010, after [\d,]+ points", answer)
@@ -86,7 +87,7 @@ def test_streams_are_closed_when_the_answer_is_good_enough() -> None:
 def test_a_pool_is_not_what_rss_says(tmp_path: Path) -> None:
     program = (ROOT / "examples" / "memory_of_a_pool.py").read_text()
     picture = tmp_path / "memory.svg"
-    outcome = run_program(program, "--plot", str(picture), timeout=50)
+    outcome = run_program(program, "--plot", str(picture))
     lines = outcome.check().splitlines()
     workers = [line.split() for line in lines if line.split()[1:2] and "PoolWorker" in line.split()[1]]
     assert [row[2] for row in workers] == ["child"] * 4
@@ -99,7 +100,7 @@ def test_a_pool_is_not_what_rss_says(tmp_path: Path) -> None:
 
 
 def test_a_server_answers_while_it_computes() -> None:
-    outcome = run_program((ROOT / "examples" / "factor_server.py").read_text(), timeout=50)
+    outcome = run_program((ROOT / "examples" / "factor_server.py").read_text(), "--limit", "10")
     twos = " ".join(["2"] * 16)
     assert outcome.check().splitlines() == [
         f"1001: 7 11 13, 65536: {twos}, a dozen: is no number, 104729: 104729",
@@ -121,7 +122,7 @@ def prefork_server(*arguments: str) -> Iterator[tuple[Program, str]]:
 
 
 def get(url: str) -> Any:
-    with urlopen(url, timeout=20) as response:
+    with urlopen(url, timeout=PATIENCE) as response:
         return json.load(response)
 
 
@@ -172,7 +173,7 @@ def test_a_prefork_server_replaces_workers(way: list[str]) -> None:
 
 @pytest.mark.parametrize("way", [[], ["--preload"], ["--share"]])
 def test_what_a_prefork_server_takes(way: list[str]) -> None:
-    told = json.loads(run_program(PREFORK, *SMALL, *way, "--json", timeout=50).check())
+    told = json.loads(run_program(PREFORK, *SMALL, *way, "--json").check())
     assert told["requests"] >= 2
     for when in ("before", "after"):
         together, own = told[when]
@@ -180,7 +181,7 @@ def test_what_a_prefork_server_takes(way: list[str]) -> None:
 
 
 def test_prefork_servers_side_by_side() -> None:
-    outcome = run_program(PREFORK, *SMALL, "--compare", timeout=55)
+    outcome = run_program(PREFORK, *SMALL, "--compare")
     _, _, *lines = outcome.check().splitlines()
     for title in ("each loads it itself", "fork", "forkless.preload", "forkless.share"):
         assert re.fullmatch(rf"{re.escape(title)}( +\d+\.\d){{4}}", lines.pop(0))
@@ -209,7 +210,7 @@ def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.timeout(600)
 def test_rust_and_python_count_together() -> None:
     program = built("with_python")
-    outcome = run_program((RUST_EXAMPLES / "with_python.py").read_text(), program, timeout=50)
+    outcome = run_program((RUST_EXAMPLES / "with_python.py").read_text(), program)
     assert outcome.check().splitlines() == [
         "Rust has counted 1000 times",
         "together they counted to 3000",
@@ -225,7 +226,7 @@ CALL = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 @pytest.mark.timeout(600)
 def test_rust_starts_python() -> None:
     script = str(RUST_EXAMPLES / "start_python.py")
-    outcome = run_program(CALL, built("start_python"), sys.executable, script, timeout=50)
+    outcome = run_program(CALL, built("start_python"), sys.executable, script)
     assert outcome.check().splitlines() == [
         "worker 1 ended: exit code 0",
         "worker 2 ended: exit code 0",
@@ -236,7 +237,7 @@ def test_rust_starts_python() -> None:
 @pytest.mark.timeout(600)
 def test_rust_and_python_ask_each_other_through_queues() -> None:
     script = str(RUST_EXAMPLES / "word_count.py")
-    outcome = run_program(CALL, sys.executable, script, built("word_count"), timeout=50)
+    outcome = run_program(CALL, sys.executable, script, built("word_count"))
     lines = outcome.check().splitlines()
     refused = r"a message \(a pickle, \d+ bytes\) is no Option<Text>: it has an object of Python in "
     assert re.fullmatch(rf"Rust goes on after {refused}it, made by fractions\.Fraction", lines[0])
@@ -266,7 +267,7 @@ with pytest.raises(LookupError, match='no object named "nothing"'):
     mp.inherited("nothing")
 """
     )
-    outcome = run_program(CALL, built("start_python"), sys.executable, str(script), timeout=50)
+    outcome = run_program(CALL, built("start_python"), sys.executable, str(script))
     assert outcome.check().splitlines()[:2] == ["worker 1 ended: exit code 0", "worker 2 ended: exit code 0"]
 
 
@@ -293,7 +294,7 @@ print("ready", flush=True)
 process.join()
 """
     )
-    outcome = run_program(KILL, built("start_python"), sys.executable, str(script), timeout=50)
+    outcome = run_program(KILL, built("start_python"), sys.executable, str(script))
     outcome.check()
 
 

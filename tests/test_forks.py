@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import pytest
 from support import run_program
-
-pytestmark = pytest.mark.timeout(60)
 
 # Whatever Python thinks of forks in general.
 PYTHON = (sys.executable, "-W", "ignore")
@@ -54,18 +51,18 @@ view = memoryview(buffer)
 
 def part():
     ready.set()
-    assert go.wait(20)
+    assert go.wait(60)
     with lock, condition, semaphore:
         condition.notify_all()
-    assert queue.get(timeout=5) == "small"
-    assert queue.get(timeout=5) == b"y" * 300_000
+    assert queue.get(timeout=60) == "small"
+    assert queue.get(timeout=60) == b"y" * 300_000
     assert (value.value, array[:], bytes(view)) == (7, list(range(50)), b"z" * 70_000)
-    assert (event.is_set(), semaphore.get_value(), barrier.wait(5)) == (False, 3, 0)
+    assert (event.is_set(), semaphore.get_value(), barrier.wait(60)) == (False, 3, 0)
     churn()
     assert bytes(view) == b"z" * 70_000
 
 pid = copy(part)
-assert ready.wait(20)
+assert ready.wait(60)
 del lock, queue, event, condition, value, array, buffer, view, semaphore, barrier
 gc.collect()
 churn()
@@ -154,7 +151,8 @@ executor = forkless.Executor(1)
 assert executor.submit(abs, -1).result() == 1
 with forkless.Pool(1) as pool:
     assert pool.apply(abs, (-1,)) == 1
-    pending = pool.apply_async(time.sleep, (1,))
+    go = forkless.Event()
+    pending = pool.apply_async(go.wait)
 
     def part():
         calls = [
@@ -172,6 +170,7 @@ with forkless.Pool(1) as pool:
             print(own.apply(abs, (-5,)), flush=True)
 
     assert end(copy(part)) == 0
+    go.set()
     print(pool.apply(abs, (-2,)))
 """
     # Nothing waits for a worker that is not there, and the original's pool is as it was.
@@ -182,7 +181,7 @@ with forkless.Pool(1) as pool:
 def test_children_of_the_original_are_not_the_copys() -> None:
     source = """
 go = forkless.Event()
-child = forkless.Process(target=go.wait, args=(20,))
+child = forkless.Process(target=go.wait, args=(60,))
 child.start()
 
 def part():
@@ -210,7 +209,7 @@ def nested(lock, queue):
             queue.put(os.getpid())
     pid = copy(part)
     assert end(pid) == 0
-    assert queue.get(timeout=5) == pid
+    assert queue.get(timeout=60) == pid
     process = forkless.Process(target=lambda: queue.put("deeper"))
     process.start()
     process.join()
@@ -219,7 +218,7 @@ queue = forkless.Queue()
 process = forkless.Process(target=nested, args=(forkless.Lock(), queue))
 process.start()
 process.join()
-print(process.exitcode, queue.get(timeout=5))
+print(process.exitcode, queue.get(timeout=60))
 """
     check(source, "0 deeper\n")
 
@@ -236,7 +235,7 @@ def part(depth):
     queue.put(depth)
 
 assert end(copy(lambda: part(3))) == 0
-print(value.value, [queue.get(timeout=5) for _ in range(4)])
+print(value.value, [queue.get(timeout=60) for _ in range(4)])
 """
     check(source, "16 [0, 1, 2, 3]\n")
 

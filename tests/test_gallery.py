@@ -18,7 +18,7 @@ from forkless._gallery._judge import pattern
 from forkless._gallery._memory_page import WAYS
 from forkless._gallery._run import Half, run
 from forkless._gallery._traps import TRAPS
-from support import Outcome, Program, eventually, run_program, status_of
+from support import PATIENCE, Outcome, Program, eventually, run_program, status_of
 
 COMMAND = "import runpy; runpy.run_module('forkless', run_name='__main__')"
 SHARED_MEMORY = Path("/dev/shm")
@@ -42,12 +42,10 @@ print("lingers", child.pid)
 """
 
 
-def gallery(*arguments: str, programs: Path | None = None, how_long: float = 55) -> Outcome:
+def gallery(*arguments: str, programs: Path | None = None, how_long: float = 4 * PATIENCE) -> Outcome:
     """Runs the command; whatever it leaves running is in the outcome."""
     environ = {} if programs is None else {"FORKLESS_GALLERY_PROGRAMS": str(programs)}
-    return run_program(
-        COMMAND, "gallery", *arguments, how="command", environ=environ, timeout=how_long, grace=1
-    )
+    return run_program(COMMAND, "gallery", *arguments, how="command", environ=environ, timeout=how_long)
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
@@ -58,7 +56,12 @@ def result(outcome: Outcome) -> dict[str, Any]:
 
 
 def made_up(
-    folder: Path, *, standard: str = "print('fine')", forkless: str = "print('fine')", out: str = "fine\n"
+    folder: Path,
+    *,
+    standard: str = "print('fine')",
+    forkless: str = "print('fine')",
+    out: str = "fine\n",
+    limit: float = 60,
 ) -> dict[str, Any]:
     """Runs made-up programs in place of a trap's, and returns its only case and the exit code."""
     place = folder / BROKEN
@@ -66,14 +69,14 @@ def made_up(
     (place / "standard.py").write_text(standard)
     (place / "with_forkless.py").write_text(forkless)
     (place / "with_forkless.out").write_text(out)
-    outcome = gallery("--json", "--only", BROKEN, "--timeout", "5", programs=folder)
+    outcome = gallery("--json", "--only", BROKEN, "--timeout", f"{limit:g}", programs=folder)
     case: dict[str, Any] = result(outcome)["traps"][0]["cases"][0]
     return {**case, "exit_code": outcome.exit_code}
 
 
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.slug)
 def test_the_promise_is_kept(trap: Any) -> None:
-    outcome = gallery("--json", "--only", trap.slug, "--no-memory", "--timeout", "20", "--items", "2000000")
+    outcome = gallery("--json", "--only", trap.slug, "--no-memory", "--items", "2000000")
     document = result(outcome)
     (found,) = document["traps"]
     broken = [
@@ -134,7 +137,8 @@ def test_programs_that_work_are_kept_and_gone(tmp_path: Path) -> None:
 )
 def test_a_broken_promise_is_noticed(tmp_path: Path, forkless: str, broken: str, detail: str) -> None:
     out = {LINGERS: "lingers <pid>\nfine\n", LEAKS: "...\nfine\n"}.get(forkless.removesuffix("print('fine')"))
-    case = made_up(tmp_path, forkless=forkless, out=out or "fine\n")
+    limit = 5 if "not finished" in detail else 60
+    case = made_up(tmp_path, forkless=forkless, out=out or "fine\n", limit=limit)
     assert (case["exit_code"], case["forkless"]["status"]) == (1, "broken")
     failed = {check["name"]: check["detail"] for check in case["forkless"]["checks"] if not check["kept"]}
     assert list(failed) == [broken]
@@ -206,7 +210,7 @@ def test_shared_memory_of_other_programs_stays(tmp_path: Path) -> None:
         f"import pathlib; pathlib.Path({str(SHARED_MEMORY)!r}, 'forkless-test-%d').touch()" % os.getpid()
     )
     try:
-        half = run(program, [], limit=20)
+        half = run(program, [], limit=PATIENCE)
         assert theirs.exists()
         assert (half.exit_code, half.left_segments) == (0, ())
     finally:
@@ -216,7 +220,7 @@ def test_shared_memory_of_other_programs_stays(tmp_path: Path) -> None:
 def test_what_fills_the_output_is_cut(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("import sys\nfor n in range(100_000): print('line', n, file=sys.stderr)")
-    half = run(program, [], limit=30)
+    half = run(program, [], limit=PATIENCE)
     assert half.stderr_lines == 100_000
     assert half.stderr.endswith("line 99999\n")
     assert len(half.stderr) <= 8_192
@@ -231,8 +235,9 @@ def test_a_signal_ends_the_gallery_and_what_it_runs(tmp_path: Path, number: sign
     (place / "standard.py").write_text(busy)
     (place / "with_forkless.out").write_text("")
     environ = {"FORKLESS_GALLERY_PROGRAMS": str(tmp_path)}
-    with Program(COMMAND, "gallery", "--only", BROKEN, how="command", environ=environ) as program:
-        assert eventually(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "", 20)
+    arguments = ("gallery", "--only", BROKEN, "--timeout", "600")
+    with Program(COMMAND, *arguments, how="command", environ=environ) as program:
+        assert eventually(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "")
         program.signal(number)
         outcome = program.finish(grace=0)
     expected = 130 if number == signal.SIGINT else 128 + number

@@ -23,7 +23,7 @@ MB = 1_000_000
 
 def forkless(*arguments: str, environ: dict[str, str] | None = None, command: str = COMMAND) -> Outcome:
     """Runs the command line."""
-    return run_program(command, *arguments, how="command", environ=environ, timeout=58, grace=1)
+    return run_program(command, *arguments, how="command", environ=environ)
 
 
 def refused(*arguments: str, command: str = COMMAND) -> str:

@@ -55,7 +55,7 @@ def holds(cell: str, outcome: str, said: str = "") -> bool:
 
 def outcomes(*arguments: str) -> list[list[str]]:
     result = run_program(
-        PROGRAM.format(module="halves"), *arguments, timeout=350, environ={"PYTHONPATH": str(TESTS)}
+        PROGRAM.format(module="halves"), *arguments, timeout=550, environ={"PYTHONPATH": str(TESTS)}
     )
     return [json.loads(line) for line in result.check().splitlines()]
 
@@ -72,7 +72,7 @@ def test_the_page_names_every_kind() -> None:
     assert all(re.fullmatch("works|refused: .+", cell) for cell in cells)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_objects_of_multiprocessing(method: str) -> None:
     seen = outcomes("forkless", method, *halves.PLACES)
@@ -81,7 +81,7 @@ def test_objects_of_multiprocessing(method: str) -> None:
     assert not wrong, wrong
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("method", "places"),
     [

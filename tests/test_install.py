@@ -11,8 +11,6 @@ from support import run_program
 
 PYTHON = (sys.executable,)
 
-pytestmark = pytest.mark.timeout(120)
-
 PROBE = """
 def probe(depth=0):
     import concurrent.futures, sys
@@ -490,7 +488,7 @@ calls = [joblib.delayed(math.sqrt)(n * n) for n in range(4)]
 assert joblib.Parallel(n_jobs=2, backend="loky")(calls) == [0, 1, 2, 3]
 assert multiprocessing is forkless
 """
-    run_program(source, timeout=60).check()
+    run_program(source).check()
 
 
 def test_no_more_is_loaded_than_is_needed() -> None:

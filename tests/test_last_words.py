@@ -9,9 +9,7 @@ from typing import Any
 
 import forkless
 import pytest
-from support import run_program
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, run_program
 
 FATAL = [signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL]
 
@@ -27,7 +25,7 @@ def outermost(number: int) -> None:
 def dead(target: Any, *args: Any, method: str = "forkserver") -> forkless.Process:
     process = forkless.get_context(method).Process(target=target, args=args)
     process.start()
-    process.join(30)
+    process.join(PATIENCE)
     return process
 
 
@@ -66,7 +64,7 @@ def test_a_life_without_a_crash_has_nothing_to_say() -> None:
     process = forkless.Process(target=os._exit, args=(3,))
     assert process.stack_at_death is None
     process.start()
-    process.join(30)
+    process.join(PATIENCE)
     assert (process.exitcode, process.stack_at_death) == (3, None)
 
 
@@ -98,7 +96,7 @@ def test_a_worker_s_death_tells_the_stack(capfd: pytest.CaptureFixture[str]) -> 
     assert "in outermost" in str(caught.value)
     assert "innermost" not in capfd.readouterr().err, "once is enough"
     with forkless.Executor(1) as executor:
-        error = executor.submit(innermost, signal.SIGKILL).exception(30)
+        error = executor.submit(innermost, signal.SIGKILL).exception(PATIENCE)
     assert isinstance(error, forkless.WorkerDied)
     assert getattr(error, "stack", "") is None
 

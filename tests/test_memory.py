@@ -8,7 +8,7 @@ from collections.abc import Callable
 import forkless
 import pytest
 from forkless import _forkless
-from support import Outcome, Program
+from support import Outcome, Program, started
 
 SIZE = 50_000_000
 # What the programs below have in common: a part of a report, and children that wait.
@@ -31,7 +31,7 @@ def start(count, data=None):
     for child in children:
         child.start()
     for child in children:
-        assert started.acquire(timeout=30)
+        assert started.acquire(timeout=60)
     return children
 
 def finish(children):
@@ -104,10 +104,10 @@ assert (os.getpid(), "main") in seen and (child.pid, "child") in seen
 def test_programs_that_are_no_members_are_in_it(run_program: Callable[..., Outcome]) -> None:
     run_program("""
 import os, subprocess, forkless as mp
-other = subprocess.Popen(["sleep", "60"])
+other = subprocess.Popen(["sleep", "600"])
 for report in (mp.memory_report(), mp.memory_report(os.getpid())):
     found = {each.pid: each for each in report.processes}
-    assert (found[other.pid].role, found[other.pid].name) == ("other", "sleep 60")
+    assert (found[other.pid].role, found[other.pid].name) == ("other", "sleep 600")
 other.kill()
 # Until it is reaped it is there, without memory.
 while other.pid in [each.pid for each in mp.memory_report().processes]: pass
@@ -120,7 +120,7 @@ assert not mp.memory_report().missing
 
 def test_a_process_that_ends_meanwhile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is there when the processes are listed, and gone when it is looked at."""
-    known = _forkless.processes()
+    known = started()
     # No process has this id: the kernel's limit is below it.
     monkeypatch.setattr(_forkless, "processes", lambda: [*known, (2**22 + 1, "gone", "child")])
     report = forkless.memory_report()
@@ -141,6 +141,8 @@ def test_a_process_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch
         return measure(pid)
 
     monkeypatch.setattr(_forkless, "memory", refuse)
+    known = started()
+    monkeypatch.setattr(_forkless, "processes", lambda: known)
     report = forkless.memory_report()
     [missing] = report.missing
     assert (missing.pid, missing.role) == (template, "template")
@@ -249,7 +251,6 @@ assert kinds(report)["locks"][0] - before == 100_000
 [me] = report.arenas[0].holders
 assert me.leases >= 100_000
 """,
-        timeout=50,
     ).check()
 
 
@@ -294,7 +295,7 @@ def make(started, end):
     end.wait()
 child = mp.Process(target=make, args=(started, end), name="maker")
 child.start()
-assert started.acquire(timeout=30)
+assert started.acquire(timeout=60)
 template = next(each.pid for each in memory_report().processes if each.role == "template")
 os.kill(template, signal.SIGSTOP)
 os.kill(child.pid, signal.SIGKILL)

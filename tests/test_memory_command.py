@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import Outcome, Program
+from support import PATIENCE, PROGRAM_PATIENCE, Outcome, Program, eventually
 
 COMMAND = (sys.executable, "-m", "forkless", "memory")
 NOBODY = 65534
@@ -35,7 +35,7 @@ child.join()
 
 def memory(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_PATIENCE, **options)  # type: ignore[call-overload,no-any-return]
 
 
 @pytest.fixture
@@ -117,11 +117,11 @@ def test_watching_goes_on_until_the_process_ends(tree: tuple[Program, int]) -> N
         files = os.listdir(f"/proc/{watcher.pid}/fd")
         # One more look leaves no more open than those before.
         json.loads(watcher.stdout.readline())
-        assert len(os.listdir(f"/proc/{watcher.pid}/fd")) <= len(files) + 1
+        assert eventually(lambda: len(os.listdir(f"/proc/{watcher.pid}/fd")) <= len(files))
         os.kill(child, signal.SIGKILL)
         rest = watcher.stdout.read().splitlines()
         assert all(json.loads(line)["processes"][0]["pid"] == child for line in rest)
-        assert watcher.wait(30) == 0
+        assert watcher.wait(PATIENCE) == 0
 
 
 def test_watching_as_text_says_that_it_has_ended() -> None:
@@ -137,7 +137,7 @@ def test_watching_as_text_says_that_it_has_ended() -> None:
         assert watcher.stdout.readline().split()[:4] == [str(other.pid), "sleep", "60", "other"]
         other.kill()
         assert watcher.stdout.read().splitlines()[-1] == f"process {other.pid} has ended"
-        assert watcher.wait(30) == 0
+        assert watcher.wait(PATIENCE) == 0
 
 
 def test_ctrl_c_ends_watching() -> None:
@@ -151,7 +151,7 @@ def test_ctrl_c_ends_watching() -> None:
         assert watcher.stderr is not None
         watcher.stdout.readline()
         watcher.send_signal(signal.SIGINT)
-        assert watcher.wait(30) == 130
+        assert watcher.wait(PATIENCE) == 130
         assert watcher.stderr.read() == "forkless: interrupted\n"
 
 

@@ -20,7 +20,7 @@ import pytest
 from forkless import _internals
 from names import page, survey
 from names.differences import DIFFERS, NOT_THERE
-from support import Outcome
+from support import PATIENCE, Outcome
 
 MODULES = survey.modules()
 Run = Callable[..., Outcome]
@@ -334,7 +334,7 @@ def test_a_started_process_has_a_popen() -> None:
         child.start()
         popen = child._popen
         assert (popen.pid, popen.sentinel, popen.method) == (child.pid, child.sentinel, method)
-        assert popen.wait(60) == popen.poll() == popen.returncode == 3
+        assert popen.wait(PATIENCE) == popen.poll() == popen.returncode == 3
         assert isinstance(popen, forkless.popen_fork.Popen)
         child.close()
     with pytest.raises(ValueError, match="forkless never forks"):

@@ -21,9 +21,7 @@ import pytest
 from forkless import _output
 from forkless._forkless import Channel
 from forkless._outbox import Outbox, Sink, Stream
-from support import Program
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, Program
 
 log = logging.getLogger("test_output")
 
@@ -50,7 +48,7 @@ def start(task: Callable[..., object], *args: Any, tag: bool = False, **options:
 
 
 def deliver_one(worker: SimpleNamespace) -> None:
-    message = worker.channel.receive(timeout=30)
+    message = worker.channel.receive(timeout=PATIENCE)
     assert message is not None
     deliver(message.payload)
 
@@ -68,7 +66,7 @@ def deliver(payload: bytes | memoryview) -> None:
 
 def finish(worker: SimpleNamespace, exit_code: int = 0) -> list[bytes]:
     """Waits for a worker, and delivers what it has sent; returns that."""
-    worker.process.join(40)
+    worker.process.join(PATIENCE)
     code, payloads = worker.process.exitcode, []
     while (message := worker.channel.receive(block=False)) is not None:
         payloads.append(bytes(message.payload))
@@ -146,7 +144,7 @@ def test_a_line_does_not_wait_for_the_end_of_the_task(screen: io.StringIO) -> No
     def task() -> None:
         for number in range(100):
             print(number)
-        assert seen.wait(30)
+        assert seen.wait(PATIENCE)
         print("a part", end="", flush=True)
 
     worker = start(task)
@@ -364,13 +362,13 @@ def test_a_flush_waits_for_what_another_thread_sends() -> None:
 
     def send(payload: bytes) -> None:
         entered.set()
-        assert go.wait(30)
+        assert go.wait(PATIENCE)
         sent.extend(part[1] for part in pickle.loads(payload))
 
     outbox = Outbox(send, lambda _: None)
     thread = threading.Thread(target=outbox.post, args=(0, "first\n"))
     thread.start()
-    assert entered.wait(30)
+    assert entered.wait(PATIENCE)
     # This one does not wait, and is not forgotten.
     outbox.post(0, "second\n")
     assert sent == []
@@ -528,7 +526,7 @@ def test_a_program_without_standard_streams(screen: io.StringIO) -> None:
         with pytest.raises(OSError, match="no stdout"):
             system.stdout.fileno()
         print("there")
-        message = channel.receive(timeout=30)
+        message = channel.receive(timeout=PATIENCE)
         assert message is not None
         assert pickle.loads(message.payload) == [(0, "there\n")]
 
@@ -629,7 +627,7 @@ levels = _output.settings()
 process = forkless.Process(target=part)
 process.start()
 process.join()
-_output.deliver(bytes(channel.receive(timeout=5).payload))
+_output.deliver(bytes(channel.receive(timeout=60).payload))
 """
     with Program(source) as program:
         outcome = program.finish()

@@ -22,6 +22,7 @@ import pytest
 from forkless import _forkless
 from forkless._gallery._run import Half, run
 from forkless._gallery._traps import TRAPS
+from support import PROGRAM_PATIENCE
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -120,7 +121,7 @@ def test_a_page_says_what_happens(program: Program, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "program.py"
     path.write_text(program.text)
-    half = run(path, [], limit=50)
+    half = run(path, [], limit=PROGRAM_PATIENCE)
     assert matches(program.expected, transcript(half)), f"{transcript(half)}\n--- stderr\n{half.stderr}"
 
 
@@ -138,7 +139,7 @@ TESTS = [(page, block) for page in PAGES for block in blocks(page) if "def test_
 def test_tests_of_a_page_pass(page: str, block: Block, tmp_path: Path) -> None:
     (tmp_path / "test_page.py").write_text(block.text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PROGRAM_PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

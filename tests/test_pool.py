@@ -20,9 +20,7 @@ import forkless
 import forkless._scheduler
 import jobs
 import pytest
-from support import Program, eventually, run_program
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, Program, eventually, run_program
 
 
 @pytest.fixture
@@ -50,17 +48,17 @@ def test_apply_async(pool: forkless.Pool) -> None:
         with pytest.raises(forkless.TimeoutError, match="the call goes on"):
             result.get(timeout)
     go.set()
-    assert result.get(30) == "gone"
+    assert result.get(PATIENCE) == "gone"
     assert result.ready()
     assert result.successful()
 
 
 def test_callbacks(pool: forkless.Pool) -> None:
     got: list[Any] = []
-    pool.apply_async(jobs.add, (1, 2), callback=got.append, error_callback=got.append).wait(30)
-    pool.apply_async(jobs.refuse, (1,), callback=got.append, error_callback=got.append).wait(30)
-    pool.map_async(jobs.double, [1, 2], callback=got.append).wait(30)
-    assert eventually(lambda: len(got) == 3, 10)
+    pool.apply_async(jobs.add, (1, 2), callback=got.append, error_callback=got.append).wait(PATIENCE)
+    pool.apply_async(jobs.refuse, (1,), callback=got.append, error_callback=got.append).wait(PATIENCE)
+    pool.map_async(jobs.double, [1, 2], callback=got.append).wait(PATIENCE)
+    assert eventually(lambda: len(got) == 3)
     assert (got[0], str(got[1]), got[2]) == (3, "no 1", [2, 4])
 
 
@@ -69,8 +67,8 @@ def test_a_callback_may_submit_and_may_fail(pool: forkless.Pool, capsys: pytest.
     pool.apply_async(
         jobs.add, (1, 2), callback=lambda _: pool.apply_async(jobs.add, (3, 4), callback=got.append)
     )
-    assert eventually(lambda: got == [7], 20)
-    pool.apply_async(jobs.add, (1, 2), callback=jobs.refuse).wait(30)
+    assert eventually(lambda: got == [7])
+    pool.apply_async(jobs.add, (1, 2), callback=jobs.refuse).wait(PATIENCE)
     assert pool.apply(jobs.add, (5, 6)) == 11
     assert "ValueError: no 3" in capsys.readouterr().err
 
@@ -81,7 +79,7 @@ def test_map(pool: forkless.Pool, size: int, chunksize: int | None) -> None:
     expected = [2 * number for number in range(size)]
     assert pool.map(jobs.double, range(size), chunksize) == expected
     assert pool.map(jobs.double, iter(range(size)), chunksize) == expected
-    assert pool.map_async(jobs.double, range(size), chunksize).get(30) == expected
+    assert pool.map_async(jobs.double, range(size), chunksize).get(PATIENCE) == expected
     assert list(pool.imap(jobs.double, range(size), chunksize or 2)) == expected
     assert sorted(pool.imap_unordered(jobs.double, range(size), chunksize or 2)) == expected
 
@@ -90,7 +88,7 @@ def test_starmap(pool: forkless.Pool) -> None:
     pairs = [(number, 10 * number) for number in range(10)]
     expected = [11 * number for number in range(10)]
     assert pool.starmap(jobs.add, pairs) == expected
-    assert pool.starmap_async(jobs.add, pairs, 3).get(30) == expected
+    assert pool.starmap_async(jobs.add, pairs, 3).get(PATIENCE) == expected
 
 
 def test_a_chunk_size_must_be_positive(pool: forkless.Pool) -> None:
@@ -109,7 +107,7 @@ def test_lambdas_closures_and_methods(pool: forkless.Pool) -> None:
 def test_both_workers_work_at_the_same_time(pool: forkless.Pool) -> None:
     one, two = forkless.Event(), forkless.Event()
     first, second = pool.apply_async(jobs.meet, (one, two)), pool.apply_async(jobs.meet, (two, one))
-    assert {first.get(30), second.get(30)} == {worker.pid for worker in pool._pool}
+    assert {first.get(PATIENCE), second.get(PATIENCE)} == {worker.pid for worker in pool._pool}
 
 
 def test_locks_and_queues_as_arguments(pool: forkless.Pool) -> None:
@@ -127,8 +125,8 @@ def test_a_task_is_sent_as_it_is_when_submitted(pool: forkless.Pool) -> None:
     result = pool.apply_async(jobs.double, (items,))
     items.append(2)
     go.set()
-    assert result.get(30) == [1, 1]
-    assert [blocker.get(30) for blocker in blockers] == [None] * 8
+    assert result.get(PATIENCE) == [1, 1]
+    assert [blocker.get(PATIENCE) for blocker in blockers] == [None] * 8
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
@@ -197,7 +195,7 @@ def test_imap_is_ordered_and_lazy(pool: forkless.Pool) -> None:
 
     def task(number: int) -> int:
         if number == 0:
-            go.wait(30)
+            go.wait(PATIENCE)
         return number
 
     results = pool.imap(task, range(4))
@@ -213,7 +211,7 @@ def test_imap_unordered_gives_what_is_ready(pool: forkless.Pool) -> None:
 
     def task(number: int) -> int:
         if number == 0:
-            go.wait(30)
+            go.wait(PATIENCE)
         return number
 
     results = pool.imap_unordered(task, range(4))
@@ -286,7 +284,7 @@ def test_an_imap_that_nobody_reads_does_not_keep_its_pool() -> None:
     with pytest.warns(ResourceWarning):
         del pool
     gc.collect()
-    assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
+    assert eventually(lambda: not any(worker.is_alive() for worker in workers))
 
 
 def test_what_is_left_of_an_imap_after_terminate() -> None:
@@ -384,7 +382,7 @@ def test_a_death_fails_its_task_and_says_why(
     assert caught.value.worker.startswith("PoolWorker-")
     assert str(caught.value.pid) in str(caught.value)
     assert caught.value.task in str(caught.value)
-    assert [other.get(30) for other in others] == [2 * number for number in range(8)]
+    assert [other.get(PATIENCE) for other in others] == [2 * number for number in range(8)]
     assert pool.apply(jobs.add, (1, 2)) == 3
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (copy.task, copy.exitcode, str(copy)) == (caught.value.task, exitcode, str(caught.value))
@@ -421,7 +419,7 @@ with forkless.Pool(1) as pool:
 
 def test_every_other_task_of_a_deadly_map_is_done(pool: forkless.Pool) -> None:
     results = [pool.apply_async(jobs.die_on_three, (number,)) for number in range(6)]
-    got = [result.get(30) for number, result in enumerate(results) if number != 3]
+    got = [result.get(PATIENCE) for number, result in enumerate(results) if number != 3]
     assert got == [0, 1, 2, 4, 5]
 
 
@@ -429,14 +427,14 @@ def test_many_deaths_break_nothing_as_long_as_tasks_are_lost_one_by_one(pool: fo
     results = [pool.apply_async(jobs.die) for _ in range(12)]
     for result in results:
         with pytest.raises(forkless.WorkerDied):
-            result.get(30)
+            result.get(PATIENCE)
     assert pool.map(jobs.double, [1, 2]) == [2, 4]
 
 
 def test_an_idle_worker_that_dies_is_replaced(pool: forkless.Pool) -> None:
     before = pool._pool
     before[0].kill()
-    assert eventually(lambda: len({*pool._pool} - {*before}) == 1 and len(pool._pool) == 2, 10)
+    assert eventually(lambda: len({*pool._pool} - {*before}) == 1 and len(pool._pool) == 2)
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
 
 
@@ -450,11 +448,11 @@ def has(pool: forkless.Pool, size: int) -> bool:
 
 def test_idle_workers_that_die_again_and_again_break_nothing(pool: forkless.Pool) -> None:
     for _ in range(4):
-        assert eventually(lambda: all(each.start_up for each in pool.statistics().workers[:2]), 10)
+        assert eventually(lambda: all(each.start_up for each in pool.statistics().workers[:2]))
         before = frozenset(pool._pool)
         for worker in before:
             worker.kill()
-        assert eventually(functools.partial(replaced, pool, before), 10)
+        assert eventually(functools.partial(replaced, pool, before))
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
 
 
@@ -468,7 +466,7 @@ def test_the_dead_do_not_work(pool: forkless.Pool) -> None:
 def test_resizing_an_idle_pool_breaks_nothing(pool: forkless.Pool) -> None:
     for size in (4, 1, 3, 1, 4, 1, 2):
         pool.resize(size)
-        assert eventually(functools.partial(has, pool, size), 10)
+        assert eventually(functools.partial(has, pool, size))
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
 
 
@@ -476,17 +474,17 @@ def test_a_worker_that_dies_before_it_was_told_to_end(pool: forkless.Pool) -> No
     """The order that it did not take is for another one, which is replaced; nobody is missing in the end."""
     go = forkless.Event()
     busy = [pool.apply_async(jobs.wait_for, (go,)) for _ in range(2)]
-    assert eventually(lambda: all(each.task for each in pool.statistics().workers), 10)
+    assert eventually(lambda: all(each.task for each in pool.statistics().workers))
     pool.resize(1)
-    assert eventually(lambda: pool._scheduler._untaken() == 1, 10)
+    assert eventually(lambda: pool._scheduler._untaken() == 1)
     pool._pool[0].kill()
-    assert eventually(lambda: len(pool._pool) == 1, 10)
+    assert eventually(lambda: len(pool._pool) == 1)
     go.set()
     for result in busy:
-        result.wait(30)
+        result.wait(PATIENCE)
     assert sorted(result.successful() for result in busy) == [False, True]
     assert pool.map(jobs.double, range(10), 1) == [2 * number for number in range(10)]
-    assert eventually(lambda: len(pool._pool) == 1, 10)
+    assert eventually(lambda: len(pool._pool) == 1)
 
 
 def test_nobody_is_started_for_an_order_to_end_that_nobody_took(pool: forkless.Pool) -> None:
@@ -496,12 +494,12 @@ def test_nobody_is_started_for_an_order_to_end_that_nobody_took(pool: forkless.P
     pool.apply_async(jobs.stubborn, (ready,))
     for _ in range(2):
         pool.apply_async(jobs.wait_for, (go,))
-    assert eventually(lambda: [bool(each.task) for each in pool.statistics().workers] == [True] * 3, 10)
-    assert ready.wait(30)
+    assert eventually(lambda: [bool(each.task) for each in pool.statistics().workers] == [True] * 3)
+    assert ready.wait(PATIENCE)
     # Whoever were started would begin with this.
     pool.apply_async(jobs.hang)
     pool.resize(1)
-    assert eventually(lambda: pool._scheduler._untaken() == 3, 10)
+    assert eventually(lambda: pool._scheduler._untaken() == 3)
     pool.terminate()
     assert pool._pool == []
 
@@ -511,7 +509,7 @@ def test_an_initializer_that_raises_breaks_the_pool() -> None:
     with pytest.raises(forkless.BrokenPool, match=r"initializer raised ValueError.*no start") as caught:
         pool.map(jobs.double, range(10))
     assert isinstance(caught.value.__cause__, ValueError)
-    assert eventually(lambda: pool._pool == [], 10)
+    assert eventually(lambda: pool._pool == [])
     with pytest.raises(forkless.BrokenPool):
         pool.apply_async(jobs.double, (1,))
     pool.terminate()
@@ -572,11 +570,11 @@ def test_terminate_fails_what_is_not_done() -> None:
     ready = forkless.Event()
     pool = forkless.Pool(1)
     running, waiting = pool.apply_async(jobs.set_and_hang, (ready,)), pool.apply_async(jobs.double, (1,))
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE)
     pool.terminate()
     for result in (running, waiting):
         with pytest.raises(forkless.BrokenPool, match="terminated"):
-            result.get(5)
+            result.get(PATIENCE)
     assert pool._pool == []
     with pytest.raises(ValueError, match="not running"):
         pool.map(jobs.double, [1])
@@ -586,7 +584,7 @@ def test_terminate_ends_workers_that_ignore_sigterm() -> None:
     ready = forkless.Event()
     with forkless.Pool(1) as pool:
         pool.apply_async(jobs.stubborn, (ready,))
-        assert ready.wait(30)
+        assert ready.wait(PATIENCE)
         worker = pool._pool[0]
     assert worker.exitcode == -signal.SIGKILL
 
@@ -606,14 +604,14 @@ def test_a_pool_that_is_dropped_ends() -> None:
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
         del pool
     assert gone() is None
-    assert eventually(lambda: not any(worker.is_alive() for worker in workers), 10)
+    assert eventually(lambda: not any(worker.is_alive() for worker in workers))
 
 
 def test_a_result_keeps_its_pool() -> None:
     with pytest.warns(ResourceWarning, match="unclosed running") as caught:  # noqa: PT031
-        assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(30) == 3
+        assert forkless.Pool(1).apply_async(jobs.add, (1, 2)).get(PATIENCE) == 3
         # Whichever thread had the result drops the pool, a moment later.
-        assert eventually(lambda: len(caught) == 1, 10)
+        assert eventually(lambda: len(caught) == 1)
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
         assert list(forkless.Pool(1).imap(jobs.double, range(20))) == [2 * number for number in range(20)]
 
@@ -643,7 +641,7 @@ def test_submitting_from_many_threads(pool: forkless.Pool) -> None:
 
     def submit_some() -> None:
         results = [pool.apply_async(jobs.double, (number,)) for number in range(100)]
-        got.append([result.get(30) for result in results])
+        got.append([result.get(PATIENCE) for result in results])
 
     threads = [threading.Thread(target=submit_some) for _ in range(4)]
     for thread in threads:
@@ -692,9 +690,9 @@ def work(ready):
 pool = forkless.Pool(2)
 pool.apply_async(work, (ready,))
 pool.map(abs, range(10))
-assert ready.wait(20)
+assert ready.wait(60)
 """
-    outcome = run_program(source, timeout=10)
+    outcome = run_program(source)
     assert (outcome.check(), outcome.stderr) == ("", "")
 
 
@@ -707,14 +705,14 @@ def work(ready):
     signal.pause()
 with forkless.Pool(2) as pool:
     result = pool.map_async(work, [ready] * 10)
-    assert ready.wait(20)
+    assert ready.wait(60)
     print("ready", flush=True)
     result.get()
 """
     with Program(source) as program:
         program.wait_for("ready")
         program.interrupt()
-        outcome = program.finish(10)
+        outcome = program.finish()
     assert (outcome.exit_code, outcome.survivors) == (-signal.SIGINT, ())
     assert outcome.stderr.count("Traceback") == 1
     assert outcome.stderr.rstrip().endswith("KeyboardInterrupt")
@@ -727,14 +725,14 @@ with forkless.Pool(2) as pool:
     pool.map(abs, [1])
     print("ready", flush=True)
     try:
-        time.sleep(30)
+        time.sleep(600)
     except KeyboardInterrupt:
         print(pool.map(abs, [-1, -2]))
 """
     with Program(source) as program:
         program.wait_for("ready")
         program.interrupt()
-        assert program.finish(10).check() == "ready\n[1, 2]\n"
+        assert program.finish().check() == "ready\n[1, 2]\n"
 
 
 def test_submitting_from_del_and_from_signal_handlers() -> None:
@@ -754,17 +752,18 @@ def handle(*_):
 with forkless.Pool(2) as pool:
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    for number in range(20_000):
+    number = 0
+    while number < 20_000 or handled <= 10:
         Loop()
         results.append(pool.apply_async(abs, (number,)))
+        number += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
-    assert len(results) == 40_000 + handled
+    assert len(results) == 2 * number + handled
     for result in results:
-        result.get(20)
-    print(handled > 10)
+        result.get(60)
 """
-    assert run_program(source).check() == "True\n"
+    run_program(source).check()
 
 
 def test_a_fork_by_the_user_leaves_the_pool_alone() -> None:

@@ -55,7 +55,7 @@ with forkless.Executor(1) as executor:
 queue = forkless.Queue()
 child = forkless.Process(target=lambda data: queue.put(is_inherited(data)), args=(DATA,))
 child.start()
-print(queue.get(timeout=30))
+print(queue.get(timeout=60))
 child.join()
 """)
         == "1 () True\nTrue True\nTrue True\n[[True, True], [True, True]]\nTrue\nFalse\nTrue\nTrue\n"

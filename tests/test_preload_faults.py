@@ -13,8 +13,6 @@ import pytest
 from forkless import _pickling, _programs
 from support import Outcome
 
-pytestmark = pytest.mark.timeout(60)
-
 HEAD = """
 import forkless, os, signal, sys, threading, time
 from forkless import _forkless, _inherited, _pickling, _programs
@@ -293,7 +291,7 @@ else:
     queue = forkless.Queue()
     child = forkless.Process(target=lambda: queue.put(preload_and_look()))
     child.start()
-    print(queue.get(timeout=20))
+    print(queue.get(timeout=60))
     child.join()
 with forkless.Pool(1) as pool:
     print(pool.apply(is_inherited, (OURS,)))

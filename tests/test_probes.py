@@ -15,8 +15,6 @@ from typing import Literal, NamedTuple
 import pytest
 from support import Program
 
-pytestmark = pytest.mark.timeout(90)
-
 KINDS = pytest.mark.parametrize("kind", ["Pool", "Executor"])
 METHODS = pytest.mark.parametrize("method", ["forkserver", "spawn"])
 
@@ -34,7 +32,7 @@ def submit(pool, function, *args):
     return pool.apply_async(function, args) if kind == "Pool" else pool.submit(function, *args)
 def outcome(future):
     try:
-        return future.get(30) if kind == "Pool" else future.result(30)
+        return future.get(60) if kind == "Pool" else future.result(60)
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
 def guilty_is_three(number):
@@ -182,7 +180,7 @@ ready = mp.Semaphore(0)
 with workers() as pool:
     futures = [submit(pool, spin, ready) for _ in range(8)]
     for _ in range(2):
-        assert ready.acquire(timeout=30)
+        assert ready.acquire(timeout=60)
     print("ready", flush=True)
     (futures[0].get if kind == "Pool" else futures[0].result)()
 """

@@ -11,9 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support import Outcome, Program, run_program
-
-pytestmark = pytest.mark.timeout(120)
+from support import PROGRAM_PATIENCE, Outcome, Program, run_program
 
 PLAIN = (sys.executable,)
 INSTALLED = (sys.executable, "-m", "forkless")
@@ -50,7 +48,7 @@ class Late:
         print("deleted")
 late = Late()
 atexit.register(print, "exit handler")
-threading.Thread(target=lambda: print("thread ends", threading.main_thread().is_alive())).start()
+threading.Thread(target=lambda: print("thread ends")).start()
 raise RuntimeError("before that")
 """,
     "warning": "import warnings as w\nw.warn('look', UserWarning)\nw.warn('old', DeprecationWarning)",
@@ -109,9 +107,10 @@ assert os.getpid() not in [result[2] for result in results]
 def test_ctrl_c_ends_it_as_the_shell_expects() -> None:
     source = """
 import multiprocessing, time
-print("ready", flush=True)
 with multiprocessing.Pool(2) as pool:
-    pool.map(time.sleep, [60, 60])
+    result = pool.map_async(time.sleep, [600, 600])
+    print("ready", flush=True)
+    result.get()
 """
     with Program(source, python=INSTALLED) as program:
         program.wait_for("ready")
@@ -124,7 +123,9 @@ with multiprocessing.Pool(2) as pool:
 
 
 def call(*arguments: str, cwd: Path, python: tuple[str, ...] = INSTALLED) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*python, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [*python, *arguments], cwd=cwd, capture_output=True, text=True, timeout=PROGRAM_PATIENCE
+    )
 
 
 SHOW = "import multiprocessing, sys\nprint(__name__, multiprocessing.__name__, sys.argv, sys.path[0])\n"
@@ -188,7 +189,7 @@ def test_the_installed_command_does_the_same(tmp_path: Path) -> None:
     command = os.path.join(os.path.dirname(sys.executable), "forkless")
     (tmp_path / "single.py").write_text(SHOW)
     shown = subprocess.run(
-        [command, "single.py", "a"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [command, "single.py", "a"], cwd=tmp_path, capture_output=True, text=True, timeout=PROGRAM_PATIENCE
     )
     assert shown.stdout == f"__main__ forkless ['single.py', 'a'] {tmp_path}\n", shown.stderr
 

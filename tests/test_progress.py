@@ -139,7 +139,7 @@ def test_a_summary_elsewhere(clock: list[float]) -> None:
     assert file.getvalue() == "parse: 1,999 of 2,000 in 1:01:01\n"
 
 
-def test_nothing_to_do() -> None:
+def test_nothing_to_do(clock: list[float]) -> None:
     terminal = Terminal()
     with plain(0, "parse", terminal):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 import queue as standard
 import threading
@@ -16,9 +17,7 @@ import pytest
 from forkless import _forkless
 from hypothesis import given
 from hypothesis import strategies as st
-from support import run_program
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, run_program
 
 
 def test_first_in_first_out() -> None:
@@ -105,7 +104,7 @@ def test_a_closed_queue_is_open_elsewhere() -> None:
     queue.close()
     child.start()
     child.join()
-    assert other.get(timeout=5) == 5
+    assert other.get(timeout=PATIENCE) == 5
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
@@ -115,7 +114,7 @@ def test_many_processes(method: str) -> None:
     children = [context.Process(target=jobs.put_many, args=(queue, sender, 200)) for sender in range(3)]
     for child in children:
         child.start()
-    got = [queue.get(timeout=30) for _ in range(600)]
+    got = [queue.get(timeout=PATIENCE) for _ in range(600)]
     for child in children:
         child.join()
         assert child.exitcode == 0
@@ -128,7 +127,7 @@ def test_many_threads() -> None:
     got: list[tuple[int, int]] = []
     putters = [threading.Thread(target=jobs.put_many, args=(queue, sender, 300)) for sender in range(3)]
     getters = [
-        threading.Thread(target=lambda: got.extend(queue.get(timeout=30) for _ in range(450)))
+        threading.Thread(target=lambda: got.extend(queue.get(timeout=PATIENCE) for _ in range(450)))
         for _ in range(2)
     ]
     for thread in (*putters, *getters):
@@ -143,12 +142,12 @@ def test_a_queue_in_a_queue() -> None:
     inner: forkless.Queue[str] = forkless.Queue()
 
     def answer() -> None:
-        outer.get(timeout=20).put("through the inner one")
+        outer.get(timeout=PATIENCE).put("through the inner one")
 
     child = forkless.Process(target=answer)
     child.start()
     outer.put(inner)
-    assert inner.get(timeout=20) == "through the inner one"
+    assert inner.get(timeout=PATIENCE) == "through the inner one"
     child.join()
 
 
@@ -179,7 +178,7 @@ def test_joining_before_draining() -> None:
     queue: forkless.Queue[bytes] = forkless.Queue()
     child = forkless.Process(target=jobs.put, args=(queue, bytes(1_000_000)))
     child.start()
-    child.join(30)
+    child.join(PATIENCE)
     assert child.exitcode == 0
     assert len(queue.get_nowait()) == 1_000_000
 
@@ -244,13 +243,14 @@ def handle(*_):
     queue.put("from the handler")
 signal.signal(signal.SIGALRM, handle)
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-for number in range(20_000):
+number = 0
+while number < 20_000 or handled <= 10:
     queue.put(number)
+    number += 1
 signal.setitimer(signal.ITIMER_REAL, 0)
-assert queue.qsize() == 20_000 + handled
-print(handled > 10)
+assert queue.qsize() == number + handled
 """
-    assert run_program(source).check() == "True\n"
+    run_program(source).check()
 
 
 def test_plain_items_arrive_as_they_are() -> None:
@@ -320,7 +320,7 @@ def test_many_at_once_with_room_for_few() -> None:
     child.start()
     got: list[int] = []
     while len(got) < 100:
-        got += queue.get_many(timeout=30)
+        got += queue.get_many(timeout=PATIENCE)
         assert queue.qsize() <= 7
     child.join()
     assert got == list(range(100))
@@ -404,7 +404,7 @@ def test_putting_waits_for_bytes_to_go() -> None:
     child.start()
     got = []
     for _ in range(5):
-        got.append(len(queue.get(timeout=30)))
+        got.append(len(queue.get(timeout=PATIENCE)))
         assert queue.statistics().bytes_waiting <= 100_000
     child.join()
     assert got == [60_000, 60_000, 20_000, 100_000, 0]
@@ -462,9 +462,9 @@ def test_shutdown_wakes_who_waits() -> None:
     for child in getters:
         child.start()
     for _ in getters:
-        assert started.acquire(timeout=30)
+        assert started.acquire(timeout=PATIENCE)
     queue.shutdown()
-    assert [outcomes.get(timeout=30) for _ in getters] == ["ShutDown"] * 3
+    assert [outcomes.get(timeout=PATIENCE) for _ in getters] == ["ShutDown"] * 3
     for child in getters:
         child.join()
 
@@ -475,9 +475,9 @@ def test_shutdown_wakes_who_waits_for_room() -> None:
     started, outcomes = forkless.Semaphore(0), forkless.Queue[str]()
     child = forkless.Process(target=jobs.report_end, args=(partial(queue.put, 2), started, outcomes))
     child.start()
-    assert started.acquire(timeout=30)
+    assert started.acquire(timeout=PATIENCE)
     queue.shutdown()
-    assert outcomes.get(timeout=30) == "ShutDown"
+    assert outcomes.get(timeout=PATIENCE) == "ShutDown"
     child.join()
 
 
@@ -488,7 +488,7 @@ def test_iterating_in_several_processes() -> None:
         child.start()
     queue.put_many(range(1000))
     queue.shutdown()
-    got = results.get(timeout=30) + results.get(timeout=30)
+    got = results.get(timeout=PATIENCE) + results.get(timeout=PATIENCE)
     assert sorted(got) == list(range(1000))
     for child in children:
         child.join()
@@ -503,7 +503,7 @@ def test_joining_tasks() -> None:
     for child in children:
         child.start()
     queue.put_many(range(200))
-    queue.join(timeout=30)
+    queue.join(timeout=PATIENCE)
     assert queue.empty()
     queue.shutdown()
     for child in children:
@@ -530,14 +530,14 @@ def test_tasks_that_die_with_their_worker(end: str) -> None:
     taken = forkless.Event()
     child = forkless.Process(target=jobs.take, args=(queue, 3, taken, end == "killed"), name="careless")
     child.start()
-    assert taken.wait(30)
+    assert taken.wait(PATIENCE)
     if end == "killed":
         child.kill()
     for _ in range(2):
-        queue.get(timeout=30)
+        queue.get(timeout=PATIENCE)
         queue.task_done()
     with pytest.raises(forkless.WorkerDied, match=r"3 items .* careless \(pid \d+\) with 3") as caught:
-        queue.join(timeout=30)
+        queue.join(timeout=PATIENCE)
     assert (caught.value.worker, caught.value.pid) == ("careless", child.pid)
     child.join()
     statistics = queue.statistics()
@@ -566,7 +566,7 @@ def test_who_dies_while_others_work_is_told_when_they_are_done() -> None:
     assert mine == 1
     queue.task_done()
     with pytest.raises(forkless.WorkerDied):
-        queue.join(timeout=30)
+        queue.join(timeout=PATIENCE)
 
 
 def test_an_item_is_owed_once_whatever_object_takes_it() -> None:
@@ -588,7 +588,7 @@ def test_a_death_while_an_item_is_rebuilt_is_counted() -> None:
     child.start()
     child.join()
     assert child.exitcode == -9
-    assert queue.get(timeout=30) == "next"
+    assert queue.get(timeout=PATIENCE) == "next"
     statistics = queue.statistics()
     assert (statistics.sent, statistics.received, statistics.lost) == (2, 2, 1)
     assert [(loss.name, loss.count) for loss in statistics.lost_by] == [("unlucky", 1)]
@@ -669,6 +669,7 @@ def test_memory_is_given_back() -> None:
     queue: forkless.Queue[Any] = forkless.Queue()
     queue.put(1)
     queue.get()
+    gc.collect()
     before = _forkless.census()
     queue.put_many([bytes(1000)] * 5000)
     queue.put_many([bytes(20_000)] * 50)
@@ -688,11 +689,11 @@ def test_waiting_in_asyncio() -> None:
         child.start()
         waiting = [asyncio.create_task(back.aget()) for _ in range(3)]
         await asyncio.sleep(0)
-        threads = threading.active_count()
+        threads = set(threading.enumerate())
         for text in "abc":
             await there.aput(text)
         got = sorted(await asyncio.gather(*waiting))
-        assert threading.active_count() == threads
+        assert set(threading.enumerate()) <= threads
         there.put_many(["x", "y"])
         there.shutdown()
         got += [item async for item in back]
@@ -709,7 +710,7 @@ def test_waiting_for_room_in_asyncio() -> None:
         with pytest.raises(standard.Full):
             await queue.aput(1, timeout=0.01)
         putting = asyncio.create_task(put_all(queue))
-        assert [await queue.aget(timeout=30) for _ in range(10)] == list(range(10))
+        assert [await queue.aget(timeout=PATIENCE) for _ in range(10)] == list(range(10))
         await putting
         with pytest.raises(standard.Empty):
             await queue.aget(timeout=0.01)
@@ -757,7 +758,7 @@ def test_more_loops_than_bells() -> None:
         thread.start()
     queue.put_many(range(8))
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -768,14 +769,14 @@ def test_a_loop_that_died_leaves_its_place_to_others(monkeypatch: pytest.MonkeyP
         started = forkless.Semaphore(0)
         child = forkless.Process(target=jobs.wait_in_loop, args=(queue, started), daemon=True)
         child.start()
-        assert started.acquire(timeout=30)
+        assert started.acquire(timeout=PATIENCE)
         child.kill()
         child.join()
     queue.put(0)  # rings, and nobody hears
     assert queue.get() == 0
 
     async def main() -> int:
-        got, _ = await asyncio.wait_for(asyncio.gather(queue.aget(), later()), 30)
+        got, _ = await asyncio.wait_for(asyncio.gather(queue.aget(), later()), PATIENCE)
         return got
 
     async def later() -> None:

@@ -19,8 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import Outcome
 
-pytestmark = pytest.mark.timeout(60)
-
 SIZE = 100_000
 NUMBERS = bytes(range(256)) * (SIZE // 256 + 1)
 

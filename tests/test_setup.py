@@ -15,9 +15,7 @@ from typing import Any
 import forkless
 import pytest
 from forkless._setup import Setup
-from support import run_program
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, run_program
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 
@@ -42,7 +40,7 @@ def inside(setup: Setup, call: Callable[[], Any], index: int = 0, process: type 
 
     child = (process or forkless.Process)(target=body)
     child.start()
-    result = results.get(timeout=30)
+    result = results.get(timeout=PATIENCE)
     child.join()
     assert child.exitcode == 0
     child.close()
@@ -77,7 +75,7 @@ def test_a_child_of_a_worker_is_none() -> None:
 
         child = forkless.Process(target=ask, name="Grandchild")
         child.start()
-        return errors.get(timeout=30)
+        return errors.get(timeout=PATIENCE)
 
     assert "Grandchild" in inside(Setup.of(size=1), ask_child)
 
@@ -109,7 +107,7 @@ def test_state_then_initializer_then_exit() -> None:
         return 7
 
     assert inside(setup, work, index=4) == 7
-    assert with_exit.get(timeout=30) == ["made by", 4, "a", "b", "worked"]
+    assert with_exit.get(timeout=PATIENCE) == ["made by", 4, "a", "b", "worked"]
 
 
 def test_a_state_of_none_is_a_state() -> None:
@@ -119,7 +117,7 @@ def test_a_state_of_none_is_a_state() -> None:
         seen.put(arguments)
 
     inside(Setup.of(size=1, worker_state=lambda: None, exit=bye), int)
-    assert seen.get(timeout=30) == (None,)
+    assert seen.get(timeout=PATIENCE) == (None,)
 
 
 def test_exit_without_a_state_has_no_argument_and_comes_once() -> None:
@@ -130,7 +128,7 @@ def test_exit_without_a_state_has_no_argument_and_comes_once() -> None:
 
     setup = Setup.of(size=1, exit=bye)
     inside(setup, setup.leave)  # which is called again afterwards
-    assert seen.get(timeout=30) == ()
+    assert seen.get(timeout=PATIENCE) == ()
     assert seen.empty()
 
 
@@ -201,7 +199,7 @@ def test_shared_objects_in_hooks_live_as_long_as_the_setup() -> None:
         queue.put(word)
 
         def initialize() -> None:
-            forkless.current_worker().state.word = queue.get(timeout=30)
+            forkless.current_worker().state.word = queue.get(timeout=PATIENCE)
 
         return Setup.of(size=1, worker_state=True, initializer=initialize)
 
@@ -384,7 +382,7 @@ def test_the_share_goes_on_to_children_programs_and_workers_of_workers(
 
         child = forkless.Process(target=answer)
         child.start()
-        return queue.get(timeout=30)
+        return queue.get(timeout=PATIENCE)
 
     def ask_all() -> list[int]:
         program = [sys.executable, "-c", "import forkless; print(forkless.cpu_count())"]

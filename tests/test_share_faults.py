@@ -18,8 +18,6 @@ from forkless._pickling import dumps, loads
 from forkless.shared_memory import ShareableList, SharedMemory
 from support import Outcome
 
-pytestmark = pytest.mark.timeout(60)
-
 # Writing to what is read-only.
 
 WRITES: dict[str, Callable[[Any], Any]] = {

@@ -18,8 +18,6 @@ from support import Outcome
 from tables import EVERYTHING, FRAME, GAPS, POLARS_FRAME, ROWS, TABLE, TEXT, same
 from typing_extensions import assert_type
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def buffers_of(obj: Any) -> set[Any]:
     """The handles of the shared buffers that an object is over."""

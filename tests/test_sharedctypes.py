@@ -19,8 +19,7 @@ from typing import Any
 import forkless
 import forkless.sharedctypes
 import pytest
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE
 
 BOTH = pytest.mark.parametrize(
     "mp", [multiprocessing.get_context("spawn"), forkless.get_context()], ids=["standard", "forkless"]
@@ -87,7 +86,7 @@ def run(mp: Any, target: Any, *args: Any) -> None:
     """Calls a function in a child."""
     process = mp.Process(target=target, args=args)
     process.start()
-    process.join(30)
+    process.join(PATIENCE)
     assert process.exitcode == 0
     process.close()
 
@@ -284,7 +283,7 @@ def test_everything_pickles_anywhere() -> None:
         ):
             again = pickle.loads(pickle.dumps(obj))
             assert type(again) is type(obj)
-            assert pool.apply_async(increment, (again,)).get(20) == first(obj) == 4
+            assert pool.apply_async(increment, (again,)).get(PATIENCE) == first(obj) == 4
 
 
 def first(obj: Any) -> Any:
@@ -349,7 +348,7 @@ def test_the_next_one_is_told_of_a_dead_owner() -> None:
         obj, ready = make("i", 3), forkless.Event()
         process = forkless.Process(target=hold_for_ever, args=(obj, ready))
         process.start()
-        assert ready.wait(20)
+        assert ready.wait(PATIENCE)
         process.kill()
         process.join()
         with pytest.raises(forkless.OwnerDied):
@@ -371,12 +370,12 @@ def test_an_access_waits_for_the_lock() -> None:
     def hold() -> None:
         with value.get_lock():
             entered.set()
-            left.wait(20)
+            left.wait(PATIENCE)
             value.value = 2
 
     thread = threading.Thread(target=hold)
     thread.start()
-    entered.wait(20)
+    entered.wait(PATIENCE)
     threading.Timer(0.05, left.set).start()
     assert value.value == 2
     thread.join()

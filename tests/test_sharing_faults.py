@@ -13,7 +13,9 @@ import pytest
 from crash_points import deaths, needs_points, points
 from support import run_program
 
-pytestmark = pytest.mark.timeout(600)
+TOTAL = int(os.environ.get("FORKLESS_TEST_SEGMENTS") or 2000)
+
+pytestmark = pytest.mark.timeout(1000 + TOTAL / 20)
 
 HEAD = f"""
 import sys
@@ -26,9 +28,8 @@ import sharing
 
 def test_segments_come_and_go_while_processes_are_killed() -> None:
     seed = int(os.environ.get("FORKLESS_TEST_SEED") or random.randrange(2**32))
-    total = int(os.environ.get("FORKLESS_TEST_SEGMENTS") or 2000)
     print(f"FORKLESS_TEST_SEED={seed}")
-    print(run_program(f"{HEAD}print(sharing.soak({seed}, {total}))", timeout=60 + total / 20).check())
+    print(run_program(f"{HEAD}print(sharing.soak({seed}, {TOTAL}))", timeout=300 + TOTAL / 20).check())
 
 
 @needs_points
@@ -51,7 +52,7 @@ for number, point in enumerate({names!r}):
     start, step = (number % 3 + 1, 3) if point.startswith("arena.") else (1, 1)
     sharing.die_at(point, start, step)
 """,
-        timeout=500,
+        timeout=900,
     )
     assert outcome.check() == "", outcome
     assert set(deaths(outcome)) == set(names), "a point that nobody has died at is not tested"

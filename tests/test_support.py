@@ -42,7 +42,10 @@ def test_an_interrupt_reaches_the_group() -> None:
 
 
 def test_a_hang_is_stopped_and_shows_its_stacks() -> None:
-    outcome = run_program("def stuck():\n    import signal\n    signal.pause()\nstuck()", timeout=0.5)
+    source = "import signal\ndef stuck():\n    print('ready', flush=True)\n    signal.pause()\nstuck()"
+    with Program(source) as program:
+        program.wait_for("ready")
+        outcome = program.finish(timeout=0.1)
     assert outcome.exit_code is None
     assert "in stuck" in outcome.stderr
 

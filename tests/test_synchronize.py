@@ -20,9 +20,7 @@ from typing import Any
 import forkless
 import pytest
 from forkless import _forkless
-from support import eventually, run_program
-
-pytestmark = pytest.mark.timeout(60)
+from support import PATIENCE, eventually, run_program
 
 BOTH = pytest.mark.parametrize(
     "mp", [multiprocessing.get_context("spawn"), forkless], ids=["standard", "forkless"]
@@ -78,7 +76,7 @@ def kill(process: Any) -> None:
 
 
 def finish(process: Any, exitcode: int = 0) -> None:
-    process.join(20)
+    process.join(PATIENCE)
     assert process.exitcode == exitcode
     process.close()
 
@@ -179,11 +177,11 @@ def test_condition_wakes_as_many_as_it_notifies(mp: Any) -> None:
     threads = [threading.Thread(target=wait) for _ in range(4)]
     for thread in threads:
         thread.start()
-        assert sleeping.acquire(timeout=20)
+        assert sleeping.acquire(timeout=PATIENCE)
     for count, total in ((1, 1), (2, 3), (9, 4)):
         with condition:
             condition.notify(count)
-        assert eventually(partial(has_value, woken, total), 20)
+        assert eventually(partial(has_value, woken, total))
         assert not eventually(partial(has_value, woken, total + 1), 0.05)
     for thread in threads:
         thread.join()
@@ -237,7 +235,7 @@ def test_barrier_breaks(mp: Any) -> None:
     barrier.reset()
     assert (barrier.broken, barrier.n_waiting) == (False, 0)
     for end in (barrier.abort, barrier.reset):
-        thread = threading.Thread(target=lambda: eventually(lambda: barrier.n_waiting == 1, 20) and end())  # noqa: B023
+        thread = threading.Thread(target=lambda: eventually(lambda: barrier.n_waiting == 1) and end())  # noqa: B023
         thread.start()
         with pytest.raises(threading.BrokenBarrierError):
             barrier.wait()
@@ -495,7 +493,7 @@ def use(lock, rlock, semaphore, condition, value, event, queue):
     event.clear()
     event.wait(0.0001)
     queue.put(bytes(200))
-    queue.get(timeout=5)
+    queue.get(timeout=60)
 
 def use_for_ever(*shared):
     while True:
@@ -509,7 +507,7 @@ def leave_threads(delay, *shared):
 for _ in range(30):
     child = forkless.Process(target=leave_threads, args=(random.random() / 50, *shared))
     child.start()
-    child.join(20)
+    child.join(60)
     assert child.exitcode == 0, child
     for attempt in range(10):
         try:
@@ -545,7 +543,7 @@ def test_the_next_owner_is_told_once_and_does_not_hold(kind: Any) -> None:
     lock, ready = kind(), forkless.Event()
     before = time.time()
     child = start(hold_for_ever, lock, ready)
-    assert ready.wait(20)
+    assert ready.wait(PATIENCE)
     pid, name = child.pid, child.name
     child.kill()
     asked = time.monotonic()
@@ -571,7 +569,7 @@ def test_the_next_owner_is_told_once_and_does_not_hold(kind: Any) -> None:
 def test_a_waiter_is_told(kind: Any) -> None:
     lock, ready = kind(), forkless.Event()
     child = start(hold_for_ever, lock, ready, 1 if kind is forkless.Lock else 3)
-    assert ready.wait(20)
+    assert ready.wait(PATIENCE)
     timer = threading.Timer(0.2, child.kill)
     timer.start()
     with pytest.raises(forkless.OwnerDied), lock:
@@ -595,7 +593,7 @@ def test_recover_repairs_while_the_lock_is_held(kind: Any) -> None:
     lock, ready = kind(recover=repair), forkless.Event()
     # The child's copy carries the function too; it is this process's that runs.
     child = start(hold_for_ever, lock, ready)
-    assert ready.wait(20)
+    assert ready.wait(PATIENCE)
     pid = child.pid
     kill(child)
     with lock:
@@ -612,7 +610,7 @@ def test_recover_that_fails_gives_the_lock_back(kind: Any) -> None:
 
     lock, ready = kind(recover=repair), forkless.Event()
     child = start(hold_for_ever, lock, ready)
-    assert ready.wait(20)
+    assert ready.wait(PATIENCE)
     kill(child)
     with pytest.raises(forkless.OwnerDied):
         lock.acquire()
@@ -629,7 +627,7 @@ def test_recover_travels_with_the_lock() -> None:
 
     lock, ready = forkless.Lock(recover=repair), forkless.Event()
     child = start(hold_for_ever, lock, ready)
-    assert ready.wait(20)
+    assert ready.wait(PATIENCE)
     kill(child)
     finish(start(take_once, lock))
     assert value.value == 1
@@ -660,13 +658,13 @@ def test_a_lock_and_its_recovery_are_garbage_together() -> None:
 def test_a_semaphore_gets_back_what_the_dead_held() -> None:
     semaphore, ready = forkless.BoundedSemaphore(2), forkless.Event()
     child = start(hold_semaphore, semaphore, ready)
-    assert ready.wait(20)
+    assert ready.wait(PATIENCE)
     assert semaphore.get_value() == 0
     kill(child)
-    assert eventually(lambda: semaphore.get_value() == 1, 20), "what was only acquired is gone, as a signal"
+    assert eventually(lambda: semaphore.get_value() == 1), "what was only acquired is gone, as a signal"
     # At a normal end, too.
     finish(start(exit_inside, semaphore), 3)
-    assert eventually(lambda: semaphore.get_value() == 1, 20)
+    assert eventually(lambda: semaphore.get_value() == 1)
 
 
 def hold_semaphore(semaphore: Any, ready: Any) -> None:
@@ -686,12 +684,12 @@ def test_a_semaphore_survives_a_death_at_any_step(point: str) -> None:
     semaphore = forkless.BoundedSemaphore(1)
     for passes in (1, 2):
         child = start(die_in_semaphore, semaphore, point, passes)
-        child.join(20)
+        child.join(PATIENCE)
         if child.exitcode == 77:
             pytest.skip("this build has no crash points")
         assert child.exitcode == -signal.SIGKILL
         child.close()
-        assert eventually(lambda: semaphore.get_value() == 1, 20)
+        assert eventually(lambda: semaphore.get_value() == 1)
         with semaphore:
             pass
 
@@ -719,21 +717,21 @@ def test_a_killed_waiter_takes_no_notification_with_it() -> None:
     children = []
     for _ in range(3):
         children.append(start(wait_in, condition, sleeping, woken))
-        assert sleeping.acquire(timeout=20)
+        assert sleeping.acquire(timeout=PATIENCE)
     with condition:
         pass  # now the third one waits, too
     kill(children[0])
     with condition:
         condition.notify()
-    assert woken.acquire(timeout=20)
+    assert woken.acquire(timeout=PATIENCE)
     with condition:
         # Killed after it was chosen, before it could take the lock back.
         condition.notify()
         children[2].kill()
         children[2].join()
     late = start(wait_in, condition, sleeping, woken)
-    assert sleeping.acquire(timeout=20)
-    if not woken.acquire(timeout=5):
+    assert sleeping.acquire(timeout=PATIENCE)
+    if not woken.acquire(timeout=PATIENCE):
         pytest.fail("the notification of the dead has reached nobody")
     for child in (children[1], late):
         finish(child)
@@ -745,7 +743,7 @@ def test_wait_raises_owner_died_and_holds_the_lock(kind: Any) -> None:
     condition, ready = forkless.Condition(lock), forkless.Event()
     with condition:
         child = start(hold_for_ever, condition, ready)
-        killer = threading.Thread(target=lambda: ready.wait(20) and child.kill())
+        killer = threading.Thread(target=lambda: ready.wait(PATIENCE) and child.kill())
         killer.start()
         with pytest.raises(forkless.OwnerDied, match="holds the lock again"):
             condition.wait()
@@ -761,7 +759,7 @@ def test_wait_recovers() -> None:
     condition, ready = forkless.Condition(forkless.Lock(recover=seen.append)), forkless.Event()
     with condition:
         child = start(hold_for_ever, condition, ready)
-        killer = threading.Thread(target=lambda: ready.wait(20) and child.kill())
+        killer = threading.Thread(target=lambda: ready.wait(PATIENCE) and child.kill())
         killer.start()
         assert condition.wait_for(lambda: seen)
         assert [info.pid for info in seen] == [child.pid]
@@ -773,13 +771,13 @@ def test_a_killed_notifier() -> None:
     condition = forkless.Condition(forkless.Lock(recover=lambda info: None))
     sleeping, woken = forkless.Semaphore(0), forkless.Semaphore(0)
     child = start(wait_in, condition, sleeping, woken)
-    assert sleeping.acquire(timeout=20)
+    assert sleeping.acquire(timeout=PATIENCE)
     notifier = start(die_notifying, condition)
-    notifier.join(20)
+    notifier.join(PATIENCE)
     if notifier.exitcode == 77:
         with condition:
             condition.notify()
-    assert woken.acquire(timeout=20)
+    assert woken.acquire(timeout=PATIENCE)
     finish(child)
     kill(notifier)
 
@@ -805,11 +803,11 @@ def wait_at(barrier: Any, broken: Any) -> None:
 def test_a_party_that_dies_breaks_the_barrier() -> None:
     barrier, broken = forkless.Barrier(4), forkless.Semaphore(0)
     children = [start(wait_at, barrier, broken) for _ in range(3)]
-    assert eventually(lambda: barrier.n_waiting == 3, 20)
+    assert eventually(lambda: barrier.n_waiting == 3)
     children[1].kill()
     death = time.monotonic()
     for _ in range(2):
-        assert broken.acquire(timeout=20)
+        assert broken.acquire(timeout=PATIENCE)
     assert time.monotonic() - death < SOON
     assert barrier.broken
     with pytest.raises(threading.BrokenBarrierError):
@@ -821,10 +819,10 @@ def test_a_party_that_dies_breaks_the_barrier() -> None:
 def test_a_party_that_dies_in_the_action_breaks_the_barrier() -> None:
     barrier, broken = forkless.Barrier(2, partial(os._exit, 5)), forkless.Semaphore(0)
     children = [start(wait_at, barrier, broken) for _ in range(2)]
-    assert broken.acquire(timeout=20)
+    assert broken.acquire(timeout=PATIENCE)
     assert barrier.broken
     for child in children:
-        child.join(20)
+        child.join(PATIENCE)
     assert sorted(child.exitcode for child in children) == [0, 5]
     for child in children:
         child.close()

@@ -15,8 +15,6 @@ import jobs
 import pytest
 from support import eventually, processes, run_program, status_of
 
-pytestmark = pytest.mark.timeout(60)
-
 # Ends the thread that calls it, and no other: `exit(2)`, by its number.
 EXIT_ONE_THREAD = {"x86_64": 60, "aarch64": 93}
 
@@ -91,7 +89,7 @@ assert len(templates()) == 2
 go.set()
 first.join()
 print(first.exitcode)
-until = time.monotonic() + 20
+until = time.monotonic() + 60
 while len(templates()) > 1:
     assert time.monotonic() < until
     time.sleep(0.01)
@@ -109,7 +107,7 @@ run(int)
 old = templates()
 forkless.set_executable(sys.executable)
 assert run(lambda: sys.exit(5)) == 5
-until = time.monotonic() + 20
+until = time.monotonic() + 60
 while set(old) & set(templates()):
     assert time.monotonic() < until
     time.sleep(0.01)
@@ -158,7 +156,7 @@ print([run(multiply) for _ in range(5)])
 
 
 def test_a_thread_on_its_way_out_is_no_hindrance() -> None:
-    """The kernel may list a thread when `pthread_join` has returned, and an ended main thread as long as there are others."""
+    """It may be listed still when `pthread_join` has returned; a main thread is, until the process ends."""
     source = f"""{HEAD}
 import ctypes, threading
 from support import eventually
@@ -169,7 +167,7 @@ def has_ended():
 def look():
     both = _forkless.thread_count()
     go.set()
-    ended = eventually(has_ended, 20)
+    ended = eventually(has_ended)
     print(both, ended, len(os.listdir("/proc/self/task")), _forkless.thread_count(), flush=True)
     os._exit(0)
 go = threading.Event()
@@ -206,7 +204,7 @@ for interpreter in (None, {other_python!r}, None, {other_python!r}):
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert queue.get(timeout=20) == (interpreter or sys.executable, process.pid)
+    assert queue.get(timeout=60) == (interpreter or sys.executable, process.pid)
 print(len(templates()))
 """
     assert run_program(source).check() == "2\n"
@@ -268,9 +266,9 @@ if os.fork() == 0:
         time.sleep(0.01)
     go.set()
     child.join()
-    print(queue.get(timeout=20), child.exitcode, flush=True)
+    print(queue.get(timeout=60), child.exitcode, flush=True)
     sys.exit()
-pid, count = queue.get(timeout=20)
+pid, count = queue.get(timeout=60)
 print(count, flush=True)
 os._exit(0)
 """.replace("{parent}", "parent").replace("queue = forkless", "parent = os.getpid()\nqueue = forkless")
@@ -307,6 +305,6 @@ os._exit(0)
 """
     outcome = run_program(source, python=(sys.executable, "-W", "ignore"), grace=1)
     template = int(outcome.stdout)
-    assert eventually(lambda: template not in processes() or status_of(template)[0] in "ZX", 5)
+    assert eventually(lambda: template not in processes() or status_of(template)[0] in "ZX")
     # It was ours to end: the copy holds nothing that keeps the tree alive.
     assert len(outcome.survivors) == 1, outcome

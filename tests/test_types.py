@@ -51,7 +51,7 @@ def names_for_type_checkers() -> set[str]:
     return names
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_the_stubs_describe_the_built_module(tmp_path: Path) -> None:
     differences = tmp_path / "differences"
     differences.write_text("\n".join(DIFFERENCES))
@@ -81,7 +81,7 @@ def test_public_names_say_where_they_live() -> None:
             assert (value.__doc__ or "").strip(), f"{name} has no docstring"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_every_public_name_has_a_type(tmp_path: Path) -> None:
     import forkless
 
@@ -97,7 +97,7 @@ def test_every_public_name_has_a_type(tmp_path: Path) -> None:
     assert 'no attribute "no_such_name"' in others[0]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_programs_as_users_write_them_have_the_types_that_they_expect() -> None:
     """What is inferred for them, and that what is wrong in them is found; see tests/typed/pools.py."""
     programs = sorted((ROOT / "tests" / "typed").glob("*.py"))
@@ -108,7 +108,7 @@ def test_programs_as_users_write_them_have_the_types_that_they_expect() -> None:
     assert (result.returncode, result.stdout) == (0, ""), result.stdout + result.stderr
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_worse_type_is_noticed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     text = (ROOT / "tests" / "typed" / "pools.py").read_text()

@@ -19,11 +19,11 @@ from typing import Any
 
 import forkless
 from forkless import _forkless
+from support import PATIENCE
 
 MESSAGES = 300  # of one producer, at most
 BATCH = 7  # of `put_many` and `get_many`, at most
 CREW = 12  # producers of one round, at most; as many consumers
-PATIENCE = 20.0  # seconds; whatever takes longer hangs
 
 # The board: a flag that ends the work, what each producer was confirmed, each consumer's journal: how many
 # messages it got, and which.
@@ -147,7 +147,7 @@ class Traffic:
         self.producers: list[forkless.Process] = []
         self.consumers: list[forkless.Process] = []
         self.mine: list[tuple[int, int]] = []
-        self.deadline = time.monotonic() + PATIENCE
+        self.deadline = time.monotonic() + 2 * PATIENCE
 
     @property
     def crew(self) -> list[forkless.Process]:
@@ -210,6 +210,18 @@ class Traffic:
                 process.join(5)
             raise TimeoutError(f"{alive} hang; {self.queue}: {self.queue.qsize()} items; {self.books()}")
         time.sleep(seconds)
+
+    def flow(self, messages: int) -> None:
+        """Waits until so many more messages have been confirmed, or can be no more."""
+        until = self.confirmed() + messages
+        while self.confirmed() < until and all(
+            any(process.is_alive() for process in side) for side in (self.producers, self.consumers)
+        ):
+            self.wait(0.0002)
+
+    def confirmed(self) -> int:
+        """How many messages their producers know to be in the queue."""
+        return sum(self.board[CONFIRMED:JOURNALS])
 
     def finish(self) -> None:
         """Ends the work: waits for all, and takes what is left."""
@@ -331,10 +343,9 @@ def random_round(board: Any, dice: random.Random) -> tuple[int, int]:
     for _ in range(dice.choice([1, 2, 3])):
         traffic.add_producer()
         traffic.add_consumer()
-    # On a busy machine they would else be dead before they have begun.
-    while not any(traffic.board[CONFIRMED:JOURNALS]):
-        traffic.wait(0.0002)
     for strike in range(dice.choice([1, 2, 3])):
+        # On a busy machine they would else be dead before they have begun.
+        traffic.flow(dice.choice([1, dice.randrange(1, 100)]))
         # Not for synchronisation: a random moment.
         time.sleep(dice.random() * 0.012)
         traffic.strike()

@@ -204,7 +204,8 @@ class Flow:
 
     def _finish(self) -> None:
         error, self._error = self._error, None
-        if error is not None:
+        # Who has given up hears of no error, least of all of the cancellation by which the input was left.
+        if error is not None and not self._given_up:
             raise error
         raise StopAsyncIteration
 

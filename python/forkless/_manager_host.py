@@ -11,7 +11,7 @@ from ._manager_wire import Hello, wire
 if TYPE_CHECKING:
     from .process import Process
 
-MOMENT = 1.0  # seconds between the end of a connection and that of the process that had it
+MOMENT = 10.0  # seconds, on a busy machine, from the end of a connection to that of the process that had it
 
 
 class Host:

@@ -33,6 +33,9 @@ INTERRUPT = signal.SIGRTMIN + 11
 current: "Worker | None" = None
 # Whether the task ends already because nobody wants more of it: it is not interrupted while it does.
 is_closing = False
+# Whether a task was broken off in the middle of an import. Python then forgets a package but not what was
+# loaded of it, and often cannot import it again: such a worker ends after its task, so no other meets it.
+is_spoilt = False
 
 
 class Terms(NamedTuple):
@@ -75,7 +78,7 @@ def work(
     try:
         if _set_up(worker, terms.setup, seat, flush):
             worker.ready()
-            retire = None if terms.max_memory is None else _MemoryLimit(terms.max_memory)
+            retire = _is_spoilt if terms.max_memory is None else _MemoryLimit(terms.max_memory)
             worker.run(terms.max_tasks, _errors.pack, flush, retire)
             terms.setup.leave()
             if "threading" in sys.modules:
@@ -113,6 +116,10 @@ def run_star_chunk(function: "Callable[..., Any]", items: "Iterable[Iterable[Any
     return [function(*item) for item in items]
 
 
+def _is_spoilt() -> bool:
+    return is_spoilt
+
+
 class _MemoryLimit:
     """Whether this process has grown too large to go on: in memory that is its own, not what it shares.
 
@@ -128,6 +135,8 @@ class _MemoryLimit:
         self._next_look = 0.0
 
     def __call__(self) -> bool:
+        if is_spoilt:
+            return True
         with open("/proc/self/statm", "rb") as file:
             resident = int(file.read().split()[1]) * self._page
         began = time.monotonic()
@@ -141,5 +150,15 @@ class _MemoryLimit:
 
 def _break_off(number: int, frame: FrameType | None) -> None:
     """Signal handler: ends the task that runs, if that is the one which is to end."""
+    global is_spoilt
     if current is not None and not is_closing and current.is_interrupted():
+        is_spoilt = is_spoilt or _is_in_import(frame)
         raise TaskInterrupted("the owner of the pool asks for the end of this task")
+
+
+def _is_in_import(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

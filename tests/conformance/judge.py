@@ -15,9 +15,9 @@ from . import environment
 from .expected import DIFFERENT, INTERNALS, SLOW, is_slow
 from .guard import EVIDENCE
 
-CASE_LIMIT = 400.0  # seconds
-TEST_LIMIT = 60.0
-SLOW_LIMIT = 150.0  # for a test of a slow run
+CASE_LIMIT = 800.0  # seconds
+TEST_LIMIT = 120.0
+SLOW_LIMIT = 300.0  # for a test of a slow run
 SLOW_TOO = "FORKLESS_CONFORMANCE_SLOW"
 
 

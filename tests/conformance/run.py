@@ -13,7 +13,7 @@ import traceback
 import unittest
 from typing import Any
 
-GRACE = 5.0  # seconds for children to end after the last test
+GRACE = 60.0  # seconds for children to end after the last test
 
 Test = Any  # a test case, or what stands for the fixture of a class
 ExcInfo = Any  # what unittest passes around as `sys.exc_info()`

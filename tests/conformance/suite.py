@@ -10,5 +10,6 @@ from test import _test_multiprocessing as cpython  # noqa: E402
 
 internals.adapt(cpython)
 cpython.install_tests_in_module_dict(globals(), multiprocessing.get_start_method())
+internals.take_time(globals())
 # What they do for a whole module, `run` does for each case.
 del globals()["setUpModule"], globals()["tearDownModule"]

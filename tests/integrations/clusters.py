@@ -71,7 +71,7 @@ class Cluster:
             for pid in ours():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if eventually(lambda: not ours(), 0.5):
+            if eventually(lambda: not ours(), 1):
                 break
         for process in self._started:
             process.wait()
@@ -148,7 +148,7 @@ def ray_cluster(cpus: int = 2) -> Iterator[Cluster]:
         cluster.start(ray, "start", "--head", "--block", "--disable-usage-stats", *words)
         cluster.address = f"ray://127.0.0.1:{client}"
         cluster.environ["RAY_ADDRESS_OF_TEST"] = f"127.0.0.1:{head}"
-        assert eventually(lambda: answers(client), 50), cluster.logs()
+        assert eventually(lambda: answers(client)), cluster.logs()
         yield cluster
 
 
@@ -162,7 +162,7 @@ def dask_cluster(workers: int = 2, failures: int = 0) -> Iterator[Cluster]:
         cluster.start(
             *python, "distributed.cli.dask_scheduler", *where, "--port", str(port), "--no-dashboard"
         )
-        assert eventually(lambda: answers(port), 30), cluster.logs()
+        assert eventually(lambda: answers(port)), cluster.logs()
         for _ in range(workers):
             cluster.start(
                 *python,
@@ -181,16 +181,20 @@ def dask_cluster(workers: int = 2, failures: int = 0) -> Iterator[Cluster]:
 HEAD = """
 import concurrent.futures, os, signal, sys, threading, time
 import forkless as mp, numpy
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
 """
 
 # Its cluster is ended when it says that it runs.
 IN_MID_FLIGHT = """
 with mp.Executor(sys.argv[1]) as executor:
-    future = executor.submit(time.sleep, 60)
+    future = executor.submit(time.sleep, 3600)
     while not future.running():
         time.sleep(0.01)
     print("running", flush=True)
-    error = future.exception(60)
+    error = future.exception(100)
     print(type(error).__name__, error)
     try:
         executor.submit(abs, 1)
@@ -215,9 +219,7 @@ elif sys.argv[2] == "SIGKILL":
 """
 
 
-def leaves_nothing(
-    address: str, scratch: str, how: str, environ: dict[str, str], *, timeout: float, grace: float
-) -> None:
+def leaves_nothing(address: str, scratch: str, how: str, environ: dict[str, str]) -> None:
     """Asserts that a program with a local cluster ends, and neither a process nor a directory is left.
 
     Args:
@@ -225,16 +227,14 @@ def leaves_nothing(
         scratch: a pattern for the names of its temporary directories.
         how: the end of the program: "shutdown" of the executor, "exit" without, or "SIGKILL".
         environ: variables that the program needs.
-        timeout: how long the program may take, in seconds.
-        grace: how long its processes may take to end after it, in seconds.
     """
 
     def directories() -> set[Path]:
         return set(Path(tempfile.gettempdir()).glob(scratch))
 
     before = directories()
-    outcome = run_program(HEAD + _LOCAL, address, how, environ=environ, timeout=timeout, grace=grace)
+    outcome = run_program(HEAD + _LOCAL, address, how, environ=environ)
     assert outcome.stdout == "7\n", outcome
     assert outcome.exit_code == (-signal.SIGKILL if how == "SIGKILL" else 0), outcome
     assert outcome.survivors == (), outcome
-    assert eventually(lambda: directories() <= before, 20), directories() - before
+    assert eventually(lambda: directories() <= before), directories() - before

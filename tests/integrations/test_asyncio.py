@@ -57,7 +57,7 @@ def test_the_loop_goes_on_while_a_task_runs(run: Any) -> None:
     async def main() -> str:
         event = forkless.Event()
         with forkless.Executor(1) as executor:
-            future = asyncio.get_running_loop().run_in_executor(executor, event.wait, 30)
+            future = asyncio.get_running_loop().run_in_executor(executor, event.wait, 60)
             for _ in range(10):
                 await asyncio.sleep(0)
             event.set()

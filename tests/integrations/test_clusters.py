@@ -12,13 +12,11 @@ from clusters import Cluster, dask_cluster, local_environ, ray_cluster
 from libraries import needs
 from support import run_program
 
-pytestmark = pytest.mark.timeout(240)
-
 PROGRAM = (Path(__file__).parent / "programs" / "contract.py").read_text()
 
 
 def outcome_of(where: str, environ: dict[str, str]) -> Any:
-    text = run_program(PROGRAM, where, environ=environ, timeout=150, grace=15).check()
+    text = run_program(PROGRAM, where, environ=environ).check()
     return json.loads(text[text.index("{\n") :])  # What comes before is Ray's.
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clusters import AT_EXIT, HEAD, IN_MID_FLIGHT, Cluster, dask_cluster, free_port, leaves_nothing
@@ -12,8 +13,6 @@ from libraries import needs
 from support import Program, run_program
 
 needs("distributed")
-
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def cluster() -> Iterator[Cluster]:
 def run(source: str, *arguments: str, cluster: Cluster | None = None) -> list[str]:
     """The lines that a program prints."""
     environ = {} if cluster is None else cluster.environ
-    return run_program(HEAD + source, *arguments, environ=environ, timeout=80, grace=15).check().splitlines()
+    return run_program(HEAD + source, *arguments, environ=environ).check().splitlines()
 
 
 def test_a_killed_worker_fails_its_task_and_is_named(cluster: Cluster) -> None:
@@ -48,33 +47,37 @@ with mp.Executor(sys.argv[1]) as executor:
     ]
 
 
-def test_what_dask_cannot_do_is_said(cluster: Cluster) -> None:
+def test_what_dask_cannot_do_is_said(cluster: Cluster, tmp_path: Path) -> None:
     source = """
 with mp.Executor(sys.argv[1]) as executor:
     try:
         executor.options(timeout=3)
     except NotImplementedError as error:
         print(error)
-    running = executor.submit(time.sleep, 1)
+    running = executor.submit(wait_for, sys.argv[2])
     while not executor._scheduler.engine.is_running(running._work[1].handle):
         time.sleep(0.01)
-    print(running.cancel(), running.running(), running.result(60))
+    told = running.cancel(), running.running()
+    open(sys.argv[2], "w").close()
+    print(*told, running.result(60))
 """
-    lines = run(source, cluster.address, cluster=cluster)
+    lines = run(source, cluster.address, str(tmp_path / "go"), cluster=cluster)
     assert lines[0].startswith("Dask has no 'timeout' for tasks: its tasks run in threads")
     assert lines[1:] == ["False True None"]
 
 
-def test_what_has_not_begun_is_cancelled(cluster: Cluster) -> None:
+def test_what_has_not_begun_is_cancelled(cluster: Cluster, tmp_path: Path) -> None:
     source = """
 with mp.Executor(sys.argv[1]) as executor:
-    busy = [executor.submit(time.sleep, 1) for _ in range(2)]
-    waiting = [executor.submit(time.sleep, 60) for _ in range(60)]
+    busy = [executor.submit(wait_for, sys.argv[2]) for _ in range(2)]
+    waiting = [executor.submit(time.sleep, 3600) for _ in range(60)]
     print({future.cancel() for future in waiting}, {future.cancelled() for future in waiting})
+    open(sys.argv[2], "w").close()
     print([future.result(60) for future in busy])
 print("ended")
 """
-    assert run(source, cluster.address, cluster=cluster) == ["{True} {True}", "[None, None]", "ended"]
+    lines = run(source, cluster.address, str(tmp_path / "go"), cluster=cluster)
+    assert lines == ["{True} {True}", "[None, None]", "ended"]
 
 
 def test_resources_are_those_of_dask(cluster: Cluster) -> None:
@@ -132,20 +135,17 @@ with distributed.Client(sys.argv[1].replace("dask", "tcp")) as client:
 
 def test_nobody_listens() -> None:
     source = """
-begun = time.monotonic()
 for address in sys.argv[1:]:
     try:
         mp.Executor(address, connect_timeout=2)
     except ConnectionError as error:
         print(error)
-print(time.monotonic() - begun < 30)
 """
     # The second one takes connections, and says nothing.
     with socket.create_server(("127.0.0.1", 0)) as mute:
         addresses = [f"dask://127.0.0.1:{free_port()}", f"dask://127.0.0.1:{mute.getsockname()[1]}"]
         lines = run(source, *addresses)
-    assert lines[2] == "True"
-    for line, address in zip(lines, addresses, strict=False):
+    for line, address in zip(lines, addresses, strict=True):
         assert line.startswith(f"no answer from {address} within 2 s")
         assert line.endswith(": is `dask scheduler` running there, of the same version as here?")
 
@@ -155,24 +155,30 @@ def test_a_cluster_that_ends_in_mid_flight() -> None:
         dask_cluster() as cluster,
         Program(HEAD + IN_MID_FLIGHT, cluster.address, environ=cluster.environ) as program,
     ):
-        program.wait_for("running", 40)
+        program.wait_for("running")
         cluster.kill()
-        lines = program.finish(60, 15).check().splitlines()
+        lines = program.finish().check().splitlines()
     assert lines[1].startswith(f"BrokenPool the connection to {cluster.address} is lost")
     assert lines[2] == "broken"
 
 
-def test_ctrl_c_ends_a_wait(cluster: Cluster) -> None:
+def test_ctrl_c_ends_a_wait(cluster: Cluster, tmp_path: Path) -> None:
     source = """
 with mp.Executor(sys.argv[1]) as executor:
-    future = executor.submit(time.sleep, 5)
+    future = executor.submit(wait_for, sys.argv[2])
     print("waiting", flush=True)
-    future.result()
+    try:
+        future.result()
+    except KeyboardInterrupt:
+        # The end of the executor waits for what runs.
+        open(sys.argv[2], "w").close()
+        raise
 """
-    with Program(HEAD + source, cluster.address, environ=cluster.environ) as program:
-        program.wait_for("waiting", 40)
+    arguments = cluster.address, str(tmp_path / "go")
+    with Program(HEAD + source, *arguments, environ=cluster.environ) as program:
+        program.wait_for("waiting")
         program.process.send_signal(signal.SIGINT)
-        outcome = program.finish(30, 15)
+        outcome = program.finish()
     assert outcome.exit_code in (1, -signal.SIGINT)
     assert "KeyboardInterrupt" in outcome.stderr
     assert outcome.survivors == ()
@@ -185,4 +191,4 @@ def test_what_is_accepted_is_done_at_exit(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("how", ["shutdown", "exit", "SIGKILL"])
 def test_a_local_cluster_leaves_nothing(how: str) -> None:
-    leaves_nothing("dask", "forkless-dask-*", how, {}, timeout=60, grace=20)
+    leaves_nothing("dask", "forkless-dask-*", how, {})

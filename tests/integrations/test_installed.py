@@ -10,8 +10,6 @@ import pytest
 from libraries import needs
 from support import run_program
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Case(NamedTuple):
     """A program and what it prints, a regular expression."""
@@ -164,6 +162,6 @@ def test_an_unmodified_program(name: str) -> None:
     case = CASES[name]
     needs(case.modules, "./dev integrations --torch" if case.modules == "torch" else "./dev integrations")
     # Without the guard that each of these would need elsewhere.
-    outcome = run_program(case.text, python=(sys.executable, "-m", "forkless"), timeout=90)
+    outcome = run_program(case.text, python=(sys.executable, "-m", "forkless"))
     assert re.fullmatch(case.expected, outcome.check()), outcome
     assert "Traceback" not in outcome.stderr, outcome

@@ -19,12 +19,10 @@ from clusters import (
     ray_cluster,
 )
 from libraries import needs
-from support import Program, run_program
+from support import PROGRAM_PATIENCE, Program, run_program
 
 needs("ray")
 needs("grpc")
-
-pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +31,9 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def run(source: str, *arguments: str, environ: dict[str, str], timeout: float = 120) -> list[str]:
+def run(source: str, *arguments: str, environ: dict[str, str]) -> list[str]:
     """The lines that a program prints, but for what Ray prints there."""
-    text = run_program(HEAD + source, *arguments, environ=environ, timeout=timeout, grace=20).check()
+    text = run_program(HEAD + source, *arguments, environ=environ).check()
     return [line for line in text.splitlines() if "(raylet)" not in line]
 
 
@@ -61,7 +59,7 @@ with mp.Executor(sys.argv[1]) as executor:
 def test_time_limits(cluster: Cluster) -> None:
     source = """
 def stubborn():
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         try:
             time.sleep(1)
@@ -70,7 +68,7 @@ def stubborn():
 
 def tidy(path):
     try:
-        time.sleep(60)
+        time.sleep(600)
     finally:
         with open(path, "w") as file:
             file.write("tidied")
@@ -97,7 +95,7 @@ def test_cancel_ends_a_task_that_runs(cluster: Cluster) -> None:
     source = """
 def stubborn(path):
     open(path, "w").close()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         try:
             time.sleep(1)
@@ -106,11 +104,7 @@ def stubborn(path):
 
 def note(path):
     open(path, "w").close()
-    time.sleep(60)
-
-def wait_for(path):
-    while not os.path.exists(path):
-        time.sleep(0.01)
+    time.sleep(600)
 
 with mp.Executor(sys.argv[1]) as executor:
     for function in (note, stubborn):
@@ -185,21 +179,19 @@ with mp.Executor(sys.argv[1]) as first, mp.Executor(sys.argv[1]) as second:
 
 def test_nobody_listens() -> None:
     source = """
-begun = time.monotonic()
 for address in sys.argv[1:]:
     try:
         mp.Executor(address, connect_timeout=2)
     except ConnectionError as error:
         print(error)
-print(time.monotonic() - begun < 30, flush=True)
+sys.stdout.flush()
 os._exit(0)  # Ray itself goes on for half a minute.
 """
     # The second one takes connections, and says nothing.
     with socket.create_server(("127.0.0.1", 0)) as mute:
         addresses = [f"ray://127.0.0.1:{free_port()}", f"ray://127.0.0.1:{mute.getsockname()[1]}"]
         lines = run(source, *addresses, environ=local_environ())
-    assert lines[2] == "True"
-    for line, address in zip(lines, addresses, strict=False):
+    for line, address in zip(lines, addresses, strict=True):
         assert line.startswith(f"no answer from {address} within 2 s")
         port = address.rpartition(":")[2]
         assert f": is `ray start --head --ray-client-server-port={port}` running there, of the same" in line
@@ -209,9 +201,9 @@ def test_a_cluster_that_ends_in_mid_flight() -> None:
     with ray_cluster() as cluster:
         environ = cluster.environ | {"RAY_CLIENT_RECONNECT_GRACE_PERIOD": "2"}
         with Program(HEAD + IN_MID_FLIGHT, cluster.address, environ=environ) as program:
-            program.wait_for("running", 90)
+            program.wait_for("running", PROGRAM_PATIENCE)
             cluster.kill()
-            lines = program.finish(60, 15).check().splitlines()
+            lines = program.finish().check().splitlines()
     assert lines[1].startswith(f"BrokenPool the connection to {cluster.address} is lost")
     assert lines[2] == "broken"
 
@@ -219,14 +211,14 @@ def test_a_cluster_that_ends_in_mid_flight() -> None:
 def test_ctrl_c_ends_a_wait(cluster: Cluster) -> None:
     source = """
 with mp.Executor(sys.argv[1]) as executor:
-    future = executor.submit(time.sleep, 60)
+    future = executor.submit(time.sleep, 600)
     print("waiting", flush=True)
     future.result()
 """
     with Program(HEAD + source, cluster.address, environ=cluster.environ) as program:
-        program.wait_for("waiting", 90)
+        program.wait_for("waiting", PROGRAM_PATIENCE)
         program.signal(signal.SIGINT)
-        outcome = program.finish(30, 15)
+        outcome = program.finish()
     assert outcome.exit_code in (1, -signal.SIGINT)
     assert "KeyboardInterrupt" in outcome.stderr
     assert outcome.survivors == ()
@@ -239,4 +231,4 @@ def test_what_is_accepted_is_done_at_exit(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("how", ["shutdown", "exit", "SIGKILL"])
 def test_a_local_ray_leaves_nothing(how: str) -> None:
-    leaves_nothing("ray", "flray-*", how, local_environ(), timeout=90, grace=30)
+    leaves_nothing("ray", "flray-*", how, local_environ())

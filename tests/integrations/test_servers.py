@@ -16,7 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from libraries import needs
-from support import Program, eventually, processes
+from support import PATIENCE, Program, eventually, processes
 
 WSGI = """
 import json, os, forkless
@@ -76,7 +76,8 @@ def wait_for(path):
 GUNICORN = """
 import sys
 from gunicorn.app.wsgiapp import run
-options = ["--workers", "2", "--bind", "127.0.0.1:0", "--chdir", sys.argv[1], *sys.argv[2:]]
+patience = ["--timeout", "300", "--graceful-timeout", "300"]
+options = ["--workers", "2", "--bind", "127.0.0.1:0", *patience, "--chdir", sys.argv[1], *sys.argv[2:]]
 sys.argv = ["gunicorn", *options, "app:app"]
 sys.exit(run())
 """
@@ -114,7 +115,7 @@ class Server(NamedTuple):
 
     def get(self, path: str = "/") -> Any:
         """The answer to a request: the process that served it, and what the pool found."""
-        with build_opener(ProxyHandler({})).open(self.address + path, timeout=30) as answer:
+        with build_opener(ProxyHandler({})).open(self.address + path, timeout=PATIENCE) as answer:
             return json.load(answer)
 
 
@@ -134,7 +135,7 @@ def serve(kind: Kind, directory: Path) -> Iterator[Server]:
         program.wait_for_error("http://127.0.0.1:")
         server = Server(program, address_of(program))
         # Now it has a socket, but uvicorn's does not listen yet.
-        assert eventually(lambda: accepts(server), 20), program.stderr()
+        assert eventually(lambda: accepts(server)), program.stderr()
         yield server
 
 
@@ -176,7 +177,7 @@ def test_a_request_that_runs_is_finished_before_the_server_stops(kind: Kind, tmp
         begun, path = tmp_path / "go.begun", tmp_path / "go"
         thread = threading.Thread(target=lambda: answers.append(server.get(f"/slow?{path}")))
         thread.start()
-        assert eventually(begun.exists, 20)
+        assert eventually(begun.exists)
         server.program.signal(signal.SIGTERM)
         path.touch()
         thread.join()
@@ -189,9 +190,9 @@ def test_a_server_process_that_is_killed_takes_its_workers_along(kind: Kind, tmp
         pid, found = server.get()
         os.kill(pid, signal.SIGKILL)
         workers = {worker for _, worker in found}
-        assert eventually(lambda: not workers & set(processes()), 10)
+        assert eventually(lambda: not workers & set(processes()))
         answers: list[Any] = []
-        assert eventually(lambda: answered(server, answers), 20)
+        assert eventually(lambda: answered(server, answers))
         assert [result for result, _ in answers[0][1]] == [0, 1, 4, 9]
         stop(server)
 
@@ -202,7 +203,7 @@ def test_the_whole_server_is_killed(kind: Kind, tmp_path: Path) -> None:
         server.program.signal(signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         workers = {worker for _, worker in found}
-        assert eventually(lambda: not workers & set(processes()), 10)
+        assert eventually(lambda: not workers & set(processes()))
 
 
 def test_a_pool_from_before_the_fork_says_what_to_do(tmp_path: Path) -> None:

@@ -9,12 +9,10 @@ from typing import Any
 import forkless
 import pytest
 from libraries import needs
-from support import Program, run_program
+from support import PATIENCE, Program, run_program
 
 torch = needs("torch", "./dev integrations --torch")
 data = needs("torch.utils.data", "./dev integrations --torch")
-
-pytestmark = pytest.mark.timeout(120)
 
 
 class Squares(data.Dataset):  # type: ignore[misc,name-defined]
@@ -112,7 +110,7 @@ def test_tensors_in_queues() -> None:
     child.start()
     for _ in range(3):
         requests.put({"tensor": torch.arange(50_000)})
-        assert torch.equal(answers.get(timeout=60), torch.arange(50_000) * 2)
+        assert torch.equal(answers.get(timeout=PATIENCE), torch.arange(50_000) * 2)
     requests.put(None)
     child.join()
     child.close()
@@ -171,7 +169,7 @@ with forkless.Pool(1) as pool:
     pool.apply(shared.add_, (1,))
 print(shared.tolist())
 """
-        assert run_program(source, timeout=60).check() == "[1.0, 1.0, 1.0, 1.0]\n"
+        assert run_program(source).check() == "[1.0, 1.0, 1.0, 1.0]\n"
 
 
 def add(tensor: Any, view: Any) -> None:
@@ -218,7 +216,7 @@ print([batch.flatten().tolist() for batch in loader])
 
 
 def test_a_program_without_a_guard() -> None:
-    assert run_program(PROGRAM, timeout=60).check() == "[[0, 10, 20, 30], [40, 50, 60, 70]]\n"
+    assert run_program(PROGRAM).check() == "[[0, 10, 20, 30], [40, 50, 60, 70]]\n"
 
 
 def test_a_killed_program_takes_its_workers_along() -> None:
@@ -227,7 +225,7 @@ def test_a_killed_program_takes_its_workers_along() -> None:
         "print('ready', flush=True); import time; time.sleep(1000); return torch.tensor",
     )
     with Program(source) as program:
-        program.wait_for("ready\nready", timeout=60)
+        program.wait_for("ready\nready")
         program.signal(signal.SIGKILL)
         outcome = program.finish()
     assert (outcome.exit_code, outcome.survivors) == (-signal.SIGKILL, ())

@@ -52,7 +52,7 @@ def run(suite: str, directory: Path, *options: str) -> Outcome:
     (directory / "test_suite.py").write_text(suite)
     (directory / "pytest.ini").write_text("[pytest]\n")
     arguments = ["-p", "no:cacheprovider", "-n", "2", *options, str(directory)]
-    return run_program(f"import sys, pytest; sys.exit(pytest.main({arguments!r}))", timeout=50)
+    return run_program(f"import sys, pytest; sys.exit(pytest.main({arguments!r}))")
 
 
 @pytest.mark.parametrize("options", [(), ("--dist", "worksteal")])

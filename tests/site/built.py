@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from support import PROGRAM_PATIENCE
 
 SITE = Path(__file__).parents[2] / "target" / "docs"
 PAGES = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html"))
@@ -143,9 +144,13 @@ def browse(url: str, folder: Path) -> str:
     flags = "--headless --disable-gpu --no-first-run --disable-background-networking --disable-sync"
     sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
     command = [CHROMIUM, *flags.split(), *sandbox, f"--user-data-dir={folder}", "--enable-logging=stderr"]
-    limits = ["--virtual-time-budget=50000", "--timeout=50000"]
+    limits = ["--virtual-time-budget=50000", "--timeout=100000"]
     result = subprocess.run(
-        [*command, *limits, "--dump-dom", url], capture_output=True, text=True, timeout=55, check=True
+        [*command, *limits, "--dump-dom", url],
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_PATIENCE,
+        check=True,
     )
     # Lines of the console of pages; what the browser says of itself is nobody's concern here.
     complaints = [line for line in result.stderr.splitlines() if ":CONSOLE" in line]

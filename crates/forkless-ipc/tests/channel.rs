@@ -65,7 +65,7 @@ fn a_full_channel_makes_senders_wait_and_an_empty_one_receivers() {
     for timeout in [0, 1, 120].map(Duration::from_millis) {
         let start = Instant::now();
         assert!(!channel.send(3, b"c", &[], Deadline::after(timeout)).unwrap());
-        assert!(start.elapsed() >= timeout && start.elapsed() < timeout + Duration::from_secs(2));
+        assert!(start.elapsed() >= timeout && start.elapsed() < timeout + Duration::from_secs(30));
     }
     assert_eq!(channel.len().unwrap(), 2);
     thread::scope(|scope| {
@@ -77,7 +77,7 @@ fn a_full_channel_makes_senders_wait_and_an_empty_one_receivers() {
     for timeout in [0, 1, 120].map(Duration::from_millis) {
         let start = Instant::now();
         assert!(channel.receive(Deadline::after(timeout)).unwrap().is_none());
-        assert!(start.elapsed() >= timeout && start.elapsed() < timeout + Duration::from_secs(2));
+        assert!(start.elapsed() >= timeout && start.elapsed() < timeout + Duration::from_secs(30));
     }
     thread::scope(|scope| {
         let receiver = scope.spawn(|| receive(&channel).tag);

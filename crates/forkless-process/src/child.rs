@@ -33,8 +33,10 @@ pub struct Child {
     kill_at: AtomicU64,
 }
 
-/// How long the template, or the kernel, may take to tell how a process ended that has ended.
+/// How long the kernel may take to tell how a process ended that has ended, when the template is gone.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long the template may take, which knows more: on a busy machine its turn may come late. It may also be stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const SIGKILL: i32 = 9;
 
@@ -115,13 +117,13 @@ impl Child {
             return None;
         }
         // Ended, but not written down yet: the template is about to, or is gone.
-        let until = Instant::now() + GRACE;
+        let since = Instant::now();
         loop {
             if let Some(end) = self.arena.end(self.owner) {
                 return Some(end);
             }
-            if (!self.client.is_alive() || Instant::now() > until)
-                && let Some(end) = self.end_without_template(until)
+            if (!self.client.is_alive() || since.elapsed() > PATIENCE)
+                && let Some(end) = self.end_without_template(since + GRACE)
             {
                 return Some(end);
             }

@@ -458,8 +458,8 @@ pub fn attach_by_name(name: &str) -> Result<&'static Arena, Error> {
     let action = "join a process tree by its name";
     let socket = socket::connect(name).map_err(Error::system(action))?;
     socket::send(socket.as_fd(), &Request::Attach.to_bytes(), &[]).map_err(Error::system(action))?;
-    // The template answers at once, or is gone.
-    let ready = process::readable(&[socket.as_fd()], Duration::from_secs(5)).map_err(Error::system(action))?;
+    // The template answers at once, or is gone; its turn may come late on a busy machine.
+    let ready = process::readable(&[socket.as_fd()], Duration::from_secs(30)).map_err(Error::system(action))?;
     if !ready[0] {
         return Err(Error::System { action, errno: Errno::TIMEDOUT });
     }

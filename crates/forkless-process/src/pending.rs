@@ -39,12 +39,15 @@ pub struct Pending {
     job: Option<Parcel>,
     asked: Option<(&'static Client, Owner)>,
     tries: u32,
-    /// Until when a child may take to arrive whose template is gone.
+    /// Until when it may take to arrive, once its template is gone.
     arriving: Option<Deadline>,
 }
 
 /// How long a template may take to end that has closed its sockets.
-const LAST_BREATH: Duration = Duration::from_secs(1);
+const LAST_BREATH: Duration = Duration::from_secs(10);
+
+/// How long a child may take to arrive whose template is gone.
+const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// A template may be found dead only when it is asked: how often to go on with a new one.
 const TRIES: u32 = 2;
@@ -139,7 +142,7 @@ impl Pending {
         // Without a template only the child itself writes down its id, before anything else.
         if !client.is_alive() && pid.load(Ordering::Acquire) == 0 {
             self.arena.return_slot(owner)?;
-            let arriving = *self.arriving.get_or_insert_with(|| Deadline::after(LAST_BREATH));
+            let arriving = *self.arriving.get_or_insert_with(|| Deadline::after(ARRIVAL));
             if self.has_arrived(owner) && arriving.passed() {
                 // It died on its way, unseen.
                 self.arena.clean(owner, End::Unknown)?;

@@ -275,7 +275,7 @@ fn a_start_survives_the_death_of_the_template() {
     first.signal(9).unwrap();
     let death = Instant::now();
     assert!(matches!(try_wait(&first), Ok(KILLED) | Err(Error::StatusLost { .. })), "as far as can be known");
-    assert!(death.elapsed() < Duration::from_secs(10));
+    assert!(death.elapsed() < Duration::from_secs(30));
     assert!(first.peak_memory().is_none() && second.peak_memory().is_some(), "whose template has told it");
     drop((ready, first, second));
     tree.end();

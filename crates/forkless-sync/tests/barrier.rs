@@ -13,7 +13,7 @@ use forkless_testing::{Board, Child, PATIENCE, Scene, at_every_pass, handle, rol
 roles!(&KINDS => pass_once, pass_often);
 
 /// A party learns of a death within 100 ms. Machines under test are busy.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(30);
 
 /// As any user waits.
 fn wait(barrier: &Barrier) -> Passage {

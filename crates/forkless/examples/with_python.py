@@ -36,7 +36,7 @@ def count() -> None:
 process = mp.Process(target=count)
 process.start()
 with subprocess.Popen([sys.argv[1], str(TURNS), *map(handle, (lock, ready, go, finale, total))]) as rust:
-    if not ready.wait(timeout=20):
+    if not ready.wait(timeout=60):
         raise SystemExit("the Rust program is not ready")
     go.set()
     count()

@@ -37,7 +37,7 @@ def ask(program: str) -> None:
         for lines in (["to be or not to be"], ["that is", "the question"], []):
             text = {"title": " / ".join(lines), "lines": lines}
             texts.put(text)
-            answer = counts.get(timeout=20)
+            answer = counts.get(timeout=60)
             assert answer == count(text), answer
             print(f"Rust has counted {len(answer['words'])} words, {answer['mean']} a line")
         texts.put(None)

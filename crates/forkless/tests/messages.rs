@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 forkless_testing::roles!(KINDS => send_jobs, receive_jobs, receive_and_stay);
 
 /// Machines under test are busy.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Job {

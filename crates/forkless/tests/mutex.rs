@@ -17,7 +17,7 @@ forkless_testing::roles!(KINDS => hold_changed, increment, increment_for_ever, r
 const KILLED: ExitStatus = ExitStatus::Signaled(9);
 
 /// A waiter learns of a death within 100 ms. Machines under test are busy.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Large enough to be torn, if it could be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]

@@ -16,9 +16,11 @@ from typing import IO, Literal
 from ._watch import MARK, SHARED_MEMORY, Watch, activity, describe, segments
 
 ASLEEP = 2.0  # seconds: a program of which nothing has moved for so long hangs
-GRACE = 2.0  # seconds that descendants have to end after the program; forkless promises one
+GRACE = 2.0  # seconds without a move of what outlives the program, then it stays; forkless ends all in one
+DECAY = 10.0  # seconds that descendants have which move
 KEPT_OUTPUT = 8_192  # bytes of the end of an output; a trap may write megabytes
 POLL = 0.01
+GAP = 0.25  # seconds between two looks; what is longer was no time for the program either
 # Of the variables that change what Python does, only those that say where it is found reach the programs.
 PLACES = {"PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONUSERBASE"}
 
@@ -132,7 +134,7 @@ def run(
         )
         try:
             _no_core_dump(process.pid)
-            ended = _follow(process, watch, started + limit)
+            ended = _follow(process, watch, limit)
             seconds = time.monotonic() - started
             survivors = () if ended else _survivors(watch)
         finally:
@@ -165,33 +167,61 @@ def _environ(mark: str, python: str) -> dict[str, str]:
     return {**environ, MARK: mark, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+class _Clock:
+    """Tells the time in which somebody looked: a machine that stands still is no program that does."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._seconds = 0.0
+
+    def look(self) -> float:
+        """Seconds since it was made."""
+        now = time.monotonic()
+        self._seconds += min(now - self._last, GAP)
+        self._last = now
+        return self._seconds
+
+
+class _Stillness:
+    """Tells for how long nothing of a run has moved."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] | None = None
+        self._since = 0.0
+
+    def seconds(self, alive: list[int], now: float) -> float:
+        """As of now, by the clock of the run."""
+        current = activity(alive)
+        if current is None or current != self._last:
+            self._last, self._since = current, now
+        return now - self._since
+
+
 def _follow(
-    process: subprocess.Popen[bytes], watch: Watch, deadline: float
+    process: subprocess.Popen[bytes], watch: Watch, limit: float
 ) -> Literal["hang", "timeout"] | None:
     """Watches a program until it ends (None), hangs, or has used up its time."""
-    last, since = None, time.monotonic()
+    clock, stillness = _Clock(), _Stillness()
     while True:
         alive = watch.living()
         watch.note_mappings(alive)
         if process.poll() is not None:
             return None
-        now = time.monotonic()
-        current = activity(alive)
-        if current is None or current != last:
-            last, since = current, now
-        elif now - since >= ASLEEP:
+        now = clock.look()
+        if stillness.seconds(alive, now) >= ASLEEP:
             return "hang"
-        if now >= deadline:
+        if now >= limit:
             return "timeout"
         time.sleep(POLL)
 
 
 def _survivors(watch: Watch) -> tuple[str, ...]:
     """The descendants that do not end by themselves soon after the program."""
-    deadline = time.monotonic() + GRACE
+    clock, stillness = _Clock(), _Stillness()
     while alive := watch.living(again=True):
         watch.note_mappings(alive)
-        if time.monotonic() >= deadline:
+        now = clock.look()
+        if stillness.seconds(alive, now) >= GRACE or now >= DECAY:
             return tuple(describe(pid) for pid in alive)
         time.sleep(POLL)
     return ()

@@ -10,7 +10,7 @@ use forkless::process::Command;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A waiter learns of a death within 100 ms. Machines under test are busy.
-pub const SOON: Duration = Duration::from_secs(2);
+pub const SOON: Duration = Duration::from_secs(30);
 
 const VARIABLE: &str = "FORKLESS_TEST_PLAY";
 
