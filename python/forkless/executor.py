@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as _BaseExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from . import _pickling
+from . import _exit, _pickling
 from ._attributes import ExecutorAttributes
 from ._futures import Future
 from ._options import Options
@@ -507,3 +507,7 @@ def _flat(chunks: Iterator[list[R]]) -> Iterator[R]:
         chunk.reverse()
         while chunk:
             yield chunk.pop()
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
