@@ -511,6 +511,10 @@ class SharedBuffer(Shared):
     def gather(sources: Sequence[Buffer]) -> tuple[SharedBuffer, list[int]]:
         """One buffer, of plain bytes, with a copy of each of these, and where each begins in it: at a multiple of 64."""
 
+    def copy_on_write(self) -> memoryview:
+        """Its bytes as a copy of this process's own, writable, that costs memory for the pages that are written to."""
+    def is_copy_of(self, source: Buffer) -> bool:
+        """Whether its bytes are those of `source`, as they are now."""
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     @property

@@ -16,6 +16,7 @@ import _pickle
 import os
 import pickle
 import sys
+from _thread import get_ident
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from io import TextIOWrapper
@@ -32,7 +33,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks, _stdlib
-from ._beside import Beside, Stand, load_enclosed
+from ._beside import Beside, Stand, keepers, load_enclosed
 from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of, find_shared
 
 if TYPE_CHECKING:
@@ -495,7 +496,7 @@ def adopt_main(spec: dict[str, str | None]) -> None:
     """
     global parent, main_origin, _first_main
     parent, main_origin = spec["parent"], spec["origin"] or ""
-    main = ModuleType("__main__")
+    main = _Main("__main__")
     main.__dict__.update(__builtins__=sys.modules["builtins"], __package__=spec["package"])
     if spec["file"] is not None:
         main.__file__ = spec["file"]
@@ -505,6 +506,19 @@ def adopt_main(spec: dict[str, str | None]) -> None:
 
 
 _first_main: object = None
+
+
+class _Main(ModuleType):
+    """The `__main__` of a child: it has what was sent."""
+
+    def __getattr__(self, name: str) -> Any:
+        message = f"module '__main__' has no attribute {name!r}"
+        if not name.startswith("__"):
+            message += (
+                ": the program does not run in this child process, so of its names there are those that were "
+                "sent. Put what is to be found by its name into a module that can be imported"
+            )
+        raise AttributeError(message)
 
 
 # By reference or by value.
@@ -669,6 +683,7 @@ handlers: dict[type, Callable[[Pickler, Any], Any]] = {
     type: _class,
     MethodType: _method,
     ModuleType: _module,
+    _Main: _module,
     TextIOWrapper: _stream,
     memoryview: _memoryview,
     Deposit: _deposit,
@@ -704,6 +719,10 @@ def _array(pickler: Pickler, obj: Any) -> Any:
     contiguous arrays, but neither for dates, which buffers do not know, nor for views with gaps.
     """
     numpy = sys.modules["numpy"]
+    if keepers and isinstance(obj, numpy.ndarray) and (keeper := keepers.get(get_ident())) is not None:
+        reduced = keeper.reduce(obj)
+        if reduced is not None:
+            return reduced
     if type(obj) is not numpy.ndarray:
         return NotImplemented
     shared = buffer_of(obj)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _authentication, _internals, _pickling, exceptions
+from . import _authentication, _exit, _internals, _pickling, exceptions
 from ._authentication import CHALLENGE, FAILURE, WELCOME
 from ._forkless import Channel, Deposit, open_shared
 from ._stdlib import connection as _standard
@@ -815,6 +815,10 @@ def _same_user(sock: socket.socket) -> bool:
     size = struct.calcsize("3i")
     _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return user in (os.geteuid(), 0)
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:
