@@ -282,6 +282,7 @@ def work(begun, go_on):
 
 begun, go_on = forkless.Event(), forkless.Event()
 with forkless.Executor(1) as executor:
+    assert executor.submit(int).result() == 0
     future = executor.options(timeout=4).submit(work, begun, go_on)
     assert begun.wait(20)
     tree = " ".join(map(str, [os.getpid(), *(pid for pid, _, _ in _forkless.processes())]))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _SOFT, _HARD = 0.5, 0.5
 # How often to look whether a worker is still in a debugger, in seconds.
 _LOOK = 0.2
+# What takes less does not count as a pause, in seconds.
+_PAUSE = 0.5
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Deadlines:
         self._late: dict[int, float] = {}
         self._victims: dict[int, _Victim] = {}
         # How long this process has stood still, in all; and how much of that each task was given, in seconds.
-        self._stalled = 0.0
+        self._stalled = self._paused = 0.0
         self._excused: dict[int, float] = {}
 
     # From any thread.
@@ -86,6 +88,11 @@ class Deadlines:
         """In how many seconds to `look` again."""
         return self._next_look - time.monotonic()
 
+    def note_pause(self, seconds: float) -> None:
+        """The collector was busy for so long with what takes no time, or has waited for the template."""
+        if seconds > _PAUSE:
+            self._paused += seconds
+
     def look(self) -> None:
         """Ends what is due."""
         now = time.monotonic()
@@ -105,7 +112,7 @@ class Deadlines:
 
     def _excuse(self, running: dict[int, float], now: float) -> None:
         """Gives tasks the time in which this process stood still since the last look."""
-        stalled = self._scheduler._stalled()
+        stalled = self._scheduler._stalled() + self._paused
         pause, self._stalled = stalled - self._stalled, stalled
         self._excused = {task: excuse for task, excuse in self._excused.items() if task in running}
         if not pause:

@@ -392,7 +392,9 @@ class Scheduler(SchedulerState, Dispatcher):
     def _collect(self) -> None:
         try:
             while not self._finished():
+                begun = time.monotonic()
                 self._start_missing()
+                self._deadlines.note_pause(time.monotonic() - begun)
                 events = self._step(self._patience(), self._events)
                 for kind, id, message in events:
                     self._react(kind, id, message)
