@@ -19,8 +19,14 @@ def when_loaded(actions: "dict[str, Callable[[], object]]") -> None:
     """Calls an action when the module of that name is loaded: now, or right after it was."""
     for name in [name for name in actions if name in sys.modules]:
         actions.pop(name)()
-    if actions:
+    if not actions:
+        return
+    # One finder for all: two would ask each other for ever.
+    there = next((finder for finder in sys.meta_path if isinstance(finder, _Finder)), None)
+    if there is None:
         sys.meta_path.insert(0, _Finder(actions))
+    else:
+        there.add(actions)
 
 
 class _Finder:
@@ -28,6 +34,11 @@ class _Finder:
 
     def __init__(self, actions: "dict[str, Callable[[], object]]") -> None:
         self._actions = actions
+
+    def add(self, actions: "dict[str, Callable[[], object]]") -> None:
+        """More that is to be done, after what is to be done already."""
+        for name, action in actions.items():
+            self._actions[name] = _one_after_the_other(self._actions.get(name), action)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> "ModuleSpec | None":
         """What the other finders find."""
@@ -48,6 +59,17 @@ class _Finder:
             sys.meta_path.remove(self)
         if action is not None:
             action()
+
+
+def _one_after_the_other(
+    first: "Callable[[], object] | None", second: "Callable[[], object]"
+) -> "Callable[[], object]":
+    def both() -> None:
+        if first is not None:
+            first()
+        second()
+
+    return second if first is None else both
 
 
 class _Loader:

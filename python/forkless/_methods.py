@@ -95,14 +95,10 @@ def check(method: str, call: str) -> None:
         raise ValueError(f"cannot find context for {method!r}; there are 'forkserver' and 'spawn'")
 
 
-_has_warned = False
-
-
 def _warn_of_fork() -> None:
     """Says once what a program that asks for "fork" gets, which it has nobody else to tell of."""
-    global _has_warned
-    if not _has_warned:
-        _has_warned = True
+    if not process.warned_of_fork:
+        process.warned_of_fork = True
         import warnings
 
         warnings.warn(

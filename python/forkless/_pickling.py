@@ -496,7 +496,7 @@ def adopt_main(spec: dict[str, str | None]) -> None:
     """
     global parent, main_origin, _first_main
     parent, main_origin = spec["parent"], spec["origin"] or ""
-    main = ModuleType("__main__")
+    main = _Main("__main__")
     main.__dict__.update(__builtins__=sys.modules["builtins"], __package__=spec["package"])
     if spec["file"] is not None:
         main.__file__ = spec["file"]
@@ -506,6 +506,19 @@ def adopt_main(spec: dict[str, str | None]) -> None:
 
 
 _first_main: object = None
+
+
+class _Main(ModuleType):
+    """The `__main__` of a child: it has what was sent."""
+
+    def __getattr__(self, name: str) -> Any:
+        message = f"module '__main__' has no attribute {name!r}"
+        if not name.startswith("__"):
+            message += (
+                ": the program does not run in this child process, so of its names there are those that were "
+                "sent. Put what is to be found by its name into a module that can be imported"
+            )
+        raise AttributeError(message)
 
 
 # By reference or by value.
@@ -670,6 +683,7 @@ handlers: dict[type, Callable[[Pickler, Any], Any]] = {
     type: _class,
     MethodType: _method,
     ModuleType: _module,
+    _Main: _module,
     TextIOWrapper: _stream,
     memoryview: _memoryview,
     Deposit: _deposit,

@@ -125,12 +125,19 @@ class MapResult(AsyncResult[list[R]]):
         self,
         pool: "Pool",
         total: int,
+        chunksize: int,
         callback: Callable[[list[R]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         super().__init__(pool, callback, error_callback)
         self.total = total
+        self._chunksize = chunksize
         self.gather = Gather(total, self)
+
+    @property
+    def _number_left(self) -> int:
+        """How many chunks are not done: private in `multiprocessing`, but many programs show it."""
+        return -(-self.gather.left // self._chunksize)
 
     def show(self, progress: "Progress") -> None:
         """Waits until everything is done, and shows how far it is."""

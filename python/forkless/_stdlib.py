@@ -31,10 +31,16 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> ModuleType:
-        if name.startswith("__"):
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # Not remembered, as it is found by another name later.
-        return import_module(f"{home()}.{name}")
+        full = f"{home()}.{name}"
+        try:
+            if not name.startswith("__"):
+                return import_module(full)
+        except ModuleNotFoundError as error:
+            if error.name != full:
+                raise
+        # `pickle` asks all modules for the names of what does not know its own, as ufuncs do.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 STANDARD = "multiprocessing"

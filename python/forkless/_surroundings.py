@@ -1,7 +1,8 @@
 """What a child takes over from its parent: all that a fork would have copied and a pickle does not carry.
 
-That is the directory, the environment, the import path, the command line, and what the system keeps for a
-process (file mode mask, signal mask, niceness, affinity, limits), each as it was when `start` was called.
+That is the directory, the environment, the import path, the command line, what the system keeps for a process
+(file mode mask, signal mask, niceness, affinity, limits), and settings of the interpreter (recursion limit,
+filters of warnings and others, see `_settings`), each as it was when `start` was called.
 
 It seldom changes. So a parent packs it once, into shared memory, and tells each child where. The template
 learns it too, when there is time, and its children find themselves in it already: they compare two handles.
@@ -14,7 +15,7 @@ import sys
 from importlib.machinery import PathFinder
 from typing import IO, TYPE_CHECKING, Any
 
-from . import _forks, _pickling, _programs, process
+from . import _forks, _pickling, _programs, _settings, process
 from ._forkless import (
     SharedBytes,
     accept_interrupts,
@@ -70,8 +71,10 @@ def _surroundings() -> "Surroundings":
         "path": list(map(os.fsdecode, sys.path)),
         "arguments": list(getattr(sys, "argv", [])),
         "attributes": attributes(),
+        "settings": _settings.here(),
         "main": _pickling.main_spec(),
         "start_method": process.default_method,
+        "warned_of_fork": process.warned_of_fork,
         "preloaded": _programs.preloaded,
         "unbuffered": bool(getattr(sys.stdout, "write_through", False)),
     }
@@ -154,6 +157,7 @@ def _enter(surroundings: "Surroundings") -> None:
     if surroundings["directory"] is not None:
         os.chdir(surroundings["directory"])
     _adopt_environment(surroundings["environment"])
+    _settings.adopt(surroundings["settings"])
     if "elsewhere" not in surroundings:
         sys.path[:] = surroundings["path"]
     else:
@@ -161,6 +165,7 @@ def _enter(surroundings: "Surroundings") -> None:
         sys.path[:] = [*surroundings["path"], *(e for e in sys.path if e not in surroundings["path"])]
     sys.argv[:] = surroundings["arguments"]
     process.default_method = surroundings["start_method"]
+    process.warned_of_fork = surroundings["warned_of_fork"]
     _programs.preloaded = surroundings["preloaded"]
     _pickling.adopt_main(surroundings["main"])
 
@@ -175,13 +180,19 @@ def _adopt_environment(environment: dict[bytes, bytes]) -> None:
             own[name] = value
 
 
+_nothing: IO[str] | None = None  # what the standard input is
+
+
 def _open_streams(unbuffered: bool) -> None:
     """Opens the standard streams on the descriptors this child was given.
 
     The objects of a forked child are its template's, opened on other files. Standard input is empty, as in
     `multiprocessing`: what the parent reads from must not vanish into a child.
     """
-    sys.stdin = sys.__stdin__ = open(os.devnull, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115
+    global _nothing
+    if _nothing is None or _nothing.closed:
+        _nothing = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdin = sys.__stdin__ = _nothing  # type: ignore[misc,assignment]
     sys.stdout = sys.__stdout__ = _open_stream(sys.stdout, 1, unbuffered)  # type: ignore[assignment,misc]
     sys.stderr = sys.__stderr__ = _open_stream(sys.stderr, 2, unbuffered)  # type: ignore[assignment,misc]
 

@@ -7,7 +7,7 @@ the tree allocate from. So there is no lock that a collection of garbage could m
 import operator
 from typing import TYPE_CHECKING
 
-from . import _internals
+from . import _exit, _internals
 from ._forkless import SharedBytes
 
 __all__ = ["BufferWrapper"]
@@ -39,6 +39,10 @@ class BufferWrapper:
     def create_memoryview(self) -> memoryview:
         """The bytes, which every process reads and writes in place."""
         return memoryview(self._memory)
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:

@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
-from . import _internals, _manager_locks, _manager_types, exceptions, process
+from . import _exit, _internals, _manager_locks, _manager_types, exceptions, process
 from ._manager_client import Client
 from ._manager_host import Host
 from ._manager_objects import public_methods
@@ -492,6 +492,10 @@ _HOMES = {
     "SharedMemoryManager": "_manager_memory",
     "SharedMemoryServer": "_manager_memory",
 }
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:

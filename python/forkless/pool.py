@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _internals, _pickling, process
+from . import _exit, _internals, _pickling, process
 from ._attributes import PoolAttributes
 from ._imap import IMapIterator, IMapUnorderedIterator
 from ._options import Options
@@ -460,7 +460,7 @@ class Pool(PoolAttributes):
         if chunksize is None:
             chunksize = max(1, -(-len(items) // (self._scheduler.size * 4)))
         chunks = _chunks(items, chunksize)
-        result: MapResult[R] = MapResult(self, len(items), callback, error_callback)
+        result: MapResult[R] = MapResult(self, len(items), chunksize, callback, error_callback)
         if not len(items):
             result.set_result([])
             return result
@@ -535,6 +535,10 @@ def _progress(total: int | None, func: object, how: "How") -> "Progress":
     from . import _progress
 
     return _progress.open(total, name_of(func), how)
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:

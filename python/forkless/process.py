@@ -11,13 +11,14 @@ import pickle
 import signal
 import sys
 from _thread import _local
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import _forks
+from . import _forks, _stdlib
 
 if TYPE_CHECKING:
     from ._forkless import Child, Coming
+    from ._log_setup import Setup
     from ._pickling import Packed
     from .util import _Journal
 
@@ -81,6 +82,10 @@ class Process:
     # The directory of `util.get_temp_dir`, and how `util.get_logger` is set up, for the child.
     _temp_dir: str | None = None
     _logging: "tuple[int, bool] | None" = None
+    # How the program has set up `logging`, for a child of an installation.
+    _log_setup: "Setup | None" = None
+    # What others have added to what a child gets; see `spawn.luggage`.
+    _luggage: Sequence[object] = ()
     _end_is_logged = False
 
     def __init__(
@@ -163,12 +168,27 @@ class Process:
 
         if journal is not None:
             self._logging = journal.for_child()
+        # Of those whose death somebody else tells of, which are workers, the records are told as well.
+        if (
+            "logging" in sys.modules
+            and _stdlib.aside
+            and not self._dies_quietly
+            and self._method() != "spawn"
+        ):
+            from . import _log_setup
+
+            self._log_setup = _log_setup.here()
+        spawn: Any = sys.modules.get(f"{__package__}.spawn")
+        if spawn is not None:
+            self._luggage = spawn.luggage(self._name)
         given = self._args, self._kwargs
         self._args, self._kwargs = _pickling.refer(given) if _pickling.inherited else given
         try:
             return _order(self, surroundings, stranger)
         finally:
             self._args, self._kwargs = given
+            # The order holds what these refer to.
+            self._log_setup, self._luggage = None, ()
 
     def _arrive(self, coming: "Coming") -> None:
         self._child = coming.wait()
@@ -425,6 +445,10 @@ class Process:
             from . import util
 
             util.take_over(self._logging)
+        if self._log_setup is not None:
+            from . import _log_setup
+
+            _log_setup.adopt(self._log_setup)
         try:
             if journal is not None:
                 journal.info("child process calling self.run()")
@@ -536,6 +560,8 @@ journal: "_Journal | None" = None
 
 # What `set_start_method` has chosen, or the parent of this process; None: nobody has, so it is "forkserver".
 default_method: str | None = None
+# Whether this process, or one that it comes from, was told what "fork" means under an installation.
+warned_of_fork = False
 # What `set_terminate_grace` has chosen.
 terminate_grace: float | None = None
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import _exit
 from ._forkless import BaseQueue, Channel
 
 if TYPE_CHECKING:
@@ -177,8 +178,24 @@ class Queue(BaseQueue[T]):
         """(arena id, offset in bytes, generation), to tell it by and to open it in a Rust program."""
         return self._channel.handle
 
+    @property
+    def _maxsize(self) -> int:
+        """The limit as `multiprocessing` has it, where programs look for it."""
+        from .synchronize import SEM_VALUE_MAX
+
+        return self._channel.maxsize or SEM_VALUE_MAX
+
+    # Subclasses add to the state what they have besides: in `multiprocessing` it is a tuple, too.
+
+    def __getstate__(self) -> Any:
+        return (self._channel,)
+
+    def __setstate__(self, state: Any) -> None:
+        (channel,) = state
+        self._use(channel, self._tasks)
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return _attach, (type(self), self._channel)
+        return _attach, (type(self), self.__getstate__())
 
     if not TYPE_CHECKING:  # Or type checkers would take it to have every attribute.
 
@@ -274,15 +291,19 @@ class SimpleQueue(Queue[T]):
         return super().empty()
 
 
-def _attach(kind: type[Queue[T]], channel: Channel) -> Queue[T]:
+def _attach(kind: type[Queue[T]], state: Any) -> Queue[T]:
     queue = kind.__new__(kind)
-    queue._use(channel, kind._tasks)
+    queue.__setstate__(state)
     return queue
 
 
 def of_channel(channel: Channel) -> Queue[Any]:
     """The queue over a channel that another program made."""
-    return _attach(Queue, channel)
+    return _attach(Queue, (channel,))
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:

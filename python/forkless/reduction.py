@@ -102,6 +102,10 @@ def reduce_socket(sock: socket.socket) -> tuple[Any, ...]:
     return _socket, DupSocket(sock)._arguments
 
 
+# By this name dill imports it, and with dill all that is built on it.
+_reduce_socket = reduce_socket
+
+
 def _socket(dup: DupFd, family: int, kind: int, proto: int, timeout: float | None) -> socket.socket:
     fd = dup.detach()
     try:

@@ -45,6 +45,9 @@ class ResourceTracker:
 
 
 _resource_tracker = ResourceTracker()
+
+# How each kind is removed. Programs delete "shared_memory" from it, so that nobody removes their segments.
+_CLEANUP_FUNCS = dict.fromkeys(("noop", "semaphore", "shared_memory"), _resource_tracker.ensure_running)
 ensure_running = _resource_tracker.ensure_running
 register = _resource_tracker.register
 unregister = _resource_tracker.unregister

@@ -12,7 +12,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from . import _internals
+from . import _exit, _internals
 from ._forkless import RLock, SharedBytes
 
 __all__ = [
@@ -405,6 +405,10 @@ def _class_for(kind: Any) -> type[SynchronizedBase[Any]]:
     """The wrapper of a structure or union: a property for each field."""
     fields = {name: _guarded(name) for base in kind.__mro__ for name, *_ in vars(base).get("_fields_", ())}
     return type(f"Synchronized{kind.__name__}", (SynchronizedBase,), fields)
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()
 
 
 if not TYPE_CHECKING:

@@ -7,7 +7,7 @@ command line that names `multiprocessing`, and none runs `__main__`.
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _internals, _methods, _programs
 
@@ -44,6 +44,22 @@ def get_executable() -> str | bytes:
 def is_forking(argv: Sequence[str]) -> bool:
     """Whether a command line is that of a child of `multiprocessing`; those of forkless have none like it."""
     return len(argv) >= 2 and argv[1] == "--multiprocessing-fork"
+
+
+def luggage(name: str) -> list[object]:
+    """What a program has added to that with which children are prepared, by replacing a function.
+
+    coverage does. What it adds acts when it is loaded in the child.
+
+    Args:
+        name: of the child.
+    """
+    replaced = globals().get("get_preparation_data")
+    if replaced is None:
+        return []
+    standard: Any = _internals.find(__name__, "get_preparation_data")
+    known = standard(name)
+    return [value for key, value in replaced(name).items() if key not in known]
 
 
 if not TYPE_CHECKING:

@@ -6,6 +6,7 @@ any process of the tree, and may be pickled anywhere at any time. Nobody waits f
 
 from abc import ABC, abstractmethod
 
+from . import _exit
 from ._forkless import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "SemLock", "Semaphore"]
@@ -38,3 +39,7 @@ class SemLock(ABC):
 
 for _kind in (Lock, RLock, Semaphore):
     SemLock.register(_kind)
+
+
+# Where `multiprocessing` registers its handler: those that programs register from now on run before it.
+_exit.register()

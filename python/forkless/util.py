@@ -195,7 +195,8 @@ class Finalize:
         _finalizer_registry[self._key] = self
         _exit.register()
 
-    def __call__(self, wr: object = None) -> Any:
+    # At its end the interpreter may empty this module before an object is gone: what is needed is bound here.
+    def __call__(self, wr: object = None, *, _say: Any = sub_debug, _getpid: Any = os.getpid) -> Any:
         """Calls the function, unless that has been done or was cancelled, or this is another process.
 
         Args:
@@ -206,13 +207,13 @@ class Finalize:
         """
         call = self._take()
         if call is None:
-            sub_debug("finalizer no longer registered")
+            _say("finalizer no longer registered")
             return None
         callback, args, kwargs = call
-        if self._pid != os.getpid():
-            sub_debug("finalizer ignored because different process")
+        if self._pid != _getpid():
+            _say("finalizer ignored because different process")
             return None
-        sub_debug("finalizer calling %s with args %s and kwargs %s", callback, args, kwargs)
+        _say("finalizer calling %s with args %s and kwargs %s", callback, args, kwargs)
         return callback(*args, **kwargs)
 
     def cancel(self) -> None:
@@ -223,9 +224,11 @@ class Finalize:
         """Whether the function is still to be called."""
         return self._key in _finalizer_registry
 
-    def _take(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None:
+    def _take(
+        self, _registry: "dict[Any, Finalize]" = _finalizer_registry
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None:
         # Of two who call it at the same time only one finds it.
-        if _finalizer_registry.pop(self._key, None) is None:
+        if _registry.pop(self._key, None) is None:
             return None
         call, self._call, self._weakref = self._call, None, None
         return call
@@ -263,6 +266,9 @@ def _run_finalizers(minpriority: int | None = None) -> None:
             import traceback
 
             traceback.print_exc()
+    if minpriority is None:
+        # The others are for objects, which from now on go with the interpreter, and modules may before them.
+        _finalizer_registry.clear()
 
 
 def is_exiting() -> bool:
