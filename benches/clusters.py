@@ -9,14 +9,17 @@ both ways take turns:
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import forkless as mp
 import numpy
 
-TASKS, READERS = 500, 20
+TASKS, READERS = 500, (1, 20, 200)
 ARRAY = numpy.arange(12_500_000.0)  # 100 MB
+MANY = 10  # arrays of 10 MB
 
 
 def nothing() -> None:
@@ -28,7 +31,14 @@ def read(array: Any, start: int) -> float:
     return float(array[start :: len(array) // 1000].sum())
 
 
-EXPECTED = [read(ARRAY, start) for start in range(READERS)]
+def make(size: int) -> Any:
+    """A task that returns a large array."""
+    return numpy.ones(size)
+
+
+EXPECTED = [read(ARRAY, start) for start in range(max(READERS))]
+PARTS = [ARRAY[: len(ARRAY) // MANY]] * MANY
+TOTALS = [read(part, start) for start, part in enumerate(PARTS)]
 
 
 def clock(call: Callable[[], object]) -> float:
@@ -40,21 +50,47 @@ def clock(call: Callable[[], object]) -> float:
 
 def check(found: list[float]) -> None:
     """A wrong answer is no measurement."""
-    assert found == EXPECTED
+    assert found in (EXPECTED[: len(found)], TOTALS)
+
+
+def check_made(found: list[Any], size: int) -> None:
+    """Likewise."""
+    assert all(len(array) == size and array[0] == array[-1] == 1 for array in found)
+
+
+def named(
+    nothing: Callable[[], object],
+    each: Callable[[], object],
+    share: Callable[[int], object],
+    arguments: Callable[[list[Any]], object],
+    results: Callable[[int, int], object],
+) -> dict[str, Callable[[], object]]:
+    """What is measured, by name."""
+    return {
+        "one task and its result": nothing,
+        f"a map of {TASKS} tasks, each": each,
+        **{f"100 MB, shared, for {n} tasks": partial(share, n) for n in READERS},
+        "an argument of 100 MB": partial(arguments, [ARRAY]),
+        "10 arguments of 10 MB": partial(arguments, PARTS),
+        "a result of 100 MB": partial(results, 1, len(ARRAY)),
+        "10 results of 10 MB": partial(results, MANY, len(PARTS[0])),
+    }
 
 
 def ours(executor: mp.Executor) -> dict[str, Callable[[], object]]:
     """By forkless."""
 
-    def share() -> None:
-        shared = mp.share(ARRAY)
-        check(list(executor.map(read, [shared] * READERS, range(READERS))))
+    def share(readers: int) -> None:
+        shared = executor.share(ARRAY)
+        check(list(executor.map(read, [shared] * readers, range(readers))))
 
-    return {
-        "one task and its result": lambda: executor.submit(nothing).result(),
-        f"a map of {TASKS} tasks, each": lambda: list(executor.map(noop, range(TASKS))),
-        f"100 MB, shared, for {READERS} tasks": share,
-    }
+    return named(
+        lambda: executor.submit(nothing).result(),
+        lambda: list(executor.map(noop, range(TASKS))),
+        share,
+        lambda arrays: check(list(executor.map(read, arrays, range(len(arrays))))),
+        lambda count, size: check_made(list(executor.map(make, [size] * count)), size),
+    )
 
 
 def noop(number: int) -> int:
@@ -66,32 +102,44 @@ def of_ray() -> dict[str, Callable[[], object]]:
     """By Ray."""
     import ray
 
-    task, each, reader = ray.remote(nothing), ray.remote(noop), ray.remote(read)
+    task, each, reader, maker = ray.remote(nothing), ray.remote(noop), ray.remote(read), ray.remote(make)
 
-    def share() -> None:
+    def share(readers: int) -> None:
         shared = ray.put(ARRAY)
-        check(ray.get([reader.remote(shared, start) for start in range(READERS)]))
+        check(ray.get([reader.remote(shared, start) for start in range(readers)]))
 
-    return {
-        "one task and its result": lambda: ray.get(task.remote()),
-        f"a map of {TASKS} tasks, each": lambda: ray.get([each.remote(n) for n in range(TASKS)]),
-        f"100 MB, shared, for {READERS} tasks": share,
-    }
+    return named(
+        lambda: ray.get(task.remote()),
+        lambda: ray.get([each.remote(n) for n in range(TASKS)]),
+        share,
+        lambda arrays: check(ray.get([reader.remote(array, start) for start, array in enumerate(arrays)])),
+        lambda count, size: check_made(ray.get([maker.remote(size) for _ in range(count)]), size),
+    )
 
 
 def of_dask(client: Any) -> dict[str, Callable[[], object]]:
     """By Dask."""
 
-    def share() -> None:
+    def share(readers: int) -> None:
         shared = client.scatter(ARRAY, broadcast=True, hash=False)
-        futures = [client.submit(read, shared, start, pure=False) for start in range(READERS)]
+        futures = [client.submit(read, shared, start, pure=False) for start in range(readers)]
         check(client.gather(futures))
 
-    return {
-        "one task and its result": lambda: client.submit(nothing, pure=False).result(),
-        f"a map of {TASKS} tasks, each": lambda: client.gather(client.map(noop, range(TASKS), pure=False)),
-        f"100 MB, shared, for {READERS} tasks": share,
-    }
+    def arguments(arrays: list[Any]) -> None:
+        futures = [client.submit(read, array, start, pure=False) for start, array in enumerate(arrays)]
+        check(client.gather(futures))
+
+    def results(count: int, size: int) -> None:
+        futures = [client.submit(make, size, pure=False) for _ in range(count)]
+        check_made(client.gather(futures), size)
+
+    return named(
+        lambda: client.submit(nothing, pure=False).result(),
+        lambda: client.gather(client.map(noop, range(TASKS), pure=False)),
+        share,
+        arguments,
+        results,
+    )
 
 
 def compare(title: str, ways: dict[str, dict[str, Callable[[], object]]], rounds: int) -> None:
@@ -101,19 +149,22 @@ def compare(title: str, ways: dict[str, dict[str, Callable[[], object]]], rounds
         times: dict[str, list[float]] = {way: [] for way in ways}
         for way in ways:
             clock(ways[way][kind])  # Once for whatever is only slow the first time.
-        for _ in range(rounds):
-            for way in ways:
+        for turn in range(rounds):
+            for way in sorted(ways, reverse=bool(turn % 2)):
                 took = [clock(ways[way][kind]) for _ in range(repeats)]
                 times[way].append(statistics.median(took))
         scale = TASKS if kind.endswith("each") else 1
         native, mine = (statistics.median(times[way]) / scale * 1e3 for way in ("native", "forkless"))
         print(
-            f"{title:5} {kind:34} native {native:8.2f} ms, forkless {mine:8.2f} ms, ratio {mine / native:.2f}"
+            f"{title:5} {kind:32} native {native:8.2f} ms, forkless {mine:8.2f} ms, "
+            f"ratio {mine / native:.2f}",
+            flush=True,
         )
 
 
 def main(rounds: int) -> None:
     """Both engines."""
+    warnings.filterwarnings("ignore", "Sending large graph")  # Dask means us.
     with mp.Executor("ray") as executor:
         compare("Ray", {"native": of_ray(), "forkless": ours(executor)}, rounds)
     with mp.Executor("dask") as executor:
@@ -124,4 +175,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)

@@ -12,6 +12,22 @@ def nothing(*_: object) -> None:
     """A task."""
 
 
+def nap(seconds: float) -> float:
+    """A task that takes its time, and says how long that was."""
+    begin = time.perf_counter()
+    if seconds:
+        time.sleep(seconds)
+    return time.perf_counter() - begin
+
+
+def nested(seconds: float) -> float:
+    """A task that has tasks, and is all overhead."""
+    import joblib
+
+    joblib.Parallel(n_jobs=2)(joblib.delayed(nap)(seconds) for _ in range(5))
+    return 0.0
+
+
 def double(number: int) -> int:
     """A task with an answer."""
     return number * 2

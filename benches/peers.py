@@ -111,6 +111,21 @@ class Futures:
         return ProcessPoolExecutor(size, mp_context=fork)
 
 
+def standard_futures() -> Any:
+    """The class of the standard library, with its default start method."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor
+
+
+def installed_futures() -> Any:
+    """What a program finds under that name once forkless is installed."""
+    import forkless
+
+    forkless.install()
+    return standard_futures()
+
+
 class Loky:
     """Loky's reusable executor, with its own start method."""
 
@@ -195,6 +210,19 @@ class JoblibPool:
 
     def __exit__(self, *of_error: Any) -> None:
         self._parallel.__exit__(*of_error)
+
+
+class JoblibOn:
+    """joblib with a backend: `loky` is its own."""
+
+    def __init__(self, backend: str) -> None:
+        import joblib
+
+        if backend == "forkless":
+            import forkless.joblib
+
+            forkless.joblib.register()
+        self.joblib, self.backend = joblib, backend
 
 
 class Calling:
@@ -300,10 +328,14 @@ PEERS = {
     "faster-fifo-single": FasterFifoSingle,
     "fresh segment": FreshSegment,
     "futures": Futures,
+    "installed futures": installed_futures,
     "joblib": Joblib,
+    "joblib on forkless": lambda: JoblibOn("forkless"),
+    "joblib on loky": lambda: JoblibOn("loky"),
     "loky": Loky,
     "mailboxes": Mailboxes,
     "memcpy": Copy,
     "pebble": Pebble,
     "plain list": PlainList,
+    "standard futures": standard_futures,
 }

@@ -25,7 +25,9 @@ from typing import Any
 
 import suite
 
-GROUPS = ("processes", "synchronisation", "messages", "pools", "sharing")
+# With the last two, which ask for scikit-learn and take longest, only if they are named.
+USUAL = ("processes", "synchronisation", "messages", "pools", "sharing")
+GROUPS = (*USUAL, "joblibs", "installed")
 for group in GROUPS:
     importlib.import_module(group)
 
@@ -134,7 +136,7 @@ def main() -> None:
         except suite.NotThere:
             sys.exit(NOT_THERE)
         return
-    groups = options.group or ([] if options.only else GROUPS)
+    groups = options.group or ([] if options.only else USUAL)
     chosen = [
         benchmark
         for benchmark in suite.ALL.values()

@@ -566,15 +566,20 @@ class Round:
         elif type(error) is forkless.TimeoutError:
             right = attempt.timeout is not None
         elif type(error) is Mine:
-            right = attempt.what == "raise" or (
-                attempt.what == "fail at first" and attempt.argument > attempt.retries
-            )
+            right = attempt.what == "raise" or self.is_out_of_attempts(attempt)
             kind = "raised"
         else:
             right = self.is_of_the_end(error)
         if not right:
             raise AssertionError(f"{attempt}: {error!r}; shot: {self.sniper.shot}; {self.state()}") from error
         return kind
+
+    def is_out_of_attempts(self, attempt: Attempt) -> bool:
+        """Whether some attempts of a task were lost before they ran, so that there were not enough for it."""
+        runs = int(self.books[attempt.number])
+        lost = 1 + attempt.retries - runs
+        may_be_lost = attempt.timeout is not None or lost <= len(self.sniper.shot)
+        return attempt.what == "fail at first" and runs <= attempt.argument and may_be_lost
 
     def check_called(self, attempt: Attempt) -> None:
         """A callback is called once. It may be under way when the result is there."""

@@ -67,6 +67,8 @@ def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * hours)
     monkeypatch.setattr("forkless._deadlines.time", clock)
+    # How often somebody looks at it, in seconds of the true one.
+    monkeypatch.setattr("forkless._scheduler._BOUND", 0.05)
     return leap
 
 

@@ -310,6 +310,42 @@ def return_unpicklable(_: object = None) -> Any:
     return {"lock": threading.Lock()}
 
 
+# What takes for ever to be taken apart, in one way or another.
+
+
+class Slow(Exception):
+    def __init__(self, how: str, begun: Event) -> None:
+        super().__init__(how, begun)
+        self.how, self.begun = how, begun
+
+    def take_time(self, how: str) -> None:
+        if self.how == how:
+            self.begun.set()
+            time.sleep(3600)
+
+    def __reduce__(self) -> Any:
+        self.take_time("pickled")
+        return Slow, self.args
+
+    def __str__(self) -> str:
+        self.take_time("printed")
+        return "slow"
+
+
+class SlowArgument:
+    def __init__(self, begun: Event) -> None:
+        self.begun = begun
+
+    def __repr__(self) -> str:
+        self.begun.set()
+        time.sleep(3600)
+        return "slow"
+
+
+def raise_slowly(how: str, begun: Event) -> NoReturn:
+    raise ValueError(SlowArgument(begun)) if how == "an argument" else Slow(how, begun)
+
+
 def count_and_clean_up(progress: Any, cleaned: Any) -> Iterator[int]:
     """Takes a while to clean up, and says whether it could do so to the end."""
     try:

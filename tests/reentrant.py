@@ -242,15 +242,15 @@ def main(kind: str, maxsize: int, many: bool, processes: int, seconds: float) ->
     mine = Flow(queue, many, 0)
     mine.run(seconds)
     for process in partners:
-        process.join(60)
+        process.join(200)
         assert process.exitcode == 0, process
     mine.drain()
     sent, got, interruptions = mine.sent, mine.got, mine.interruptions
     for _ in partners:
-        its_sent, its_got, its_interruptions = results.get(timeout=20)
+        its_sent, its_got, its_interruptions = results.get(timeout=60)
         sent, got, interruptions = sent | its_sent, got + its_got, interruptions + its_interruptions
     if mine.joinable:
-        queue.join(timeout=10)
+        queue.join(timeout=60)
     missing, surplus = Counter(sent) - Counter(got), Counter(got) - Counter(sent)
     assert (missing, surplus) == (Counter(), Counter()), (
         f"missing {missing}, too many {surplus}; {interruptions}"

@@ -6,7 +6,9 @@ import concurrent.futures
 import gc
 import pickle
 import queue
+import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -23,7 +25,7 @@ from forkless._backends.scheduler import ClusterScheduler
 from forkless._pickling import PicklingError
 from hypothesis import given
 from hypothesis import strategies as st
-from support import PATIENCE, run_program
+from support import PATIENCE, Program, run_program
 
 HERE = Address("dask", "", 0)
 
@@ -52,6 +54,7 @@ class Threads:
         self.lost: str | None = None
         self.deaths = 0
         self.is_closed = False
+        self.can_keep = False
         self._replies: dict[int, bytes] = {}
         self._slots = slots
 
@@ -74,18 +77,25 @@ class Threads:
         self.puts.append(weakref.ref(reference))
         return reference
 
-    def start(self, number: int, job: tuple[Any, ...], memory: list[Any], demand: Demand) -> Any:
+    def keep(self, block: blocks.Block) -> tuple[memoryview, Any]:
+        if self.fault is not None:
+            raise self.fault
+        reference = Reference(pickle.dumps(block, 5))
+        self.puts.append(weakref.ref(reference))
+        return memoryview(bytes(block.view)), reference
+
+    def start(self, number: int, message: wire.Message, memory: list[Any], demand: Demand) -> Any:
         if self.fault is not None:
             raise self.fault
         self.started.append(demand.name)
-        sent = pickle.dumps((job, [pickle.loads(each.pickled) for each in memory]), 5)
+        sent = pickle.dumps((message, [pickle.loads(each.pickled) for each in memory]), 5)
         self._jobs.put((number, sent))
         return number
 
     def _serve(self) -> None:
         for number, sent in iter(self._jobs.get, None):
-            job, memory = pickle.loads(sent)
-            self._replies[number] = pickle.dumps(wire.run(job, *memory), 5)
+            message, memory = pickle.loads(sent)
+            self._replies[number] = pickle.dumps(wire.run(message, *memory), 5)
             self.arrived(number)
 
     def fetch(self, handles: Sequence[Any]) -> list[Any]:
@@ -453,8 +463,10 @@ def test_an_unsealed_array_is_refused_and_a_sealed_one_travels() -> None:
 
 
 def test_another_version_on_a_node_says_so() -> None:
-    job = wire.Job(wire.FORMAT + 1, None, pickles.pack((abs, (-1,), {})).parts, None, (), "Test worker")
-    reply = wire.Reply(*wire.run(tuple(job)))
+    job = wire.Job(
+        wire.FORMAT + 1, None, pickles.pack((abs, (-1,), {})).parts, False, None, (), "Test worker"
+    )
+    reply = wire.Reply(*wire.decode(wire.run(wire.encode(job))))
     assert not reply.done
     with pytest.raises(RuntimeError, match="is of another version than where the task was submitted"):
         raise _errors.rebuild(pickles.loads(reply.value)[0])
@@ -571,6 +583,139 @@ def test_shared_memory_is_put_once_and_released_with_it(executor: ClusterExecuto
     assert threads.puts[0]() is None
 
 
+def test_a_map_pickles_its_function_once(executor: ClusterExecutor, threads: Threads) -> None:
+    class Counted:
+        pickled = 0
+
+        def __reduce__(self) -> Any:
+            Counted.pickled += 1
+            return pow, (2, 5)
+
+    counted: Any = Counted()
+    for calls in (executor, executor.options(priority=1)):
+        assert list(calls.map(lambda left, right: (counted, left + right), range(5), [1] * 9)) == [
+            (32, n + 1) for n in range(5)
+        ]
+    assert Counted.pickled == 2
+    lock = threading.Lock()
+    results = executor.map(lambda number: (lock, number), range(3))
+    with pytest.raises(TypeError, match="cannot pickle"):
+        next(results)
+    threads.deaths = 1
+    with pytest.raises(forkless.WorkerDied, match=r"while it ran pow\(2, 3\); this task"):
+        list(executor.map(pow, [2], [3]))
+
+
+def settled(executor: ClusterExecutor) -> None:
+    """Waits until the collector has done what it was told before."""
+    for _ in range(2):
+        executor.submit(int).result(20)
+
+
+def test_what_an_executor_shares_is_sent_before_a_task_uses_it(
+    executor: ClusterExecutor, threads: Threads
+) -> None:
+    for made in (numpy.arange(1000.0), b"x" * 1000, [1, 2, 3]):
+        before = len(threads.puts)
+        shared = executor.share(made)
+        settled(executor)
+        assert len(threads.puts) == before + 1
+        assert executor.share(shared) is shared
+        assert executor.submit(len, shared).result(20) == len(made)
+        assert len(threads.puts) == before + 1
+    del shared
+    gc.collect()
+    settled(executor)
+    assert [reference for reference in threads.puts if reference() is not None] == []
+
+
+@given(
+    st.sampled_from(["u1", "i4", "f8", "c16", "M8[s]", "U3"]),
+    st.lists(st.integers(1, 5), min_size=0, max_size=3),
+    st.sampled_from(["C", "F", "gaps"]),
+)
+def test_arrays_are_kept_by_the_engine_as_they_are(dtype: str, shape: list[int], order: str) -> None:
+    with executor_of(Threads()) as executor:
+        executor._scheduler.engine.can_keep = True
+        array: Any = numpy.arange(numpy.prod(shape)).reshape(shape).astype(dtype)
+        if order != "gaps":
+            array = array.copy(order)
+        elif shape:
+            array = numpy.repeat(array, 2, -1)[..., ::2]
+        kept: Any = executor.share(array)
+        assert (kept.dtype, kept.shape) == (array.dtype, array.shape)
+        assert (kept == array).all()
+        assert not kept.flags.writeable
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            kept.flags.writeable = True
+        array[...] = array.flat[0]
+        assert executor.submit(numpy.array_equal, kept.T, kept.copy().T).result(20)
+        assert len(pickles.pack(kept[..., ::-1] if shape else kept).memory) == 1
+
+
+def test_a_kept_array_is_sent_to_each_other_executor_once(threads: Threads) -> None:
+    others = Threads()
+    threads.can_keep = True
+    with executor_of(threads) as executor, executor_of(others) as other:
+        kept = executor.share(numpy.arange(1000.0))
+        assert [executor.submit(numpy.sum, kept[n:]).result(20) for n in (0, 998)] == [499500, 1997]
+        assert [other.submit(numpy.sum, kept[n:]).result(20) for n in (0, 998)] == [499500, 1997]
+        assert other.share(kept) is kept
+        # As any other array, it goes to a process of this machine, and into its shared memory.
+        with forkless.Executor(1) as processes:
+            assert processes.submit(numpy.sum, kept).result(20) == 499500
+            assert processes.submit(numpy.sum, processes.share(kept)).result(20) == 499500
+        settled(other)
+        assert (len(threads.puts), len(others.puts)) == (1, 1)
+        del kept
+        gc.collect()
+        settled(executor)
+        settled(other)
+        assert (threads.puts[0](), others.puts[0]()) == (None, None)
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_the_connection_stays_while_a_kept_array_is_read(threads: Threads, still: bool) -> None:
+    threads.can_keep = True
+    with executor_of(threads) as executor:
+        kept = executor.share(numpy.arange(1000.0))[10:20]
+        if not still:
+            del kept
+            gc.collect()
+    assert threads.is_closed is not still
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.share(numpy.arange(3))
+    executor._scheduler.at_exit()
+    assert threads.is_closed
+
+
+def test_what_cannot_be_kept_is_an_error_that_leaves_nothing(threads: Threads) -> None:
+    threads.can_keep = True
+    with executor_of(threads) as executor:
+        with pytest.raises(TypeError, match="its items are Python objects"):
+            executor.share(numpy.array([object()]))
+        threads.fault = OSError("full")
+        with pytest.raises(OSError, match="full"):
+            executor.share(numpy.arange(3))
+    assert threads.is_closed
+
+
+def test_processes_share_likewise() -> None:
+    with forkless.Executor(1) as executor:
+        shared = executor.share(numpy.arange(1000.0))
+        assert executor.share(shared) is shared
+        assert executor.submit(numpy.sum, shared).result(20) == 499500
+
+
+def test_large_copies_can_be_written_to() -> None:
+    array = numpy.arange(1_000_000.0)
+    found = travel(array)
+    assert (found == array).all()
+    found[:] = 7
+    assert found.sum() == 7e6
+    assert pickles.pack(found).memory == {}
+
+
 def test_shutdown(threads: Threads) -> None:
     executor = executor_of(threads)
     held = Held(executor)
@@ -666,3 +811,32 @@ for number in range(30):
 
     output = run_program(source, os.path.dirname(__file__)).check()
     assert output.split() == [str(2**number) for number in range(30)]
+
+
+def test_a_late_task_has_its_grace_after_its_machine_stood_still() -> None:
+    """Where both moments, that of the end of the limit and that of the grace, go by without it."""
+    source = """
+import sys, time
+from types import SimpleNamespace
+from forkless._interrupted import TaskInterrupted
+sys.modules["forkless._backends.ray"] = SimpleNamespace(note_late=lambda: int)
+from forkless._backends import limit
+limit._GRACE = 2
+def work():
+    print("ready", flush=True)
+    try:
+        time.sleep(600)
+    finally:
+        time.sleep(0.2)
+        print("cleaned up", flush=True)
+try:
+    limit.run_for(0.5, work)
+except TaskInterrupted:
+    print("broken off")
+"""
+    with Program(source) as program:
+        program.wait_for("ready")
+        program.signal(signal.SIGSTOP)
+        time.sleep(3)  # more than limit and grace
+        program.signal(signal.SIGCONT)
+        assert program.finish().check() == "ready\ncleaned up\nbroken off\n"

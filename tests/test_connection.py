@@ -221,7 +221,7 @@ def test_it_is_one_of_the_standard_library() -> None:
     with one, two:
         assert isinstance(one, standard.Connection)
         two.send(1)
-        assert standard.wait([one], 10) == [one]
+        assert standard.wait([one], PATIENCE) == [one]
     with pytest.raises(ValueError, match="handle"):
         Connection(-1)
 

@@ -120,7 +120,7 @@ def test_objects_of_one_context_work_under_every_other() -> None:
 
             child = user.Process(target=use)
             child.start()
-            assert event.wait(PATIENCE)
+            assert event.wait(PATIENCE), child
             assert queue.get(timeout=PATIENCE) == "done"
             child.join()
             assert child.exitcode == 0

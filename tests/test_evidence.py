@@ -69,6 +69,31 @@ def test_a_child_that_runs_has_no_peak_yet() -> None:
     assert process.peak_memory
 
 
+def test_a_template_that_comes_late_is_waited_for() -> None:
+    """Only it knows the peak; its turn may come late on a busy machine."""
+    source = f"""
+import os, signal, sys, threading
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import forkless
+from forkless import _forkless
+from support import eventually, status_of
+go = forkless.Event()
+process = forkless.Process(target=go.wait)
+process.start()
+template, = [pid for pid, _, role in _forkless.processes() if role == "template"]
+# It has made what stands by, and holds no lock: who waits for such a one has it go on.
+roles = lambda: [role for _, _, role in _forkless.processes()]
+assert eventually(lambda: roles().count("standby") == 2 and status_of(template)[0] == "S")
+os.kill(template, signal.SIGSTOP)
+assert eventually(lambda: status_of(template)[0] == "T")
+go.set()
+threading.Timer(1.5, os.kill, (template, signal.SIGCONT)).start()
+process.join()
+print(process.exitcode, process.peak_memory is not None)
+"""
+    assert run_program(source).check() == "0 True\n"
+
+
 def test_what_the_template_had_once_is_not_the_child_s(tmp_path: Path) -> None:
     (tmp_path / "fleeting.py").write_text("block = b'x' * (200 << 20)\ndel block\n")
     source = """

@@ -165,7 +165,7 @@ def test_an_import_that_was_broken_off_spoils_no_other_task(tmp_path: Path) -> N
     begun = forkless.Event()
     with forkless.Executor(1) as executor:
         future = executor.submit(use, functools.partial(jobs.set_and_hang, begun))
-        assert begun.wait(PATIENCE)
+        assert begun.wait(PATIENCE), future.exception(0)
         assert future.cancel()
         assert executor.submit(use, int).result(PATIENCE) == 5
 

@@ -97,7 +97,7 @@ def test_a_negative_timeout_is_a_look() -> None:
     ready = forkless.Event()
     child = forkless.Process(target=jobs.set_and_hang, args=(ready,))
     child.start()
-    assert ready.wait(PATIENCE)
+    assert ready.wait(PATIENCE), child
     child.join(-1)
     assert child.is_alive()
     child.kill()

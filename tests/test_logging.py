@@ -41,7 +41,7 @@ def records() -> Iterator[list[logging.LogRecord]]:
 def texts(records: list[logging.LogRecord]) -> list[str]:
     """Level and message of each, with numbers of processes and children made alike."""
     return [
-        f"{record.levelname} {re.sub('[0-9]{2,}', 'N', re.sub('-[0-9]+', '-#', record.getMessage()))}"
+        f"{record.levelname} {re.sub('(?<=pid )[0-9]+', 'N', re.sub('-[0-9]+', '-#', record.getMessage()))}"
         for record in records
     ]
 

@@ -233,7 +233,7 @@ def test_references_of_a_killed_client_end(manager: Any) -> None:
 
     child = forkless.Process(target=work, args=(manager, ready))
     child.start()
-    assert ready.wait(PATIENCE)
+    assert ready.wait(PATIENCE), child
     assert manager._number_of_objects() == 3
     child.kill()
     child.join()
@@ -490,7 +490,7 @@ def test_who_waits_for_a_lock_is_told_of_the_death(manager: Any) -> None:
 
     child = forkless.Process(target=hold, args=(lock, held))
     child.start()
-    assert held.wait(PATIENCE)
+    assert held.wait(PATIENCE), child
     assert not lock.acquire(False)
     child.kill()
     with pytest.raises(OwnerDied):

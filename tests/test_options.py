@@ -52,6 +52,20 @@ def test_it_ends_anything(
     assert executor.submit(abs, -1).result(PATIENCE) == 1
 
 
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("how", ["pickled", "printed", "an argument"])
+def test_a_task_is_late_while_its_error_is_taken_apart(
+    executor: forkless.Executor, how: str, leap: Callable[[], None]
+) -> None:
+    begun = forkless.Event()
+    late = executor.options(timeout=100).submit(hostile.raise_slowly, how, begun)
+    assert begun.wait(PATIENCE)
+    leap()
+    with pytest.raises(forkless.TimeoutError, match="it was broken off where it was"):
+        late.result(PATIENCE)
+    assert executor.submit(abs, -1).result(PATIENCE) == 1
+
+
 def test_only_the_late_items_of_an_imap_are_lost(leap: Callable[[], None]) -> None:
     with forkless.Pool(2) as pool:
         results = pool.imap(hostile.sleep, [0, 600, 0, 0], timeout=100)

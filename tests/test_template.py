@@ -13,7 +13,7 @@ from pathlib import Path
 import forkless
 import jobs
 import pytest
-from support import eventually, processes, run_program, status_of
+from support import Program, eventually, processes, run_program, status_of
 
 # Ends the thread that calls it, and no other: `exit(2)`, by its number.
 EXIT_ONE_THREAD = {"x86_64": 60, "aarch64": 93}
@@ -303,8 +303,9 @@ if os.fork() == 0:
 print(template, flush=True)
 os._exit(0)
 """
-    outcome = run_program(source, python=(sys.executable, "-W", "ignore"), grace=1)
-    template = int(outcome.stdout)
-    assert eventually(lambda: template not in processes() or status_of(template)[0] in "ZX")
+    with Program(source, python=(sys.executable, "-W", "ignore")) as program:
+        template = int(program.wait_for(r"\d+\n"))
+        assert eventually(lambda: template not in processes() or status_of(template)[0] in "ZX")
+        outcome = program.finish(grace=0.1)
     # It was ours to end: the copy holds nothing that keeps the tree alive.
     assert len(outcome.survivors) == 1, outcome

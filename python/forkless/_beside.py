@@ -8,9 +8,12 @@ library made of that travel without a copy, and nothing here knows what a table 
 The opcode that asks for the next buffer has no room for more. So a pickle with references is put into another
 one, which names its buffers in order: those beside it, and parts of the shared ones, whose handles are in the
 outer pickle where the handles of all shared objects are. A message without references is as it always was.
+
+A buffer that is in no `SharedBuffer` yet is one for the thread's *keeper*, if it has one: see `_repeated`.
 """
 
 import pickle
+from _thread import get_ident
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +22,16 @@ from ._forkless import SharedBuffer, address_of, find_shared
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Beside", "Stand", "load_enclosed", "part_of", "raw"]
+    from ._repeated import Repeated
+
+__all__ = ["Beside", "Stand", "keepers", "load_enclosed", "own_copy_of", "part_of", "raw"]
 
 # Bytes from which a buffer travels beside the pickle. What does is not copied by its receiver, but the
 # message needs a block of its own, which costs as much as copying some kilobytes.
 _BESIDE = 1 << 13
+
+# What may have sent the large buffers before that a thread pickles now, by thread.
+keepers: "dict[int, Repeated]" = {}
 
 
 class Stand:
@@ -60,16 +68,24 @@ class Beside:
         found = find_shared(address_of(memory), size) if self.leased else None
         if found is not None:
             shared, start = found
-            if self.slots is None:
-                self.slots = list(self.buffers or ())
-            self.slots.append(Stand(part_of, (shared, start, start + size)))
+            self._refer(Stand(part_of, (shared, start, start + size)))
             return False
         if self.buffers is None or size < _BESIDE:
             return True
+        keeper = keepers.get(get_ident()) if keepers and self.leased else None
+        kept = None if keeper is None else keeper.share(memory)
+        if kept is not None:
+            self._refer(Stand(own_copy_of, (kept,)))
+            return False
         self.buffers.append(buffer)
         if self.slots is not None:
             self.slots.append(buffer)
         return False
+
+    def _refer(self, stand: Stand) -> None:
+        if self.slots is None:
+            self.slots = list(self.buffers or ())
+        self.slots.append(stand)
 
     def takes(self, size: int) -> bool:
         """Whether a buffer of this many bytes would travel beside the pickle."""
@@ -88,6 +104,11 @@ def raw(source: "Buffer") -> memoryview:
 def part_of(shared: SharedBuffer, start: int, stop: int) -> memoryview:
     """Some bytes of a shared buffer, which they keep alive."""
     return raw(shared)[start:stop]
+
+
+def own_copy_of(shared: SharedBuffer) -> memoryview:
+    """The bytes of a shared buffer, writable: pages that are written to become this process's own."""
+    return shared.copy_on_write()
 
 
 def load_enclosed(pickled: bytes, buffers: "Sequence[Buffer]") -> Any:

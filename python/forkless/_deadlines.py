@@ -6,6 +6,9 @@ the worker goes on. A task that does not end by that (because it catches everyth
 other handlers) gets SIGTERM, and at last SIGKILL, and its worker is replaced. All of this happens outside
 of the worker, so nothing that a task does can keep it from being ended; and before it happens the worker is
 doomed on the board, so that it does not go on to another task if it ends this one at the last moment.
+
+Time in which the pool's own process stood still does not count, nor for a task whose worker a debugger has
+stopped: a machine that was suspended, or a container that was frozen, would else have made every task late.
 """
 
 import contextlib
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 # How long a task may take to end by itself, and then its worker after SIGTERM, in seconds.
 _SOFT, _HARD = 0.5, 0.5
+# How often to look whether a worker is still in a debugger, in seconds.
+_LOOK = 0.2
+# What takes less does not count as a pause, in seconds.
+_PAUSE = 0.5
 
 
 @dataclass
@@ -55,6 +62,9 @@ class Deadlines:
         self._cancelled: dict[int, int] = {}
         self._late: dict[int, float] = {}
         self._victims: dict[int, _Victim] = {}
+        # How long this process has stood still, in all; and how much of that each task was given, in seconds.
+        self._stalled = self._paused = 0.0
+        self._excused: dict[int, float] = {}
 
     # From any thread.
 
@@ -78,6 +88,11 @@ class Deadlines:
         """In how many seconds to `look` again."""
         return self._next_look - time.monotonic()
 
+    def note_pause(self, seconds: float) -> None:
+        """The collector was busy for so long with what takes no time, or has waited for the template."""
+        if seconds > _PAUSE:
+            self._paused += seconds
+
     def look(self) -> None:
         """Ends what is due."""
         now = time.monotonic()
@@ -87,12 +102,25 @@ class Deadlines:
             task: (worker, post, since) for worker, post, task, since in self._scheduler.staff.running()
         }
         self._next_look = now + self._shortest
+        self._excuse({task: since for task, (_, _, since) in running.items()}, now)
         for task, (worker, post, since) in running.items():
             self._consider(task, worker, post, since, now)
         for task in [task for task in self._victims if task not in running]:
             self._victims.pop(task)
         self._press(now)
         self._drop_done()
+
+    def _excuse(self, running: dict[int, float], now: float) -> None:
+        """Gives tasks the time in which this process stood still since the last look."""
+        stalled = self._scheduler._stalled() + self._paused
+        pause, self._stalled = stalled - self._stalled, stalled
+        self._excused = {task: excuse for task, excuse in self._excused.items() if task in running}
+        if not pause:
+            return
+        for task, since in running.items():
+            self._excused[task] = self._excused.get(task, 0.0) + min(pause, now - since)
+        for victim in self._victims.values():
+            victim.next_at += pause
 
     def _consider(self, task: int, worker: "Process", post: "Post", since: float, now: float) -> None:
         if task in self._victims:
@@ -103,8 +131,12 @@ class Deadlines:
         else:
             options = self._scheduler._options_of(task)
             if options is not None and options.timeout is not None:
-                due = since + options.timeout
-                if due <= now:
+                due = since + options.timeout + self._excused.get(task, 0.0)
+                if due <= now and _is_in_debugger(worker):
+                    # It has all of its time once it goes on.
+                    self._excused[task] = now - since
+                    due = now + _LOOK
+                elif due <= now:
                     self._late[task] = options.timeout
         if due > now:
             self._next_look = min(self._next_look, due)
@@ -117,7 +149,9 @@ class Deadlines:
 
     def _press(self, now: float) -> None:
         for task, victim in self._victims.items():
-            if victim.next_at <= now:
+            if victim.next_at <= now and _is_in_debugger(victim.worker):
+                victim.next_at = now + _SOFT
+            elif victim.next_at <= now:
                 self._terminate(task, victim, now)
             self._next_look = min(self._next_look, victim.next_at)
 
@@ -176,3 +210,12 @@ class Deadlines:
         # With the frames that were broken off, and what says whose they are.
         late.__cause__ = error.__cause__
         return late.with_traceback(error.__traceback__)
+
+
+def _is_in_debugger(worker: "Process") -> bool:
+    """Whether a debugger has stopped a worker. What a signal has stopped may never go on, and so counts."""
+    try:
+        with open(f"/proc/{worker.pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] == b"t"
+    except (OSError, IndexError):
+        return False

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _pickling
+from ._interrupted import TaskInterrupted
 
 if TYPE_CHECKING:
     from ._frames import Mark
@@ -74,6 +75,8 @@ def describe(error: BaseException, home: bool = True, pack: "Pack | None" = None
 
     `pack`, if given, pickles what the exception consists of instead; `rebuild` needs its counterpart.
 
+    The end of the task may be asked for in the midst of that: then it raises `TaskInterrupted`.
+
     The exception is done with then: the variables of its frames are cleared, so that the arguments of the
     task are free even if a frame and the exception refer to each other.
     """
@@ -127,6 +130,8 @@ def _describe(error: BaseException, found: _Found, pack: "Pack") -> Description:
             _notes(error),
             () if recipe[0] == "plain" else _recipes.ancestors_of(type(error)),
         )
+    except TaskInterrupted:
+        raise
     except BaseException as problem:
         return Description(("lost", _recipes.describe(problem)), type(error).__name__, "", "")
 
@@ -149,6 +154,8 @@ def _notes(error: BaseException) -> list[str]:
 def _arguments(error: BaseException) -> str:
     try:
         return _shorten(", ".join(map(repr, error.args)), _LONG)
+    except TaskInterrupted:
+        raise
     except BaseException as problem:
         return f"<arguments without a repr: {type(problem).__name__}>"
 

@@ -80,7 +80,8 @@ def _take(lock: Any, blocking: bool, timeout: float | None) -> bool:
     deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
     while True:
         left = _LOOK if deadline is None else min(_LOOK, deadline - time.monotonic())
-        taken = left > 0 and lock.acquire(True, left)
+        # Once more when the time is over: this process may have been stopped until then.
+        taken = lock.acquire(True, left) if left > 0 else lock.acquire(False)
         if caller.is_gone():
             if taken:
                 lock.release()

@@ -75,6 +75,7 @@ def stale(ident: str, server: str) -> Exception:
     else:
         why = (
             "nobody had a proxy of it any more. Keep one until the other process has its own: a pickle of it "
-            "keeps the object only until it was loaded for the first time"
+            "keeps the object only until it was loaded for the first time, and for five minutes after its "
+            "maker's end"
         )
     return StaleHandle(f"the manager has no object {ident!r}: {why}")

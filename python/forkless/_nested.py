@@ -390,7 +390,9 @@ class Remote(Client):
             while not ready():
                 left = _LOOK if deadline is None else deadline - time.monotonic()
                 if left <= 0:
-                    return False
+                    # Once more: this process may have been stopped since it looked.
+                    self.poll()
+                    return ready()
                 self._take_turn(ready, min(left, _LOOK))
             return True
         finally:

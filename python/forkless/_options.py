@@ -83,7 +83,9 @@ class Options:
     """How tasks are to be treated; see `Executor.options`.
 
     Attributes:
-        timeout: how long it may run, in seconds from when a worker begins; None for no limit.
+        timeout: how long it may run, in seconds from when a worker begins; None for no limit. Time in which
+            the machine or the pool's own process stood still, or a debugger had stopped the worker, does not
+            count.
         retries: how often it is run again if it fails; None for never.
         priority: tasks with a higher one are sent to workers first.
         name: what messages call it; None for the name of its function.

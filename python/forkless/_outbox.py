@@ -29,8 +29,9 @@ _BURST, _INTERVAL, _ENOUGH = 200, 0.05, 8 << 10
 _PIECE, _PARTS = 64 << 10, 1000
 # Writes without a newline that are kept back at most.
 _LONG_LINE = 1000
-# How often to look whether another thread has sent, and for how long: should it never come back, go on.
-_PAUSE, _PAUSES = 0.0005, 2000
+# How often to look whether another thread has sent, and for how long: should it never come back, go on. It
+# may wait for an owner whose turn does not come for seconds, and what it sends is to come first.
+_PAUSE, _PAUSES = 0.0005, 20_000
 
 
 class Outbox:

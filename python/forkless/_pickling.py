@@ -16,6 +16,7 @@ import _pickle
 import os
 import pickle
 import sys
+from _thread import get_ident
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from io import TextIOWrapper
@@ -32,7 +33,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _forks, _stdlib
-from ._beside import Beside, Stand, load_enclosed
+from ._beside import Beside, Stand, keepers, load_enclosed
 from ._forkless import Deposit, Function, Shared, SharedBuffer, SharedBytes, address_of, find_shared
 
 if TYPE_CHECKING:
@@ -718,6 +719,10 @@ def _array(pickler: Pickler, obj: Any) -> Any:
     contiguous arrays, but neither for dates, which buffers do not know, nor for views with gaps.
     """
     numpy = sys.modules["numpy"]
+    if keepers and isinstance(obj, numpy.ndarray) and (keeper := keepers.get(get_ident())) is not None:
+        reduced = keeper.reduce(obj)
+        if reduced is not None:
+            return reduced
     if type(obj) is not numpy.ndarray:
         return NotImplemented
     shared = buffer_of(obj)

@@ -14,6 +14,7 @@ from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, TypeAlias
 
 from . import _pickling
+from ._interrupted import TaskInterrupted
 
 # ("plain", name of the class, state), ("state" or "pickle", payload, handles, buffers), or ("lost", reason).
 Recipe = tuple[Any, ...]
@@ -62,6 +63,8 @@ def find(error: BaseException, pack: Pack = pack_home) -> Recipe:
     for attempt in attempts:
         try:
             return attempt(error, pack)
+        except TaskInterrupted:
+            raise
         except BaseException as problem:
             if attempt is _by_pickle:
                 reason = describe(problem)
@@ -123,6 +126,8 @@ def message_of(error: BaseException) -> str:
     """What an exception says."""
     try:
         return str(error)
+    except TaskInterrupted:
+        raise
     except BaseException as problem:
         return f"<no message: __str__ raised {type(problem).__name__}>"
 

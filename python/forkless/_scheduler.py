@@ -30,6 +30,7 @@ from ._forkless import Dispatcher
 from ._insights import PoolStatistics, Slowest
 from ._retries import Retries
 from ._staff import Staff
+from ._state import SchedulerState
 from .exceptions import TaskInterrupted
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Feeder(Protocol):
         """Submits them now."""
 
 
-class Scheduler(Dispatcher):
+class Scheduler(SchedulerState, Dispatcher):
     """Workers, and the tasks they run.
 
     Args:
@@ -71,8 +72,9 @@ class Scheduler(Dispatcher):
 
     def __init__(self, hiring: "Hiring", *, closed_error: Exception, waits_at_exit: bool) -> None:
         _get_ready()
-        # These two only ever become true, so that no two threads can undo each other's change.
-        self.closed = self.terminated = False
+        super().__init__(
+            "the workers belong", closed_error, "the pool was terminated before this task was done"
+        )
         self.feeders: set[Feeder] = set()
         # Those that somebody may still take items from.
         self.streams: set[weakref.ref[Stream[Any]]] = set()
@@ -84,30 +86,18 @@ class Scheduler(Dispatcher):
         self._link: Link | None = None
         self._lost = 0
         self._label = hiring.label
-        self._waits_at_exit, self._closed_error = waits_at_exit, closed_error
-        self._owner = os.getpid()
+        self._waits_at_exit = waits_at_exit
         # Taken out by the thread that is the collector.
         self._once = [None]
         self._thread: threading.Thread | None = None
         self._woken = False
         self._most = 0
         self._events = _forkless.child_events()
-        self._failure: tuple[str, BaseException | None] | None = None
 
     # What pools and executors call, from any thread.
 
     # Whether the pool is one of this process.
     is_own = True
-
-    @property
-    def state(self) -> str:
-        """One of "RUN", "CLOSE" and "TERMINATE", as in `multiprocessing.pool`."""
-        return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
-
-    @property
-    def complaint(self) -> str | None:
-        """Why the workers cannot run any more, or None."""
-        return None if self._failure is None else self._failure[0]
 
     @property
     def size(self) -> int:
@@ -263,19 +253,6 @@ class Scheduler(Dispatcher):
             return functools.partial(self._end_task, id)
         return None
 
-    def check(self) -> None:
-        """Raises what `submit` would raise now."""
-        if self._owner != os.getpid():
-            raise self._broken(
-                f"the workers belong to process {self._owner}, which this one was forked from: make a pool "
-                "or an executor here"
-            )
-        if self._failure is not None:
-            text, cause = self._failure
-            raise self._broken(text) from cause
-        if self.closed or self.terminated:
-            raise type(self._closed_error)(*self._closed_error.args)
-
     def close(self) -> None:
         """Accepts no more tasks; the workers end when all accepted ones are done. Does not wait."""
         if self._owner == os.getpid():
@@ -401,12 +378,6 @@ class Scheduler(Dispatcher):
             self._requests.break_off(id)
         self._wake()
 
-    @staticmethod
-    def _broken(text: str) -> BaseException:
-        from .exceptions import BrokenPool
-
-        return BrokenPool(text)
-
     # The collector's own.
 
     def _begin(self) -> None:
@@ -421,7 +392,9 @@ class Scheduler(Dispatcher):
     def _collect(self) -> None:
         try:
             while not self._finished():
+                begun = time.monotonic()
                 self._start_missing()
+                self._deadlines.note_pause(time.monotonic() - begun)
                 events = self._step(self._patience(), self._events)
                 for kind, id, message in events:
                     self._react(kind, id, message)
@@ -500,7 +473,9 @@ class Scheduler(Dispatcher):
             self.check()
         except BaseException as error:
             return error.with_traceback(None)
-        return self._broken("the pool does not accept this task")
+        from .exceptions import BrokenPool
+
+        return BrokenPool("the pool does not accept this task")
 
     def expect_deadline(self, timeout: float) -> None:
         """Tasks will come that may take so many seconds."""
@@ -575,19 +550,11 @@ class Scheduler(Dispatcher):
         if failure is not None:
             self._break(f"no worker can be started: {failure}", failure)
 
-    def _break(self, text: str, cause: BaseException | None) -> None:
-        if self._failure is None and not self.terminated:
-            self._failure = text, cause
-        self.terminated = True
-
     def _fail_all(self) -> None:
-        text, cause = self._failure or ("the pool was terminated before this task was done", None)
         self.feeders.clear()
         while ids := self._ids(False):
             for id in ids:
-                error = self._broken(text)
-                error.__cause__ = cause
-                self._settle(id, False, error)
+                self._settle(id, False, self._not_done())
 
 
 def _get_ready() -> None:

@@ -233,8 +233,14 @@ def _share_array(numpy: Any, array: Any) -> Any:
             f"cannot share {type(array).__qualname__!r} object: only plain arrays; share numpy.asarray(it)"
         )
     # Not array.copy(): it is copied only once, unless it has gaps.
+    source, strides = bytes_of(array)
+    return view(SharedBuffer(source), array.dtype, array.shape, strides, 0)
+
+
+def bytes_of(array: Any) -> tuple[Any, tuple[int, ...] | None]:
+    """The bytes of an array, without gaps, and its strides over them, or None if its items are in C order."""
+    numpy = sys.modules["numpy"]
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     source = array.T if fortran else numpy.ascontiguousarray(array)
     # As bytes: buffers know fewer types than arrays do, dates for one.
-    shared = SharedBuffer(source.reshape(-1).view(numpy.uint8))
-    return view(shared, array.dtype, array.shape, array.strides if fortran else None, 0)
+    return source.reshape(-1).view(numpy.uint8), array.strides if fortran else None

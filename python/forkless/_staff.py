@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 _PATIENCE = 2
 # A worker that lived this long, in seconds, did not fail at its start.
 _LONG_LIFE = 60.0
-# After which time, in seconds, to try again when no worker could be started; and after which it is no use.
-_RETRY, _PERSISTENT = 0.2, 3.0
+# After which time, in seconds, to try again when no worker could be started; and how many tries there are
+# before it is no use. They are counted, since on a machine that stands still time passes without any.
+_RETRY, _PERSISTENT = 0.2, 15
 # How long, in seconds, workers that were needed while others waited are left.
 _LINGER, _TICK = 1.0, 0.2
 
@@ -175,7 +176,8 @@ class Staff:
         # those that are too many are left, in case that they are needed again.
         self._extra, self._calm_at = 0, 0.0
         self._places = places
-        self._trouble: tuple[float, Exception] | None = None
+        # How many tries to start a worker have failed in a row, and why the last one did.
+        self._trouble: tuple[int, Exception] | None = None
 
     @staticmethod
     def places(size: int) -> int:
@@ -254,7 +256,7 @@ class Staff:
         except Exception as error:
             # With some workers left the work goes on, and there will be another attempt.
             self._retry_at = time.monotonic() + _RETRY
-            self._trouble = (now if self._trouble is None else self._trouble[0]), error
+            self._trouble = (1 if self._trouble is None else self._trouble[0] + 1), error
             if not self.workers:
                 return error
         else:
@@ -269,7 +271,7 @@ class Staff:
             return None
         if not self._free:
             return f"a pool of {self.size} has places for {self._places}"
-        if self._trouble is not None and time.monotonic() - self._trouble[0] > _PERSISTENT:
+        if self._trouble is not None and self._trouble[0] >= _PERSISTENT:
             return f"the system starts none, {self._trouble[1]!r}"
         return None
 

@@ -49,7 +49,8 @@ class Waiters:
         while not ready():
             left = -1.0 if deadline is None else deadline - time.monotonic()
             if deadline is not None and left <= 0:
-                return False
+                # Once more: this process may have been stopped since it looked.
+                return bool(ready())
             if os.getpid() != self._process:
                 from .exceptions import ProcessError
 

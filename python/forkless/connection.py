@@ -56,7 +56,9 @@ _PIECE = 1 << 18  # bytes read at once: what is allocated on the word of a peer
 _TOGETHER = 1 << 14  # bytes of a message that are copied behind its header, rather than written by themselves
 _ATOMIC = select.PIPE_BUF  # bytes that can be written without waiting where some can
 _LONG = 0x7FFFFFFF  # a longer message has its length in eight bytes
-_HANDSHAKE = 20.0  # seconds that the other side may take to show that it has the key
+# Seconds that a client may take to show a listener that it has the key, and a listener on another machine to
+# show it a client. On this machine the kernel says when a listener is gone.
+_HANDSHAKE = 60.0
 _PREFIX = "\0forkless-"  # of the addresses made here
 
 # Messages taken out of a box before their turn, by box and tag.
@@ -528,7 +530,7 @@ class Listener:
         """The connection to the next client, once that has shown that it knows the key.
 
         Args:
-            timeout: how long to wait, in seconds; None waits for ever. A client that has connected has 20
+            timeout: how long to wait, in seconds; None waits for ever. A client that has connected has 60
                 seconds at most to show that it knows the key.
 
         Raises:
@@ -539,7 +541,7 @@ class Listener:
         deadline = _deadline(timeout)
         connection = self._accept(deadline)
         if self._authkey is not None:
-            _handshake(connection, self._authkey, deadline, first=True)
+            _handshake(connection, self._authkey, deadline, first=True, patience=_HANDSHAKE)
         return connection
 
     def _accept(self, deadline: float | None) -> Connection:
@@ -623,7 +625,8 @@ def Client(  # noqa: N802
             raise AuthenticationError(f"a process of another user listens at {address!r}")
         connection = Connection(sock.detach())
     if authkey is not None:
-        _handshake(connection, authkey, deadline, first=False)
+        patience = None if family == "AF_UNIX" else _HANDSHAKE
+        _handshake(connection, authkey, deadline, first=False, patience=patience)
     return connection
 
 
@@ -642,10 +645,12 @@ def _connect(sock: socket.socket, address: Any, deadline: float | None) -> None:
         return
 
 
-def _handshake(connection: Connection, key: bytes, deadline: float | None, *, first: bool) -> None:
+def _handshake(
+    connection: Connection, key: bytes, deadline: float | None, *, first: bool, patience: float | None
+) -> None:
     """Both sides show that they know the key; on failure the connection is closed."""
-    bound = time.monotonic() + _HANDSHAKE
-    limit = bound if deadline is None else min(bound, deadline)
+    bound = None if patience is None else time.monotonic() + patience
+    limit = bound if deadline is None or (bound is not None and bound < deadline) else deadline
     try:
         ends = _Limited(connection, limit)
         if first:
@@ -656,8 +661,8 @@ def _handshake(connection: Connection, key: bytes, deadline: float | None, *, fi
             _authentication.deliver(ends, key)
     except BaseException as error:
         connection.close()
-        if isinstance(error, exceptions.TimeoutError) and limit == bound:
-            message = f"the other side did not show within {_HANDSHAKE:.0f} seconds that it knows the key"
+        if isinstance(error, exceptions.TimeoutError) and bound is not None and limit == bound:
+            message = f"the other side did not show within {patience:.0f} seconds that it knows the key"
             raise AuthenticationError(message) from None
         if type(error) is OSError:
             message = f"the other side does not speak the protocol of connections with a key: {error}"
@@ -666,16 +671,19 @@ def _handshake(connection: Connection, key: bytes, deadline: float | None, *, fi
 
 
 class _Limited:
-    """A connection with one time limit for all that is done."""
+    """A connection with one time limit for all that is done, if there is one."""
 
-    def __init__(self, connection: Connection, limit: float) -> None:
+    def __init__(self, connection: Connection, limit: float | None) -> None:
         self._connection, self._limit = connection, limit
 
     def send_bytes(self, buf: bytes) -> None:
-        self._connection.send_bytes(buf, timeout=self._limit - time.monotonic())
+        self._connection.send_bytes(buf, timeout=self._left())
 
     def recv_bytes(self, maxlength: int) -> bytes:
-        return self._connection.recv_bytes(maxlength, timeout=self._limit - time.monotonic())
+        return self._connection.recv_bytes(maxlength, timeout=self._left())
+
+    def _left(self) -> float | None:
+        return None if self._limit is None else self._limit - time.monotonic()
 
 
 def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
@@ -738,10 +746,12 @@ def _poll(events: list[tuple[int, int]], deadline: float | None) -> set[int]:
     poll = select.poll()
     for fd, event in events:
         poll.register(fd, event)
+    left: float | None = None
     while True:
         if deadline is None:
             found = poll.poll() if events else []
         else:
+            # The last look is one after the deadline: this process may have been stopped until then.
             left = max(0.0, deadline - time.monotonic())
             # Up, lest it asks again and again in the last millisecond; a day is less than it can count.
             found = poll.poll(min(-(-left * 1000 // 1), 86_400_000))
@@ -750,7 +760,7 @@ def _poll(events: list[tuple[int, int]], deadline: float | None) -> set[int]:
             import errno
 
             raise OSError(errno.EBADF, f"descriptor {closed[0]} is not open")
-        if found or deadline is None or time.monotonic() >= deadline:
+        if found or not left:
             return {fd for fd, _ in found}
 
 

@@ -5,7 +5,7 @@ import itertools
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor as _BaseExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from inspect import Signature
     from types import TracebackType
 
-    from typing_extensions import Unpack
+    from typing_extensions import Buffer, Unpack
 
+    from ._forkless import SharedBuffer, SharedDict, SharedList
     from ._insights import Insights, PoolStatistics
     from ._options import Keywords
     from ._setup import Cpus, Threads, Variables
+    from ._share import _Data, _Key, _Plain
     from ._staff import Output
     from ._stream import Stream
     from .context import BaseContext
@@ -249,13 +251,52 @@ class Executor(ExecutorAttributes, _BaseExecutor):
         Each task goes by `submit`, also by one that a subclass has, or that somebody has set.
         """
         own = getattr(self.submit, "__func__", None) is Executor.submit
-        return (Calls if own else _CallsBySubmit)(self, self._scheduler, None).map(
-            fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
-        )
+        calls = self._calls() if own else _CallsBySubmit(self, self._scheduler, None)
+        return calls.map(fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
+
+    def _calls(self) -> "Calls":
+        """The calls without options."""
+        return Calls(self, self._scheduler, None)
 
     def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """What a generator function yields, as it does; see `Calls.stream`."""
         return Calls(self, self._scheduler, None).stream(fn, *args, **kwargs)
+
+    # With the types of `forkless.share`.
+    @overload
+    def share(self, obj: "_Data") -> "_Data": ...
+    @overload
+    def share(self, obj: "list[_Data] | tuple[_Data, ...]") -> "tuple[_Data, ...]": ...
+    @overload
+    def share(self, obj: "dict[_Key, _Data]") -> "Mapping[_Key, _Data]": ...
+    @overload
+    def share(  # type: ignore[overload-overlap]
+        self, obj: "list[_Plain] | tuple[_Plain, ...] | SharedList[_Plain]"
+    ) -> "SharedList[_Plain]": ...
+    @overload
+    def share(  # type: ignore[overload-overlap]
+        self, obj: "list[Any] | tuple[Any, ...] | SharedList[Any]"
+    ) -> "SharedList[Any]": ...
+    @overload
+    def share(self, obj: "dict[_Key, Any] | SharedDict[_Key, Any]") -> "SharedDict[_Key, Any]": ...
+    @overload
+    def share(self, obj: "Buffer") -> "SharedBuffer": ...
+
+    def share(self, obj: Any) -> Any:
+        """The same as `forkless.share`, and on a cluster what is shared is sent there now.
+
+        Args:
+            obj: see `forkless.share`.
+
+        Example:
+            >>> with Executor(1) as executor:
+            ...     shared = executor.share(numpy.arange(1e6))
+            ...     int(executor.submit(numpy.argmax, shared).result())
+            999999
+        """
+        from ._share import share
+
+        return share(obj)
 
     def statistics(self) -> "PoolStatistics":
         """What has become of the tasks, and what the workers have done: a frozen snapshot."""
@@ -379,8 +420,11 @@ class Calls:
         # As short as the shortest of them, like `map`.
         calls: Iterator[tuple[Any, ...]] = zip(*iterables)  # noqa: B905
         if chunksize == 1:
-            return _results((self.submit(fn, *call) for call in calls), buffersize, timeout)
+            return _results(self._submit_each(fn, calls), buffersize, timeout)
         return _flat(_results(self._submit_chunks(fn, cut(calls, chunksize)), buffersize, timeout))
+
+    def _submit_each(self, fn: Callable[..., R], calls: Iterable[tuple[Any, ...]]) -> "Iterator[Future[R]]":
+        return (self.submit(fn, *call) for call in calls)
 
     def _submit_chunks(
         self, fn: Callable[..., R], chunks: Iterable[tuple[Any, ...]]

@@ -12,18 +12,17 @@ Example:
     [1, 2, 3]
 """
 
-import contextlib
-import threading
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import joblib
 from joblib._parallel_backends import FallbackToBackend, SequentialBackend, ThreadingBackend
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
+from joblib.parallel import AutoBatchingMixin, BatchedCalls, ParallelBackendBase
 
 from . import _forks, _stdlib
 from ._cpus import cpu_count
+from ._joblib_round import Round
 from ._recipes import set_attributes
 from ._scheduler import name_of
 from .exceptions import RemoteTraceback
@@ -91,8 +90,10 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     worker that was killed is a `WorkerDied`, for the batch that it had. After either, and after a timeout or
     Ctrl-C, what is left of that call is cancelled; the workers are kept.
 
-    Arrays are sent by shared memory and are the receiver's own, writable; joblib's `max_nbytes`, `mmap_mode`
-    and `temp_folder` have no meaning here. An array that many tasks read is best shared: `forkless.share`.
+    Arrays are sent by shared memory and are the receiver's own, writable. One of `max_nbytes` or more that
+    many batches of a call have is there once, unless it changes in between; what a task writes to it is the
+    task's own, page by page. A `numpy.memmap` is sent as the place in its file, so that tasks can write to
+    that. joblib's `mmap_mode` and `temp_folder` have no meaning here.
 
     Args:
         nesting_level: how many calls of `Parallel` this one is within.
@@ -119,8 +120,12 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **options)
         self._workers: Executor | None = None  # The name that joblib's own backends have for it.
         self._calls: Calls | None = None
-        self._round = _Round()
-        self._n_jobs = 1
+        self._least: int | None = None
+        self._round = Round(None)
+        # What calls within tasks are told: their nesting level, and how many jobs they may have.
+        self._nested = 1, 1
+        # Those for the last batch: its first function, how many calls it was.
+        self._named: tuple[Any, int, Calls | None] = None, 0, None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many workers there will be: -1 means all CPUs that may be used, -2 all but one.
@@ -151,23 +156,35 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         options = {**self.backend_kwargs, **options}
+        self._least = options.get("max_nbytes")
         options = {name: value for name, value in options.items() if name not in _OF_JOBLIB}
         retries = options.pop("retries", None)
         options.setdefault("idle_timeout", _IDLE_TIMEOUT)
         options.setdefault("threads", self.inner_max_num_threads or "auto")
-        self._n_jobs = n_jobs
+        self._nested = (self.nesting_level or 0) + 1, max(cpu_count() // n_jobs, 1)
         self._workers = _executor_of(n_jobs, options)
         self._calls = self._workers.options(retries=retries)
+        self._named = None, 0, None
         return n_jobs
 
     def submit(self, func: Any, callback: Callable[[Any], object] | None = None) -> "Future[Any]":
         """Schedules a batch."""
-        assert self._calls is not None
-        name, more = name_of(func.items[0][0]), len(func) - 1
-        name = f"{name} (the first of a batch of {more + 1})" if more else name
-        future = self._calls.options(name=name).submit(_Batch(func, tuple(_names)))
+        batch = _Batch(func.items, self._nested, tuple(_names))
+        calls = self._calls_named(func.items[0][0], len(func))
+        with self._round.repeated.in_use():
+            future = calls.submit(batch)
         self._round.add(future, callback)
         return future
+
+    def _calls_named(self, func: Any, count: int) -> "Calls":
+        """For a batch of so many calls. Most are like the one before, and asking is cheaper than making."""
+        last, last_count, calls = self._named
+        if calls is None or last is not func or last_count != count:
+            assert self._calls is not None
+            name = name_of(func) if count == 1 else f"{name_of(func)} (the first of a batch of {count})"
+            calls = self._calls.options(name=name)
+            self._named = func, count, calls
+        return calls
 
     def retrieve_result_callback(self, out: "Future[Any]") -> Any:
         """What a batch returned; raises what it raised."""
@@ -178,17 +195,19 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """What calls of `Parallel` within tasks run on: threads, and no more of them than there are CPUs."""
-        level = (self.nesting_level or 0) + 1
-        share = max(cpu_count() // self._n_jobs, 1)
-        return (_Inner(level, share) if level == 1 else SequentialBackend(nesting_level=level)), None
+        return _inner_backend(*self._nested), None
 
     def start_call(self) -> None:
         """A call begins."""
-        self._round = _Round()
+        self._round = Round(self._least)
         # joblib leaves batches of a call that failed to the next one in the same `with Parallel(...)` block.
         leftovers = getattr(self.parallel, "_ready_batches", None)
         while leftovers is not None and not leftovers.empty():
             leftovers.get_nowait()
+
+    def stop_call(self) -> None:
+        """A call is over."""
+        self._round.repeated.clear()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancels what is left of the call, also what runs; the workers stay."""
@@ -199,58 +218,8 @@ class ForklessBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def terminate(self) -> None:
         """A call is over. The workers are kept for the next one."""
         self._workers = self._calls = None
+        self._named = None, 0, None
         self.reset_batch_stats()
-
-
-class _Round:
-    """The batches of one call, and what is told of them.
-
-    When a call has been aborted joblib is told nothing more about it: what it does then it would do to the
-    next call of the same `Parallel`.
-    """
-
-    def __init__(self) -> None:
-        self._futures: set[Future[Any]] = set()
-        self._aborted = False
-        self._told: list[int] = []  # the threads that are telling joblib
-        self._changed = threading.Condition()
-
-    def add(self, future: "Future[Any]", callback: Callable[[Any], object] | None) -> None:
-        """Tells joblib when a batch is done."""
-        self._futures.add(future)
-
-        def done(future: Any) -> None:
-            self._futures.discard(future)
-            if callback is not None:
-                self._tell(callback, future)
-
-        future.add_done_callback(done)
-        if self._aborted:
-            future.cancel()
-
-    def _tell(self, callback: Callable[[Any], object], future: "Future[Any]") -> None:
-        me = threading.get_ident()
-        with self._changed:
-            if self._aborted:
-                return
-            self._told.append(me)
-        try:
-            callback(future)
-        finally:
-            with self._changed:
-                self._told.remove(me)
-                self._changed.notify_all()
-
-    def abort(self) -> None:
-        """Cancels what is not done, and waits for other threads that are telling joblib."""
-        me = threading.get_ident()
-        with self._changed:
-            self._aborted = True
-        while self._futures:
-            with contextlib.suppress(KeyError):  # The last one was done just now.
-                self._futures.pop().cancel()
-        with self._changed:
-            self._changed.wait_for(lambda: all(thread == me for thread in self._told))
 
 
 class _Inner(ThreadingBackend):  # type: ignore[misc]  # joblib has no types
@@ -270,30 +239,37 @@ class _Inner(ThreadingBackend):  # type: ignore[misc]  # joblib has no types
         count: int = super().effective_n_jobs(n_jobs)
         return min(count, self._share)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self.nesting_level, self._share)
 
-
-def _arrive(nesting_level: int, share: int) -> _Inner:
-    _Inner.share = share
+def _inner_backend(nesting_level: int, share: int) -> Any:
+    if nesting_level > 1:
+        return SequentialBackend(nesting_level=nesting_level)
     return _Inner(nesting_level, share)
 
 
 class _Batch:
     """A batch on its way to a worker, where the backend is to be known by the same names.
 
+    joblib's own object is made there: what it refers to takes longer to pickle than a few calls.
+
     Args:
-        calls: what joblib wants called.
+        items: the calls, as joblib has them.
+        nested: what `_inner_backend` takes.
         names: those of the backend.
     """
 
-    def __init__(self, calls: Callable[[], Any], names: tuple[str, ...]) -> None:
-        self._calls, self._backend_names = calls, names
+    def __init__(self, items: list[Any], nested: tuple[int, int], names: tuple[str, ...]) -> None:
+        self._terms = items, nested, names
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Batch, self._terms
 
     def __call__(self) -> Any:
-        for name in set(self._backend_names) - _names:
-            register(name)
-        return self._calls()
+        items, nested, names = self._terms
+        if not _names.issuperset(names):
+            for name in names:
+                register(name)
+        _, _Inner.share = nested
+        return BatchedCalls(items, (_inner_backend(*nested), None))()
 
 
 def _with_text(error: BaseException) -> BaseException:

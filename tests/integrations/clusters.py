@@ -211,7 +211,8 @@ for number in range(20):
 
 _LOCAL = """
 executor = mp.Executor(sys.argv[1])
-print(executor.submit(abs, -7).result(60), flush=True)
+shared = executor.share(numpy.full(100_000, 7.0))
+print(int(executor.submit(numpy.max, shared).result(60)), flush=True)
 if sys.argv[2] == "shutdown":
     executor.shutdown()
 elif sys.argv[2] == "SIGKILL":

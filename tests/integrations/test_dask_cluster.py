@@ -107,7 +107,7 @@ def place(array):
     return os.getpid(), array.__array_interface__["data"][0], array.flags.writeable
 
 with mp.Executor(sys.argv[1]) as executor:
-    shared = mp.share(numpy.ones(1_000_000))
+    shared = executor.share(numpy.ones(1_000_000))
     places = set(executor.map(place, [shared] * 12))
     print(len(places) == len({pid for pid, _, _ in places}), {may for _, _, may in places})
     received = sum(worker.bytes_received for worker in executor.statistics().workers)

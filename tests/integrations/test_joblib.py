@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -290,12 +291,87 @@ def test_arrays_arrive_writable_and_shared_ones_are_not_copied() -> None:
     assert [float(result[-1]) for result in results] == [0.0, 1.0, 2.0, 3.0]
 
 
+def write(array: Any, number: int) -> tuple[float, float]:
+    before = float(array[number]), float(array.sum())
+    array[number] = -1.0
+    return before
+
+
+@pytest.mark.parametrize("size", [200_000, 5_000_000])
+@pytest.mark.parametrize("options", [{}, {"max_nbytes": None}, {"max_nbytes": "100M"}])
+def test_what_a_task_writes_to_an_array_no_other_sees(size: int, options: dict[str, Any]) -> None:
+    numpy = needs("numpy")
+    array = numpy.ones(size)
+    found = Parallel(batch_size=1, **options)(delayed(write)(array, n % 2) for n in range(12))
+    assert found == [(1.0, float(size))] * 12
+    assert array.min() == 1.0
+
+
+@pytest.mark.parametrize("size", [200_000, 5_000_000])
+def test_an_array_that_changes_between_tasks_is_sent_as_it_is_then(size: int) -> None:
+    numpy = needs("numpy")
+    array = numpy.zeros(size)
+
+    def calls() -> Iterator[Any]:
+        for number in range(12):
+            array[-1] = number // 2
+            yield delayed(numpy.sum)(array)
+
+    assert Parallel(batch_size=1)(calls()) == [number // 2 for number in range(12)]
+
+
+def test_tasks_write_to_a_file_that_is_mapped(tmp_path: Any) -> None:
+    numpy = needs("numpy")
+    mapped = numpy.memmap(tmp_path / "numbers", dtype="int64", mode="w+", shape=(4, 6))
+    calls = [delayed(fill)(mapped, 0), delayed(fill)(mapped[1], 1), delayed(fill)(mapped[:, 4:], 2)]
+    for call in calls:  # One after the other, as their places overlap.
+        assert Parallel(n_jobs=2)([call]) == [numpy.memmap]
+    expected = [[0, 0, 0, 0, 2, 2], [1, 1, 1, 1, 2, 2], [0, 0, 0, 0, 2, 2], [0, 0, 0, 0, 2, 2]]
+    assert mapped.tolist() == expected
+
+
+def fill(array: Any, number: int) -> type:
+    numpy = needs("numpy")
+    base = array
+    while not isinstance(base, numpy.memmap):
+        base = base.base
+    array[...] = number
+    return type(base)
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_results_are_waited_for_rather_than_polled(return_as: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    naps: list[float] = []
+
+    class Clock:
+        time = staticmethod(time.time)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            naps.append(seconds)
+            time.sleep(seconds)
+
+    monkeypatch.setattr(joblib.parallel, "time", Clock)
+    begin = time.monotonic()
+    assert list(Parallel(return_as=return_as)(delayed(time.sleep)(0.3) for _ in range(4))) == [None] * 4
+    assert len(naps) <= 2 * (time.monotonic() - begin)  # It would be a hundred a second.
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_an_error_ends_a_call_that_waits_for_another_task(return_as: str) -> None:
+    event = forkless.Event()
+    with pytest.raises(LookupError, match="no 3"):
+        list(Parallel(return_as=return_as, batch_size=1)([delayed(event.wait)(), delayed(fails)(3)]))
+    assert len(workers()) == 2
+
+
 def test_everything_goes_back() -> None:
     numpy = needs("numpy")
     backend.shutdown()
     gc.collect()
     with Balanced(collect=True):
         Parallel()(delayed(numpy.sum)(numpy.ones(200_000)) for _ in range(10))
+        Parallel()([delayed(numpy.sum)(numpy.ones(5_000_000))] * 10)
         with pytest.raises(LookupError):
             Parallel()(delayed(fails)(n) for n in range(10))
         backend.shutdown()

@@ -13,10 +13,12 @@ from support import Outcome, run_program
 needs("ipykernel")
 needs("nbclient")
 
-# With this variable ipykernel leaves alone what is written to the descriptors of standard output.
+# With the first variable ipykernel leaves alone what is written to the descriptors of standard output.
+# With the second, its debugger writes no warning there, in the midst of what a cell writes.
 QUIET = """
 import os
 os.environ.pop("PYTEST_CURRENT_TEST", None)
+os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 """
 
 NOTEBOOK = (

@@ -155,6 +155,95 @@ with mp.Executor(sys.argv[1]) as executor:
     assert run(source, cluster.address, environ=cluster.environ) == ["True", "True", "1", "0"]
 
 
+# What is in Ray's memory, as soon as that is as it should be.
+_STORE = """
+import gc, ray
+
+def in_store(expected):
+    for _ in range(600):
+        free = ray.available_resources().get("object_store_memory", 0)
+        used = ray.cluster_resources()["object_store_memory"] - free
+        if expected <= used < expected + 10_000:
+            return "as expected"
+        time.sleep(0.1)
+    return used
+
+def is_in_store(array):
+    place = array.__array_interface__["data"][0]
+    for line in open("/proc/self/maps"):
+        start, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if start <= place < end:
+            return "/dev/shm/plasma" in line
+"""
+
+
+def test_an_array_is_shared_without_a_copy_and_leaves_nothing_in_ray(cluster: Cluster) -> None:
+    source = """
+with mp.Executor("ray") as executor:
+    shared = executor.share(numpy.arange(1_000_000.0).reshape(1000, 1000))
+    print(is_in_store(shared), shared.flags.writeable, shared.sum() == 499999500000)
+    print({executor.submit(is_in_store, each).result(60) for each in (shared, shared.T, shared[7:, ::-2])})
+    print({float(total) for total in executor.map(numpy.sum, [shared] * 12)})
+    print(in_store(8_000_000))
+    part = shared[0, 5:7]
+    del shared
+    print(in_store(8_000_000), executor.submit(numpy.sum, part).result(60))
+    del part
+    print(in_store(0))
+
+    # What forkless has shared goes there by itself.
+    shared = mp.share(numpy.arange(1_000_000.0))
+    print(is_in_store(shared), executor.submit(is_in_store, shared).result(60), in_store(8_000_000))
+    del shared
+    print(in_store(0))
+print(ray.is_initialized())
+"""
+    environ = cluster.environ | {"RAY_ADDRESS": cluster.environ["RAY_ADDRESS_OF_TEST"]}
+    assert run(_STORE + source, environ=environ) == [
+        "True False True",
+        "{True}",
+        "{499999500000.0}",
+        "as expected",
+        "as expected 11.0",
+        "as expected",
+        "False True as expected",
+        "as expected",
+        "False",
+    ]
+
+
+def test_what_was_shared_stays_as_it_is_when_others_use_rays_memory(cluster: Cluster) -> None:
+    source = """
+with mp.Executor("ray") as executor:
+    kept = executor.share(numpy.arange(10_000_000.0))
+print(ray.is_initialized())
+fill = "import ray, numpy; ray.init(logging_level='ERROR'); ray.put(numpy.full(40_000_000, -1.0))"
+import subprocess
+subprocess.run([sys.executable, "-c", fill], check=True)
+print(int(kept.sum()) == 10_000_000 * 9_999_999 // 2)
+with mp.Executor("ray") as executor:
+    print(executor.submit(numpy.max, kept).result(60))
+print(kept[5])
+"""
+    environ = cluster.environ | {"RAY_ADDRESS": cluster.environ["RAY_ADDRESS_OF_TEST"]}
+    assert run(_STORE + source, environ=environ) == ["True", "True", "9999999.0", "5.0"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_where_ray_is_not_ours_to_leave_there_is_a_copy_here(cluster: Cluster, own: bool) -> None:
+    source = """
+if sys.argv[1] == "ray":
+    ray.init(os.environ["RAY_ADDRESS_OF_TEST"], logging_level="ERROR")
+with mp.Executor(sys.argv[1]) as executor:
+    shared = executor.share(numpy.arange(1_000_000.0))
+    print(is_in_store(shared), executor.submit(is_in_store, shared).result(60))
+ray.shutdown()
+print(shared.sum())
+"""
+    address = "ray" if own else cluster.address
+    assert run(_STORE + source, address, environ=cluster.environ) == ["False True", "499999500000.0"]
+
+
 def test_a_connection_of_the_program_is_used_and_left(cluster: Cluster) -> None:
     source = """
 import ray

@@ -169,7 +169,8 @@ DIFFERS: dict[str, dict[str, Difference]] = {
         "BUFSIZE": Difference("nothing uses it", "what is read at once depends on the message"),
         "CONNECTION_TIMEOUT": Difference("nothing uses it", "`Client` takes a `timeout`"),
         "Client": Difference(
-            "a `timeout`; 20 seconds for the handshake; digests as in Python 3.12 on every version",
+            "a `timeout`; 60 seconds for the handshake with another machine; digests as in Python 3.12 on "
+            "every version",
             "a peer that says nothing does not hold up the program",
         ),
         "Connection": _pipe,

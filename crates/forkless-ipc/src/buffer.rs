@@ -178,6 +178,18 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts(self.address().as_ptr(), self.data.1) }
     }
 
+    /// The bytes once more, as a copy of this process's own that costs memory for the pages that are written to. Returns the
+    /// mapping, which must not outlive `self`, and where in it they begin.
+    ///
+    /// # Errors
+    /// [`Error::System`] without address space to map them.
+    pub fn map_copy(&self) -> Result<(Mapping, usize), Error> {
+        let at = self.lease.block().payload();
+        let data = data_of(self.lease.block(), self.description.1);
+        let (mapping, start) = self.lease.arena().map_copy_on_write(at, data + self.data.1 - at)?;
+        Ok((mapping, start + data - at))
+    }
+
     /// Where the bytes are in this process, for as long as `self` lives. Not writable.
     #[must_use]
     pub fn address(&self) -> NonNull<u8> {

@@ -31,7 +31,7 @@ use forkless_shm::{Arena, Attempt, Error, Handle, Kind, Lease};
 use forkless_sys::atomic::{AtomicU32, Ordering};
 use forkless_sys::crash;
 use forkless_sys::futex::{self, Woken};
-use forkless_sys::time::{Deadline, SLICE};
+use forkless_sys::time::{Deadline, Patience, SLICE};
 
 pub use self::account::Loss;
 use self::account::{Account, CHANNEL_SIZE};
@@ -385,10 +385,11 @@ impl Channel {
         let parts = [bytes];
         let mut outbox = self.pack(tag, &Content { parts: &parts, handles, ..Content::default() })?;
         loop {
-            match outbox.send_within(deadline.remaining(SLICE))? {
+            let bound = deadline.remaining(SLICE);
+            match outbox.send_within(bound)? {
                 Sent::Sent => return Ok(true),
                 Sent::Closed => return Ok(false),
-                Sent::Full | Sent::Interrupted if deadline.passed() => return Ok(false),
+                Sent::Full | Sent::Interrupted if bound.is_zero() => return Ok(false),
                 Sent::Full | Sent::Interrupted => {}
             }
         }
@@ -400,10 +401,11 @@ impl Channel {
     /// [`Error::Corrupt`] if what the channel holds is damaged.
     pub fn receive(&self, deadline: Deadline) -> Result<Option<Message>, Error> {
         loop {
-            match self.receive_within(deadline.remaining(SLICE), Claim::Nothing, None)? {
+            let bound = deadline.remaining(SLICE);
+            match self.receive_within(bound, Claim::Nothing, None)? {
                 Received::Message(message) => return Ok(Some(message)),
                 Received::Closed => return Ok(None),
-                Received::Empty | Received::Interrupted if deadline.passed() => return Ok(None),
+                Received::Empty | Received::Interrupted if bound.is_zero() => return Ok(None),
                 Received::Empty | Received::Interrupted => {}
             }
         }
@@ -1137,11 +1139,11 @@ fn discard(core: Core) -> Result<(), Error> {
 
 /// The receivers' lock, which nobody is to hold for long.
 fn lock_patiently(core: Core) -> Result<Unlock, Error> {
-    let patience = Deadline::after(HOLDER_PATIENCE);
+    let mut patience = Patience::new(HOLDER_PATIENCE);
     loop {
         match core.lock(RECEIVE, Some(SLICE))? {
             Ok(unlock) => return Ok(unlock),
-            Err(_) if patience.passed() => {
+            Err(_) if patience.is_over() => {
                 return Err(Error::Corrupt("a channel that nobody receives from, and somebody locked"));
             }
             Err(_) => {}

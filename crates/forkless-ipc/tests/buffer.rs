@@ -44,6 +44,20 @@ fn a_buffer_is_the_same_in_every_process() {
 }
 
 #[test]
+fn a_copy_of_a_buffer_is_written_to_alone() {
+    let arena = Arena::create(KINDS).unwrap();
+    for length in [0, 1, 4096, 100_000] {
+        let bytes = Random::new(9).bytes(length);
+        let buffer = Buffer::create(arena, b"some description", &bytes).unwrap();
+        let (copy, start) = buffer.map_copy().unwrap();
+        let mut found = Vec::new();
+        assert!(copy.read(start, length, &mut found) && found == bytes);
+        assert!(copy.write(start, &vec![0; length]));
+        assert!(content(&buffer) == bytes && buffer.bytes() == bytes);
+    }
+}
+
+#[test]
 fn a_buffer_may_be_without_bytes_or_description() {
     let arena = Arena::create(KINDS).unwrap();
     let buffer = Buffer::create(arena, b"", b"").unwrap();

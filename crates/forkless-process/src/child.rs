@@ -1,15 +1,15 @@
 //! A child, seen by the process that asked for it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use forkless_ipc::Parcel;
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Owner};
 use forkless_sys::futex::{self, Woken};
 use forkless_sys::process::{self, ExitStatus};
-use forkless_sys::time::{SLICE, monotonic_ns};
+use forkless_sys::time::{Deadline, Patience, SLICE, monotonic_ns};
 use forkless_sys::{AsFd, AsRawFd, Errno, OwnedFd, RawFd, orphan};
 
 use crate::protocol::Request;
@@ -31,11 +31,14 @@ pub struct Child {
     returned: AtomicBool,
     /// When it is to be killed, in nanoseconds of the monotonic clock.
     kill_at: AtomicU64,
+    /// How long to wait for the kernel, and for the template, once it has ended and nobody has said how.
+    untold: Mutex<Option<(Patience, Patience)>>,
 }
 
 /// How long the kernel may take to tell how a process ended that has ended, when the template is gone.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long the template may take, which knows more: on a busy machine its turn may come late. It may also be stopped.
+/// How long the template may take, which knows more: on a busy machine its turn may come late. If it takes longer, what the kernel
+/// tells is enough; if that does not tell, the process counts as not ended until the template goes on.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const SIGKILL: i32 = 9;
@@ -53,15 +56,16 @@ impl Child {
         let name = name.to_owned();
         let parent = arena.me()?;
         let (returned, kill_at) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        Ok(Self { arena, owner, parent, pid, name, process, client, job: Mutex::new(Some(job)), returned, kill_at })
+        let (job, untold) = (Mutex::new(Some(job)), Mutex::new(None));
+        Ok(Self { arena, owner, parent, pid, name, process, client, job, returned, kill_at, untold })
     }
 
     /// A descriptor for the process, or one that is always readable if it has ended already.
     fn descriptor(arena: &'static Arena, owner: Owner, pid: u32) -> Result<OwnedFd, Error> {
         let opened = process::open(pid);
-        // Its end is written down after it was reaped: without one, the number is still its own.
+        // If the number is its own now, it was when it was opened.
         match opened {
-            Ok(process) if arena.end(owner).is_none() => Ok(process),
+            Ok(process) if arena.end(owner).is_none() && arena.has_number(owner, pid) => Ok(process),
             Ok(_) | Err(Errno::SRCH) => {
                 let (reader, _) = orphan::lifeline().map_err(Error::system("make a sentinel"))?;
                 Ok(reader)
@@ -82,12 +86,20 @@ impl Child {
         self.process.as_raw_fd()
     }
 
-    /// How it ended, or `None` while it runs.
+    /// How it ended, or `None` while it runs. If it has ended and its template has not said so yet, waits for that.
     ///
     /// # Errors
     /// [`Error::StatusLost`] if it ended and nobody knows how.
     pub fn poll(&self) -> Result<Option<ExitStatus>, Error> {
-        match self.end() {
+        self.poll_within(PATIENCE)
+    }
+
+    /// As [`Self::poll`], but waits for the template for at most `bound`.
+    ///
+    /// # Errors
+    /// As [`Self::poll`].
+    pub fn poll_within(&self, bound: Duration) -> Result<Option<ExitStatus>, Error> {
+        match self.end_within(bound) {
             None => Ok(None),
             Some(End::Status(status)) => Ok(Some(status)),
             Some(End::Unknown | End::NotStarted(_)) => {
@@ -97,7 +109,11 @@ impl Child {
     }
 
     fn end(&self) -> Option<End> {
-        let end = self.find_end()?;
+        self.end_within(PATIENCE)
+    }
+
+    fn end_within(&self, bound: Duration) -> Option<End> {
+        let end = self.find_end(bound)?;
         // It needs its job no more, and others may wait for what the job refers to. Somebody else who is at it does it.
         if let Ok(mut job) = self.job.try_lock() {
             *job = None;
@@ -105,7 +121,7 @@ impl Child {
         Some(end)
     }
 
-    fn find_end(&self) -> Option<End> {
+    fn find_end(&self, bound: Duration) -> Option<End> {
         if let Some(end) = self.arena.end(self.owner) {
             return Some(end);
         }
@@ -117,15 +133,25 @@ impl Child {
             return None;
         }
         // Ended, but not written down yet: the template is about to, or is gone.
-        let since = Instant::now();
+        let until = Deadline::after(bound);
         loop {
+            // Before the end is looked for: what a template has done before its own end is seen.
+            let has_template = self.client.is_alive();
             if let Some(end) = self.arena.end(self.owner) {
                 return Some(end);
             }
-            if (!self.client.is_alive() || since.elapsed() > PATIENCE)
-                && let Some(end) = self.end_without_template(since + GRACE)
+            let is_late = self.is_late(has_template);
+            if (is_late || !has_template)
+                && let Some(status) = process::exit_status_of_other(self.process.as_fd(), self.pid)
             {
-                return Some(end);
+                return Some(self.end_without_template(End::Status(status)));
+            }
+            match (is_late, has_template) {
+                // It was stopped, and will tell when it goes on.
+                (true, true) => return None,
+                (true, false) => return Some(self.end_without_template(End::Unknown)),
+                (false, _) if until.passed() => return None,
+                (false, _) => {}
             }
             if let Some(word) = self.arena.end_word(self.owner) {
                 futex::wait(word, 0, Duration::from_millis(5));
@@ -133,15 +159,17 @@ impl Child {
         }
     }
 
-    /// Does the template's work when it is gone: the kernel may tell, and what the child held is given back.
-    fn end_without_template(&self, until: Instant) -> Option<End> {
-        let end = match process::exit_status_of_other(self.process.as_fd(), self.pid) {
-            Some(status) => End::Status(status),
-            None if Instant::now() < until => return None,
-            None => End::Unknown,
-        };
+    /// Counts a look that came to nothing: whether it was the last.
+    fn is_late(&self, has_template: bool) -> bool {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kernel, template) = untold.get_or_insert_with(|| (Patience::new(GRACE), Patience::new(PATIENCE)));
+        if has_template { template.is_over() } else { kernel.is_over() }
+    }
+
+    /// Does the template's work when it is gone, or does not come to it: what the child held is given back.
+    fn end_without_template(&self, end: End) -> End {
         let _ = self.arena.clean(self.owner, end);
-        self.arena.end(self.owner).or(Some(end))
+        self.arena.end(self.owner).unwrap_or(end)
     }
 
     /// Whether it has become another program, by `exec`: it runs, and is none of ours any more. A child that is about to end

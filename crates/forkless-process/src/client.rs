@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use forkless_ipc::KINDS;
 use forkless_shm::arena::close_in_forks;
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Owner, Role};
@@ -11,10 +10,10 @@ use forkless_sys::crash::point;
 use forkless_sys::process::{self, Command};
 use forkless_sys::{AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, liveness, orphan, proc, socket};
 
+use crate::Error;
 use crate::invitation::TEMPLATE_VARIABLE;
 use crate::protocol::Request;
 use crate::template::{DEVICE, THREADS};
-use crate::{Error, TREE_VARIABLE};
 
 /// The program text of a template.
 pub(crate) const TEMPLATE_CODE: &str = "from forkless._template import main; main()";
@@ -226,7 +225,11 @@ impl Client {
         if self.buried.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let status = process::reap(self.template_pid).flatten();
+        let Some(status) = process::reap(self.template_pid) else {
+            // It lives, or a debugger wants to see its end first.
+            self.buried.store(false, Ordering::Release);
+            return Ok(());
+        };
         arena.clean(self.owner, status.map_or(End::Unknown, End::Status))?;
         point("template.buried");
         // Its standbys have nobody to tell how they end.
@@ -366,6 +369,21 @@ impl Client {
         !process::ended(self.template.as_fd())
     }
 
+    /// After a request that could not be sent: whether that is so because nobody reads there any more. Then the template is asked
+    /// for nothing again: a process that ends closes its sockets first, and on a busy machine it may be long until its
+    /// descriptor says that it has ended.
+    ///
+    /// # Errors
+    /// The error given, if the template reads what it gets.
+    pub(crate) fn has_gone(&self, errno: Errno) -> Result<(), Errno> {
+        let is_closed = matches!(errno, Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN);
+        if !is_closed && self.is_alive() {
+            return Err(errno);
+        }
+        self.retired.store(true, Ordering::Release);
+        Ok(())
+    }
+
     /// Waits for the template's end, at most `patience`; whether it came.
     pub(crate) fn ends_within(&self, patience: Duration) -> bool {
         process::readable(&[self.template.as_fd()], patience).is_ok_and(|ready| ready[0])
@@ -426,19 +444,10 @@ pub(crate) fn kill(arena: &'static Arena, owner: Owner) {
     let pid = arena.pid_word(owner).map_or(0, |pid| pid.load(Ordering::Acquire));
     if let Ok(process) = process::open(pid)
         && arena.end(owner).is_none()
+        && arena.has_number(owner, pid)
     {
         let _ = process::send_signal(process.as_fd(), SIGKILL);
     }
-}
-
-/// Joins the tree whose name is in the environment: the way in for programs that a process of the tree started by
-/// other means.
-///
-/// # Errors
-/// [`Error::System`] if nobody listens under that name any more, or only another user.
-pub fn attach_by_environment() -> Result<Option<&'static Arena>, Error> {
-    let Ok(name) = std::env::var(TREE_VARIABLE) else { return Ok(None) };
-    attach_by_name(&name).map(Some)
 }
 
 /// The name by which processes that this one's tree knows nothing of join it; starts a template, which answers them, if
@@ -448,22 +457,4 @@ pub fn attach_by_environment() -> Result<Option<&'static Arena>, Error> {
 /// [`Error::System`] when the system refuses.
 pub fn tree_name(arena: &'static Arena, program: &Program) -> Result<&'static str, Error> {
     Client::keeper(arena, program).map(Client::name)
-}
-
-/// Joins the tree with that name; see [`tree_name`].
-///
-/// # Errors
-/// [`Error::System`] if nobody listens under that name any more, or only another user.
-pub fn attach_by_name(name: &str) -> Result<&'static Arena, Error> {
-    let action = "join a process tree by its name";
-    let socket = socket::connect(name).map_err(Error::system(action))?;
-    socket::send(socket.as_fd(), &Request::Attach.to_bytes(), &[]).map_err(Error::system(action))?;
-    // The template answers at once, or is gone; its turn may come late on a busy machine.
-    let ready = process::readable(&[socket.as_fd()], Duration::from_secs(30)).map_err(Error::system(action))?;
-    if !ready[0] {
-        return Err(Error::System { action, errno: Errno::TIMEDOUT });
-    }
-    let (_, mut descriptors) = socket::receive(socket.as_fd(), &mut [0; 8]).map_err(Error::system(action))?;
-    let file = descriptors.pop().ok_or(Error::Protocol("an answer without the arena"))?;
-    Ok(Arena::join(file, KINDS)?)
 }

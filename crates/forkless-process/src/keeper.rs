@@ -50,9 +50,11 @@ impl Deposition {
                     self.asked = Some((client, deposit));
                     return Ok(());
                 }
-                // Too many descriptors of this user are in flight, for one.
-                Err(errno) if client.is_alive() => return Err(Error::System { action: "deposit a descriptor", errno }),
-                Err(errno) => failure = errno,
+                Err(errno) => {
+                    // Too many descriptors of this user are in flight, for one.
+                    client.has_gone(errno).map_err(Error::system("deposit a descriptor"))?;
+                    failure = errno;
+                }
             }
         }
         Err(Error::System { action: "deposit a descriptor with a template", errno: failure })

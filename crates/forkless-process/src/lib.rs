@@ -13,6 +13,7 @@ mod client;
 mod fuzz;
 mod inheritance;
 mod invitation;
+mod joining;
 mod keeper;
 mod pending;
 pub mod pool;
@@ -20,8 +21,9 @@ mod protocol;
 pub mod template;
 
 pub use child::Child;
-pub use client::{Client, Program, attach_by_environment, attach_by_name, tree_name};
+pub use client::{Client, Program, tree_name};
 pub use inheritance::{Inheritance, PARENT_VARIABLE, Passed, parent_variable, pass};
+pub use joining::Joining;
 pub use keeper::{Deposition, Redemption};
 pub use pending::{Order, Pending};
 pub use protocol::Method;

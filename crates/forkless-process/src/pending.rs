@@ -7,7 +7,7 @@ use forkless_ipc::{Content, Parcel};
 use forkless_shm::slot::End;
 use forkless_shm::{Arena, Handle, Lease, Owner, Role};
 use forkless_sys::crash::point;
-use forkless_sys::time::{Deadline, SLICE};
+use forkless_sys::time::{Patience, SLICE};
 use forkless_sys::{AsFd, Errno, futex, process};
 
 use crate::client::kill;
@@ -39,15 +39,13 @@ pub struct Pending {
     job: Option<Parcel>,
     asked: Option<(&'static Client, Owner)>,
     tries: u32,
-    /// Until when it may take to arrive, once its template is gone.
-    arriving: Option<Deadline>,
+    /// How long a child may take to arrive whose template is gone.
+    arriving: Option<Patience>,
 }
 
-/// How long a template may take to end that has closed its sockets.
-const LAST_BREATH: Duration = Duration::from_secs(10);
-
-/// How long a child may take to arrive whose template is gone.
-const ARRIVAL: Duration = Duration::from_secs(1);
+/// How long to wait for a child that is about to write down its id before another one is asked for in its place, which costs a
+/// slot. Nothing is wrong if it is alive and takes longer: it turns round.
+const LAST_STEP: Duration = Duration::from_secs(1);
 
 /// A template may be found dead only when it is asked: how often to go on with a new one.
 const TRIES: u32 = 2;
@@ -98,14 +96,16 @@ impl Pending {
             self.asked = Some((client, owner));
             let request = Request::Start { method: self.method, owner, job };
             let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-            if client.send(request, &descriptors).is_ok() {
-                point("start.asked");
-                return Ok(());
+            match client.send(request, &descriptors) {
+                Ok(()) => {
+                    point("start.asked");
+                    return Ok(());
+                }
+                Err(errno) => {
+                    self.give_up();
+                    client.has_gone(errno).map_err(Error::system("ask the template for a child process"))?;
+                }
             }
-            self.give_up();
-            // A process that ends closes its sockets before its descriptor says that it has ended: on a busy machine the
-            // next try would find the same template alive, and be the last.
-            client.ends_within(LAST_BREATH);
         }
         let pid = Client::last_pid();
         Err(Error::TemplateDied { pid, name: self.name.clone() })
@@ -142,14 +142,11 @@ impl Pending {
         // Without a template only the child itself writes down its id, before anything else.
         if !client.is_alive() && pid.load(Ordering::Acquire) == 0 {
             self.arena.return_slot(owner)?;
-            let arriving = *self.arriving.get_or_insert_with(|| Deadline::after(ARRIVAL));
-            if self.has_arrived(owner) && arriving.passed() {
-                // It died on its way, unseen.
-                self.arena.clean(owner, End::Unknown)?;
-                self.arena.return_slot(owner)?;
-            }
-            if !self.has_arrived(owner) {
-                self.asked = None;
+            let is_late = self.arriving.get_or_insert_with(|| Patience::new(LAST_STEP)).is_over();
+            // It died on its way, unseen, or was stopped there: nobody can tell.
+            let was_turned_away = is_late && self.arena.turn_away(owner)?;
+            if was_turned_away || !self.has_arrived(owner) {
+                (self.asked, self.arriving) = (None, None);
                 self.ask()?;
             }
         }

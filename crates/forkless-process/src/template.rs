@@ -682,7 +682,8 @@ impl Template {
 
     fn clean_up_after(&mut self, pid: u32) -> Result<(), Error> {
         for process in self.arena.processes() {
-            if process.pid == pid && process.live {
+            // If this one was stopped meanwhile, the number may be that of another process of the tree by now.
+            if process.pid == pid && process.live && self.arena.is_dead(process.owner) {
                 self.kill_children_of(process.owner);
                 self.arena.clean(process.owner, End::Unknown)?;
             }

@@ -3,15 +3,19 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::ops::Range;
+use std::ptr::NonNull;
 
 use forkless_ipc::Buffer;
+use forkless_sys::memory::Mapping;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
 
 use crate::errors::OrRaise;
 use crate::mapped;
+use crate::memory::fill;
 use crate::shared::{Shared, home};
 
 /// The bytes of an object, held in place until this is dropped.
@@ -170,6 +174,20 @@ impl SharedBuffer {
         Ok((shared, places.into_iter().map(|place| place.start).collect()))
     }
 
+    /// Its bytes as a copy of this process's own, writable, that costs memory for the pages that are written to.
+    fn copy_on_write<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        let (mapping, start) = slf.get().buffer.map_copy().or_raise(slf.py())?;
+        let copy = OwnCopy { mapping, start, of: slf.clone().unbind() };
+        PyMemoryView::from(Bound::new(slf.py(), copy)?.as_any())
+    }
+
+    /// Whether its bytes are those of `source`, as they are now.
+    fn is_copy_of(&self, py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let source = Source::get(source)?;
+        let (bytes, others) = (self.buffer.bytes(), source.bytes());
+        Ok(py.detach(|| bytes == others))
+    }
+
     fn __len__(&self) -> usize {
         self.kind.shape.first().map_or(1, |extent| extent.cast_unsigned())
     }
@@ -224,5 +242,27 @@ impl SharedBuffer {
 
     fn __repr__(&self) -> String {
         format!("<SharedBuffer format={:?} shape={:?}>", self.format(), self.kind.shape)
+    }
+}
+
+/// A copy on write of a shared buffer, which it keeps alive: pages that were not written to are still those of the buffer.
+#[pyclass(frozen, module = "forkless")]
+pub(crate) struct OwnCopy {
+    mapping: Mapping,
+    start: usize,
+    of: Py<SharedBuffer>,
+}
+
+#[pymethods]
+impl OwnCopy {
+    /// # Safety
+    /// Called by the interpreter with a view to fill in.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let address = this.mapping.address(this.start).unwrap_or(NonNull::dangling());
+        let length = this.of.get().buffer.length();
+        // SAFETY: as many bytes were mapped from there on, writable, by a mapping that this object has until it dies; what is
+        // written to it nobody else sees.
+        unsafe { fill(slf.as_any(), view, (address, length), true, flags) }
     }
 }

@@ -136,11 +136,11 @@ impl Child {
         let deadline = wait::deadline(true, timeout)?;
         let _note = wait::note(py, Waited::Process, self.child.pid());
         let status = wait::until(py, deadline, |bound| {
-            if let Some(status) = self.child.poll()? {
+            if let Some(status) = self.child.poll_within(bound)? {
                 return Ok::<_, Error>(Some(status));
             }
             if !self.child.wait_within(bound) {
-                return self.child.poll();
+                return self.child.poll_within(Duration::ZERO);
             }
             Ok(None)
         })?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use forkless_ipc::{Awaited, Claim, Closing, Joined, Message, Outbox, Packed, Received, Sent};
 use forkless_shm::{Error, Waited};
-use forkless_sys::proc;
 use forkless_sys::time::{Deadline, SLICE};
+use forkless_sys::{crash, proc};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -79,13 +79,14 @@ impl BaseQueue {
         let deadline = deadline()?;
         let mut patience = Patience::new(deadline);
         let _note = channel.lease().note_wait(Waited::QueuePut);
-        let sent = wait::until(py, deadline, |bound| {
-            Ok::<_, Error>(match outbox.send_within(bound)? {
+        let mut attempt = |bound| {
+            Ok(match outbox.send_within(bound)? {
                 Sent::Sent => Some(Ok(())),
                 Sent::Closed => Some(Err(Vain::Closed)),
-                Sent::Full | Sent::Interrupted => patience.is_over(channel)?.then_some(Err(Vain::LeftAlone)),
+                Sent::Full | Sent::Interrupted => None,
             })
-        })?;
+        };
+        let sent = wait::until(py, deadline, |bound| patience.attempt(channel, bound, &mut attempt))?;
         match sent {
             None => Ok(false),
             Some(Ok(())) => Ok(true),
@@ -115,11 +116,7 @@ impl BaseQueue {
         } else {
             let mut patience = Patience::new(deadline);
             let _note = channel.lease().note_wait(Waited::QueueGet);
-            wait::until(py, deadline, |bound| {
-                let received = receive(bound)?;
-                let over = received.is_none() && patience.is_over(channel)?;
-                Ok::<_, Error>(if over { Some(Err(Vain::LeftAlone)) } else { received })
-            })?
+            wait::until(py, deadline, |bound| patience.attempt(channel, bound, &mut receive))?
         };
         match received {
             Some(Ok(())) => Ok(messages),
@@ -144,6 +141,21 @@ struct Patience {
 impl Patience {
     fn new(deadline: Deadline) -> Self {
         Self { slices: 0, look: FIRST_LOOK, endless: deadline == Deadline::NEVER }
+    }
+
+    /// Makes an attempt that may sleep; and another one if nothing can come any more, as it may have come before that was so.
+    fn attempt<T>(
+        &mut self,
+        channel: &forkless_ipc::Channel,
+        bound: Duration,
+        mut attempt: impl FnMut(Duration) -> Result<Option<Result<T, Vain>>, Error>,
+    ) -> Result<Option<Result<T, Vain>>, Error> {
+        let come = attempt(bound)?;
+        crash::point("queue.waited");
+        if come.is_some() || !self.is_over(channel)? {
+            return Ok(come);
+        }
+        Ok(attempt(Duration::ZERO)?.or(Some(Err(Vain::LeftAlone))))
     }
 
     /// To be asked after each sleep: whether nothing can come any more, neither from another process nor from another
@@ -450,13 +462,14 @@ impl BaseQueue {
         let deadline = wait::deadline(true, timeout)?;
         let mut patience = Patience::new(deadline);
         let _note = channel.lease().note_wait(Waited::QueueJoin);
-        let joined = wait::until(py, deadline, |bound: Duration| {
-            Ok::<_, Error>(match channel.join_within(bound.min(SLICE))? {
+        let mut attempt = |bound: Duration| {
+            Ok(match channel.join_within(bound.min(SLICE))? {
                 Joined::Done => Some(Ok(0)),
                 Joined::Lost(count) => Some(Ok(count)),
-                Joined::Waiting | Joined::Interrupted => patience.is_over(channel)?.then_some(Err(Vain::LeftAlone)),
+                Joined::Waiting | Joined::Interrupted => None,
             })
-        })?;
+        };
+        let joined = wait::until(py, deadline, |bound| patience.attempt(channel, bound, &mut attempt))?;
         joined.transpose().map_err(|why| vain(py, &why))
     }
 

@@ -1,9 +1,10 @@
 //! What all objects in the arena have in common.
 
 use forkless_ipc::{Buffer, Channel, Deposit, KINDS, Memory, Segment};
-use forkless_process::Inheritance;
+use forkless_process::{Inheritance, Joining};
 use forkless_shm::{Arena, Error, Handle, Lease};
 use forkless_sync::{Barrier, Condvar, Event, Mutex, ReentrantMutex, Semaphore, ValueMutex};
+use forkless_sys::time::Deadline;
 use pyo3::exceptions::{PyLookupError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
@@ -21,6 +22,7 @@ use crate::memory::SharedBytes;
 use crate::rlock::RLock;
 use crate::segment::Segment as PySegment;
 use crate::semaphore::Semaphore as PySemaphore;
+use crate::wait;
 
 /// What is behind a `Shared`.
 pub(crate) trait Object: Send + Sync {
@@ -149,7 +151,8 @@ pub(crate) fn home(py: Python<'_>) -> PyResult<&'static Arena> {
     expect_forks(py)?;
     match Inheritance::get().or_raise(py)? {
         Some(inheritance) => Ok(inheritance.arena()),
-        None => Arena::create(KINDS).or_raise(py),
+        // Asked once more: another thread may have made it while this one loaded a module.
+        None => Arena::home().map_or_else(|| Arena::create(KINDS).or_raise(py), Ok),
     }
 }
 
@@ -197,7 +200,19 @@ pub(crate) fn inherited(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
 /// The arena of the tree that the environment names, if there is one.
 pub(crate) fn joined(py: Python<'_>) -> PyResult<Option<&'static Arena>> {
     expect_forks(py)?;
-    Ok(py.detach(forkless_process::attach_by_environment).ok().flatten())
+    let Some(joining) = Joining::by_environment() else { return Ok(None) };
+    join(py, joining)
+}
+
+/// Waits to be let in by a tree; `None` if that is not there any more.
+fn join(py: Python<'_>, mut joining: Joining) -> PyResult<Option<&'static Arena>> {
+    let joined = wait::until(py, Deadline::NEVER, |bound| {
+        Ok::<_, Error>(match joining.wait_within(bound) {
+            Ok(arena) => arena.map(Some),
+            Err(_) => Some(None),
+        })
+    })?;
+    Ok(joined.flatten())
 }
 
 /// The arena with this id, if need be by joining the tree that the environment names.
@@ -242,8 +257,7 @@ pub(crate) fn join_tree(py: Python<'_>, name: &str, arena: u64) -> PyResult<bool
         return Ok(true);
     }
     expect_forks(py)?;
-    let joined = py.detach(|| forkless_process::attach_by_name(name));
-    Ok(joined.is_ok_and(|joined| joined.id() == arena))
+    Ok(join(py, Joining::new(name))?.is_some_and(|joined| joined.id() == arena))
 }
 
 /// Unpickles a `Shared`. `extra` is what its class keeps beside what is in the arena.

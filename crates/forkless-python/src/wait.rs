@@ -31,8 +31,9 @@ pub(crate) fn note(py: Python<'_>, waited: Waited, pid: u32) -> Option<WaitNote>
     home(py).ok()?.note_wait(waited, pid)
 }
 
-/// Repeats `step`, a sleep of at most the duration it is given, until it has a value or the deadline passes. The
-/// interpreter is released during each step; between steps signal handlers run, and what they raise ends the wait.
+/// Repeats `step`, a sleep of at most the duration it is given, until it has a value or the deadline passes. The last step
+/// begins after the deadline, and does not sleep: this process may have been stopped until then, and what it waits for be
+/// there. The interpreter is released during each step; between steps signal handlers run, and what they raise ends the wait.
 pub(crate) fn until<T, E>(
     py: Python<'_>,
     deadline: Deadline,
@@ -49,7 +50,7 @@ where
             return Ok(Some(value));
         }
         py.check_signals()?;
-        if deadline.passed() {
+        if bound.is_zero() {
             return Ok(None);
         }
     }

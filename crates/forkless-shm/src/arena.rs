@@ -206,6 +206,15 @@ impl Arena {
         Mapping::read_only(&self.file, offset, length).map_err(Error::system("map shared memory for reading"))
     }
 
+    /// Maps a range as a copy of this process's own, made page by page as it is written to. What has not been written to is
+    /// the arena's memory still: only of what nobody writes to any more, and with a lease on it for as long as it is mapped.
+    ///
+    /// # Errors
+    /// [`Error::System`] outside the arena, or without address space.
+    pub fn map_copy_on_write(&self, offset: usize, length: usize) -> Result<(Mapping, usize), Error> {
+        Mapping::copy_on_write(&self.file, offset, length).map_err(Error::system("map a copy of shared memory"))
+    }
+
     pub(crate) fn kind(&self, id: u8) -> Option<&'static Kind> {
         self.kinds.iter().find(|kind| kind.id == id)
     }

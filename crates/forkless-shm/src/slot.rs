@@ -110,6 +110,9 @@ const ARRIVING: u64 = 2;
 const LIVE: u64 = 3;
 /// It ended; whoever asked for it may still want to know how.
 const ENDED: u64 = 4;
+/// Its process was turned away while it was writing itself down. It may go on with that at any time, so nobody ever gets the
+/// slot again.
+const FORSAKEN: u64 = 5;
 
 /// How a process came to its end, as its slot tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,6 +319,27 @@ impl Arena {
         Ok(())
     }
 
+    /// Turns away a process that is on its way into its slot: it turns round instead. `false` if it is there, or the slot is
+    /// not its own any more.
+    ///
+    /// For processes of which nobody knows whether they live. One that was stopped for however long, and goes on, finds that it
+    /// is not wanted; until then it writes into this slot, which is therefore lost to the tree.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if shared memory is damaged.
+    pub fn turn_away(&'static self, owner: Owner) -> Result<bool, Error> {
+        let _lock = Transaction::begin(self)?;
+        let generation = u64::from(owner.generation()) << 32;
+        // By one store, as the process itself arrives: one of them comes first.
+        let change = self.word(owner.field(slot::STATE))?.compare_exchange(
+            generation | ARRIVING,
+            generation | FORSAKEN,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        Ok(change.is_ok())
+    }
+
     /// Whether the process has ended. Exact for a process that registered its main thread; for others as fresh as
     /// `/proc`.
     #[must_use]
@@ -330,6 +354,13 @@ impl Arena {
             RESERVED | ARRIVING => false,
             _ => true,
         }
+    }
+
+    /// Whether the number of a slot's process is still its own: it lives, or waits to be reaped. Numbers are given again.
+    #[must_use]
+    pub fn has_number(&self, owner: Owner, pid: u32) -> bool {
+        let started = || self.word(owner.field(slot::STARTED)).map_or(0, |started| started.load(Ordering::Acquire));
+        !self.is_dead(owner) || proc::origin(pid).is_some_and(|(_, now)| now == started())
     }
 
     /// Whether the process that is written in the slot has ended, whatever the slot's state says.
@@ -472,7 +503,7 @@ impl Arena {
     pub(crate) fn mark_ended(&'static self, owner: Owner) -> Result<bool, Error> {
         let mut transaction = Transaction::begin(self)?;
         let state = transaction.get(owner.field(slot::STATE))?;
-        if (state >> 32) as u32 != owner.generation() || state & 0xffff_ffff == FREE {
+        if (state >> 32) as u32 != owner.generation() || matches!(state & 0xffff_ffff, FREE | FORSAKEN) {
             return Ok(false);
         }
         transaction.set(owner.field(slot::STATE), state >> 32 << 32 | ENDED)?;
@@ -491,7 +522,7 @@ impl Arena {
         let _lock = Transaction::begin(self)?;
         let state = self.word(owner.field(slot::STATE))?;
         let seen = state.load(Ordering::Acquire);
-        if (seen >> 32) as u32 == owner.generation() && !matches!(seen & 0xffff_ffff, ARRIVING | LIVE) {
+        if (seen >> 32) as u32 == owner.generation() && !matches!(seen & 0xffff_ffff, ARRIVING | LIVE | FORSAKEN) {
             if matches!(self.end(owner), Some(End::Status(ExitStatus::Signaled(_)) | End::Unknown)) {
                 self.forget_last_words(owner);
             }

@@ -374,3 +374,54 @@ fn a_process_overtaken_on_arrival_gives_up() {
     assert!(!arena.is_dead(other.owner()), "the end of one is not the end of the other");
     assert_eq!(arena.process(other.owner()), process);
 }
+
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "crash points are in debug builds only")]
+fn who_is_turned_away_on_arrival_does_not_disturb_anybody_however_late_it_goes_on() {
+    let arena = Arena::create(&[]).unwrap();
+    let board = Board::create(arena, 1);
+    for (arrived, point) in (1..).zip(["slot.entered", "slot.registered"]) {
+        let slow = Child::start_halting(arena, "stay", point, 1, &[&board]);
+        slow.wait_until_halted();
+        let late = slow.owner();
+        assert!(arena.turn_away(late).unwrap());
+        assert!(!arena.turn_away(late).unwrap() && arena.is_dead(late), "{point}");
+        // Whatever else is done about it.
+        arena.disown(late).unwrap();
+        arena.clean(late, End::Unknown).unwrap();
+        arena.return_slot(late).unwrap();
+        let mut other = Child::start(arena, "stay", &[&board]);
+        board.wait(0, |value| value == arrived);
+        assert!(!std::ptr::eq(arena.liveness(late).unwrap(), arena.liveness(other.owner()).unwrap()), "{point}");
+        let process = arena.process(other.owner());
+        slow.resume();
+        assert_eq!(slow.finish(), Child::TURNED_AWAY);
+        assert!(!arena.is_dead(other.owner()));
+        assert_eq!(arena.process(other.owner()), process);
+        assert_eq!(board.get(0), arrived);
+        other.kill();
+        other.clean();
+    }
+}
+
+#[test]
+fn who_is_there_or_has_not_come_is_not_turned_away() {
+    let arena = Arena::create(&[]).unwrap();
+    let board = Board::create(arena, 1);
+    let to_come = arena.reserve_slot(Role::Child, "").unwrap();
+    assert!(!arena.turn_away(to_come).unwrap());
+    let mut there = Child::start(arena, "stay", &[&board]);
+    board.wait(0, |arrived| arrived == 1);
+    let (owner, pid) = (there.owner(), arena.process(there.owner()).unwrap().pid);
+    assert!(!arena.turn_away(owner).unwrap() && !arena.is_dead(owner));
+    assert!(arena.has_number(owner, pid));
+    there.kill();
+    while !arena.is_dead(owner) {
+        thread::yield_now();
+    }
+    assert!(arena.has_number(owner, pid), "it is not reaped");
+    assert!(!arena.has_number(owner, std::process::id()), "another process");
+    there.wait();
+    assert!(!arena.has_number(owner, pid));
+    there.clean();
+}

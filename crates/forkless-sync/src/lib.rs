@@ -45,11 +45,33 @@ pub fn until<T>(
     mut attempt: impl FnMut(std::time::Duration) -> Result<Option<T>, Error>,
 ) -> Result<Option<T>, Error> {
     loop {
-        if let Some(value) = attempt(deadline.remaining(SLICE))? {
+        let bound = deadline.remaining(SLICE);
+        if let Some(value) = attempt(bound)? {
             return Ok(Some(value));
         }
-        if deadline.passed() {
+        // The last attempt is one after the deadline: this process may have been stopped until then.
+        if bound.is_zero() {
             return Ok(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_last_attempt_is_after_the_deadline() {
+        // This process is stopped as it has looked, and what it waits for comes meanwhile.
+        let attempt = |bound: Duration| {
+            let has_come = bound.is_zero();
+            std::thread::sleep(2 * bound);
+            Ok::<_, Error>(has_come.then_some(()))
+        };
+        assert_eq!(until(Deadline::after(Duration::from_millis(10)), attempt), Ok(Some(())));
+        let never = |_| Ok::<Option<()>, Error>(None);
+        assert_eq!(until(Deadline::after(Duration::from_millis(1)), never), Ok(None));
     }
 }

@@ -9,7 +9,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::memory::{MemoryFile, PAGE};
 
-/// A shared mapping, unmapped when dropped. All accesses are checked against its size.
+/// A mapping, shared unless it is made as a copy, unmapped when dropped. All accesses are checked against its size.
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<u8>,
@@ -29,7 +29,7 @@ impl Mapping {
     /// # Errors
     /// `ENOMEM` under RLIMIT_AS.
     pub fn whole(file: &MemoryFile) -> Result<Self, Errno> {
-        Self::map(file, 0, file.size(), ProtFlags::READ | ProtFlags::WRITE)
+        Self::map(file, 0, file.size(), ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
     }
 
     /// Maps a range, widened to whole pages, for reading only: a write through it is a fault in this process,
@@ -38,17 +38,43 @@ impl Mapping {
     /// # Errors
     /// `EINVAL` outside the file, `ENOMEM` under RLIMIT_AS.
     pub fn read_only(file: &MemoryFile, offset: usize, length: usize) -> Result<(Self, usize), Errno> {
+        Self::range(file, offset, length, ProtFlags::READ, MapFlags::SHARED)
+    }
+
+    /// Maps a range, widened to whole pages, as a copy of this process's own, made page by page: what is written is seen
+    /// here alone, and pages that are only read stay those of the file. So whoever maps it sees to it that nobody writes to
+    /// them. Returns the mapping and the position of `offset` in it.
+    ///
+    /// # Errors
+    /// `EINVAL` outside the file, `ENOMEM` under RLIMIT_AS.
+    pub fn copy_on_write(file: &MemoryFile, offset: usize, length: usize) -> Result<(Self, usize), Errno> {
+        Self::range(file, offset, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+    }
+
+    fn range(
+        file: &MemoryFile,
+        offset: usize,
+        length: usize,
+        protection: ProtFlags,
+        kind: MapFlags,
+    ) -> Result<(Self, usize), Errno> {
         let start = offset / PAGE * PAGE;
         let end = offset.checked_add(length).ok_or(Errno::INVAL)?;
         if end > file.size() {
             return Err(Errno::INVAL);
         }
-        let mapping = Self::map(file, start, (end - start).max(1), ProtFlags::READ)?;
+        let mapping = Self::map(file, start, (end - start).max(1), protection, kind)?;
         Ok((mapping, offset - start))
     }
 
-    fn map(file: &MemoryFile, offset: usize, size: usize, protection: ProtFlags) -> Result<Self, Errno> {
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    fn map(
+        file: &MemoryFile,
+        offset: usize,
+        size: usize,
+        protection: ProtFlags,
+        kind: MapFlags,
+    ) -> Result<Self, Errno> {
+        let flags = kind | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice; it overlaps nothing of ours. The file is
         // sealed against shrinking, so every page of the mapping stays backed.
         let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), size, protection, flags, file, offset as u64) }?;
@@ -183,6 +209,21 @@ mod tests {
         first.populate(4 * PAGE, PAGE);
         first.populate(usize::MAX, 2);
         assert!(second.read(position, 8, &mut bytes));
+    }
+
+    #[test]
+    fn what_is_written_to_a_copy_is_seen_there_alone() {
+        let file = MemoryFile::create("test", 4 * PAGE).unwrap();
+        let whole = Mapping::whole(&file).unwrap();
+        assert!(whole.write(PAGE, b"shared") && whole.write(2 * PAGE, b"shared"));
+        let (copy, position) = Mapping::copy_on_write(&file, PAGE, 2 * PAGE).unwrap();
+        assert!(copy.write(position, b"mine"));
+        let [mut first, mut second, mut mine] = [const { Vec::new() }; 3];
+        assert!(whole.read(PAGE, 6, &mut first) && copy.read(position + PAGE, 6, &mut second));
+        assert!(copy.read(position, 6, &mut mine));
+        assert_eq!([&first[..], &second[..], &mine[..]], [&b"shared"[..], b"shared", b"mineed"]);
+        assert_eq!(file.allocated(), Ok(2 * PAGE as u64));
+        assert!(Mapping::copy_on_write(&file, 4 * PAGE, 1).is_err());
     }
 
     #[test]

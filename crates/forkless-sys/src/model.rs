@@ -680,6 +680,10 @@ impl Mapping {
         Err(Errno::NOSYS)
     }
 
+    pub fn copy_on_write(_: &MemoryFile, _: usize, _: usize) -> Result<(Self, usize), Errno> {
+        Err(Errno::NOSYS)
+    }
+
     /// Another process's.
     pub fn share(&self) -> Self {
         Self { memory: self.memory }

@@ -36,6 +36,36 @@ impl Deadline {
     }
 }
 
+/// How long to wait for what another process is about to do, where nothing but time could tell that it never will.
+///
+/// It is over when the clock says so *and* there were so many looks: all of a machine may stand still, or this process alone,
+/// for minutes, and what was about to happen has then had no time to. Each look is to be a sleep of about
+/// [`SLICE`](Self::SLICE), or less if woken.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    until: Deadline,
+    looks: u32,
+}
+
+impl Patience {
+    /// How long to sleep between two looks, at most.
+    pub const SLICE: Duration = SLICE;
+
+    /// For that long, at least.
+    #[must_use]
+    pub fn new(patience: Duration) -> Self {
+        let looks = patience.as_millis() / Self::SLICE.as_millis();
+        Self { until: Deadline::after(patience), looks: u32::try_from(looks).unwrap_or(u32::MAX) }
+    }
+
+    /// Counts a look that came to nothing; whether it was the last.
+    pub fn is_over(&mut self) -> bool {
+        let was_last = self.looks == 0;
+        self.looks = self.looks.saturating_sub(1);
+        was_last && self.until.passed()
+    }
+}
+
 impl From<Instant> for Deadline {
     fn from(at: Instant) -> Self {
         Self(Some(at))
@@ -77,6 +107,16 @@ mod tests {
         assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
         assert!(!Deadline::NEVER.passed());
         assert_eq!(Deadline::NEVER.remaining(SLICE), SLICE);
+    }
+
+    #[test]
+    fn patience_is_not_spent_by_a_clock_that_jumps() {
+        let mut patience = Patience::new(Duration::from_secs(1));
+        // As after a pause of all of the machine.
+        patience.until = Deadline::from(Instant::now());
+        assert_eq!((0..).take_while(|_| !patience.is_over()).count(), 20);
+        let mut patience = Patience::new(Duration::from_secs(3600));
+        assert!((0..1_000_000).all(|_| !patience.is_over()), "nor by wake-ups");
     }
 
     #[test]

@@ -104,7 +104,8 @@ pub fn inherited<T: Shared>(name: &str) -> Result<T, Error> {
 pub fn join_tree() -> Result<&'static Arena, Error> {
     // A child that joins its parent's tree has its place there already.
     Inheritance::get()?;
-    forkless_process::attach_by_environment()?.ok_or(Error::NoTree)
+    let joining = forkless_process::Joining::by_environment().ok_or(Error::NoTree)?;
+    Ok(joining.wait()?)
 }
 
 /// Opens an object in whichever of this process's arenas it is.

@@ -18,11 +18,13 @@ pub(crate) fn until<T>(
 ) -> Result<Option<T>, Error> {
     let mut note = None;
     loop {
-        if let Some(value) = attempt(deadline.remaining(SLICE))? {
+        let bound = deadline.remaining(SLICE);
+        if let Some(value) = attempt(bound)? {
             return Ok(Some(value));
         }
         note = note.or_else(|| lease.note_wait(waited));
-        if deadline.passed() {
+        // The last attempt is one after the deadline: this process may have been stopped until then.
+        if bound.is_zero() {
             return Ok(None);
         }
         process::tend();

@@ -3,14 +3,17 @@
 How it works: `ClusterExecutor` has the calls of `Executor`, over a `ClusterScheduler` in place of the one
 that starts processes. That one pickles tasks (`pickles`), holds them back or hands them over, and settles
 futures. All that differs between clusters is in their *engine* (`ray`, `dask`; `engine` says what one has to
-provide). Memory that was shared becomes an object of the engine, once (`blocks`). Nothing here is loaded, and
-no engine imported, before an executor with an address is made.
+provide). Memory that was shared becomes an object of the engine, once (`blocks`), and an array that is shared
+for the engine only may be read where that has it (`kept`). Nothing here is loaded, and no engine imported,
+before an executor with an address is made.
 """
 
+import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .._pickling import PicklingError
 from ..executor import Calls, Executor
 from .engine import Address, Engine, missing, parse
 from .future import ClusterFuture
@@ -19,6 +22,7 @@ from .scheduler import ClusterScheduler
 from .task import Published
 
 if TYPE_CHECKING:
+    from .._futures import Future
     from .._stream import Stream
 
 __all__ = ["ClusterExecutor"]
@@ -74,6 +78,22 @@ class ClusterExecutor(Executor):
         """
         return ClusterCalls(self, self._scheduler, options_for(self._scheduler.engine, None, **options))
 
+    def share(self, obj: Any) -> Any:
+        """As `forkless.share`, and sends it to the cluster now rather than with the first task that uses it.
+
+        An array goes straight into the memory of a Ray that the executor has connected to by itself, and is
+        read there: there is no other copy. That connection then ends with the program if the array is still
+        alive when the executor ends. Elsewhere there is a copy in the shared memory of this machine.
+
+        Args:
+            obj: see `forkless.share`.
+
+        Raises:
+            BrokenPool: the cluster cannot be used any more.
+            RuntimeError: the executor was shut down.
+        """
+        return self._scheduler.share(obj)
+
     def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """Not for clusters.
 
@@ -81,6 +101,9 @@ class ClusterExecutor(Executor):
             NotImplementedError: always.
         """
         raise _no_stream(self._scheduler)
+
+    def _calls(self) -> Calls:
+        return ClusterCalls(self, self._scheduler, None)
 
     def terminate_workers(self) -> None:
         """Not for clusters, whose workers are not this program's.
@@ -109,6 +132,16 @@ class ClusterCalls(Calls):
         """As `ClusterExecutor.options`; what is not given stays as it is here."""
         engine: Engine = self._scheduler.engine  # type: ignore[attr-defined]  # it is a `ClusterScheduler`
         return ClusterCalls(self._executor, self._scheduler, options_for(engine, self._options, **options))
+
+    def _submit_each(self, fn: Callable[..., R], calls: Iterable[tuple[Any, ...]]) -> "Iterator[Future[R]]":
+        """As `submit` for each, with one pickle of the function for all of them."""
+        function: Published | None = None
+        for call in calls:
+            future: ClusterFuture[R] = ClusterFuture()
+            with contextlib.suppress(PicklingError):  # It is the outcome of each task.
+                function = function or Published(fn)
+            self._scheduler.submit(future, (fn, call, {}), self._options, function)  # type: ignore[call-arg]
+            yield future
 
     def stream(self, fn: Callable[P, Iterable[R]], /, *args: P.args, **kwargs: P.kwargs) -> "Stream[R]":
         """As `ClusterExecutor.stream`."""

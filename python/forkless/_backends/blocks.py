@@ -4,8 +4,11 @@ A *token* names a piece of shared memory (the block of an array, a list of colum
 A `Shelf` has the engine's reference for each token that its executor has used, and drops it with the memory.
 """
 
+import contextlib
+import mmap
 import os
 import pickle
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +20,8 @@ __all__ = ["Block", "Columns", "Shelf", "arrived", "portable", "token_of"]
 
 # Columns that a process of a node keeps ready, for the next tasks that use them.
 _MOST_COLUMNS = 4
+# Copies from this size on are made in huge pages, in bytes: with less, there would be few or none.
+_HUGE = 1 << 22
 
 
 class Block:
@@ -38,6 +43,21 @@ class Block:
 
     def __sizeof__(self) -> int:
         return self.view.nbytes
+
+    def own(self) -> Any:
+        """The bytes, to be written to: a copy, if they may not be where they are."""
+        return _copy(self.view) if self.view.readonly else self.view
+
+
+def _copy(view: memoryview) -> Any:
+    """A buffer with the same bytes. Page faults are most of what that takes, so there are to be few."""
+    if view.nbytes < _HUGE:
+        return bytearray(view)
+    copy = mmap.mmap(-1, view.nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # A kernel may have none.
+        copy.madvise(mmap.MADV_HUGEPAGE)
+    copy[:] = view
+    return copy
 
 
 class Columns:
@@ -112,9 +132,14 @@ class Shelf:
     def reference(self, token: str, memory: Any) -> Any:
         """The engine's reference for a piece of shared memory, which is sent if it has not been."""
         if token not in self._references:
-            self._references[token] = self._put(portable(memory))
-            weakref.finalize(memory, _forget, weakref.ref(self), token).atexit = False
+            self.adopt(memory, self._put(portable(memory)))
         return self._references[token]
+
+    def adopt(self, memory: Any, reference: Any) -> None:
+        """The engine has a piece of memory already."""
+        token = token_of(memory)
+        self._references[token] = reference
+        weakref.finalize(memory, _forget, weakref.ref(self), token).atexit = False
 
     def forget(self, token: str) -> None:
         """The memory is gone. May be called in the middle of anything."""
@@ -129,3 +154,8 @@ def _forget(shelf: "weakref.ref[Shelf]", token: str) -> None:
     found = shelf()
     if found is not None:
         found.forget(token)
+
+
+if sys.modules.get("distributed") is not None:
+    # On a worker of Dask: this module is loaded when the first `Block` arrives, to know how to take it.
+    from . import dask_frames  # noqa: F401

@@ -12,8 +12,10 @@ from typing import Any
 import distributed
 from distributed.scheduler import KilledWorker
 
+from . import dask_frames  # noqa: F401 - is how Dask sends what is large
+from .blocks import Block
 from .engine import Address, Demand, Lost, unreachable
-from .wire import run
+from .wire import Message, run
 
 __all__ = ["Dask"]
 
@@ -40,6 +42,9 @@ class Dask:
 
     # Dask answers after milliseconds: with fewer tasks on their way, workers would wait for the next ones.
     ahead = 8, 64
+
+    # Its memory is in other processes.
+    can_keep = False
 
     arrived: Callable[[int], None]
 
@@ -89,6 +94,10 @@ class Dask:
         """See `engine.Engine`."""
         return self._client.scatter(memory, broadcast=True, hash=False, direct=self._reaches_workers())
 
+    def keep(self, block: Block) -> tuple[memoryview, Any]:
+        """See `engine.Engine`."""
+        raise NotImplementedError
+
     def _reaches_workers(self) -> bool:
         """Whether data can go to workers straight away: through the scheduler it takes much longer."""
         if self._is_direct is None:
@@ -97,12 +106,12 @@ class Dask:
             self._is_direct = address is not None and _answers(address[1], int(address[2]))
         return self._is_direct
 
-    def start(self, number: int, job: tuple[Any, ...], memory: list[Any], demand: Demand) -> Any:
+    def start(self, number: int, message: Message, memory: list[Any], demand: Demand) -> Any:
         """See `engine.Engine`."""
         name = demand.name.replace("-", "_")
         future = self._client.submit(
             run,
-            job,
+            message,
             *memory,
             # What comes before the last dash is what Dask's dashboard shows.
             key=f"{name}-{self._prefix}{next(self._attempts)}",
@@ -119,7 +128,7 @@ class Dask:
             await future._state.wait()
         self.arrived(number)
 
-    def fetch(self, handles: Sequence[Any]) -> "list[tuple[Any, ...] | Lost]":
+    def fetch(self, handles: Sequence[Any]) -> "list[Message | Lost]":
         """See `engine.Engine`."""
         finished = [future.status == "finished" for future in handles]
         try:
@@ -132,9 +141,9 @@ class Dask:
             # Something was lost meanwhile: one by one, to know what.
             return [self._fetch_one(future) for future in handles]
 
-    def _fetch_one(self, future: Any) -> "tuple[Any, ...] | Lost":
+    def _fetch_one(self, future: Any) -> "Message | Lost":
         try:
-            reply: tuple[Any, ...] = future.result(timeout=30)
+            reply: Message = future.result(timeout=30)
         except BaseException as error:
             return self._explain(error)
         return reply

@@ -4,6 +4,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from .blocks import Block
+from .wire import Message
+
 __all__ = ["Address", "Demand", "Engine", "Lost", "parse", "unreachable"]
 
 
@@ -85,7 +88,7 @@ class Lost(NamedTuple):
 
 
 class Engine(Protocol):
-    """A connection to a cluster. All but `is_running` is called by one thread, the executor's collector."""
+    """A connection to a cluster. Called by one thread, the executor's collector, unless it says otherwise."""
 
     title: str
     """What it is called: "Ray"."""
@@ -115,12 +118,24 @@ class Engine(Protocol):
     def put(self, memory: Any) -> Any:
         """Gives a `Block` or `Columns` to the cluster; a reference to it, which is released with it."""
 
-    def start(self, number: int, job: tuple[Any, ...], memory: list[Any], demand: Demand) -> Any:
+    @property
+    def can_keep(self) -> bool:
+        """Whether `keep` works, once connected."""
+
+    def keep(self, block: Block) -> tuple[memoryview, Any]:
+        """As `put`, in the thread of whoever shares.
+
+        Returns:
+            The bytes where the engine has them, read-only, and the reference. Until `close` they stay there
+            as long as there is a view of them.
+        """
+
+    def start(self, number: int, message: Message, memory: list[Any], demand: Demand) -> Any:
         """Hands a task over. When it is done, `arrived(number)` is called, from whatever thread.
 
         Args:
             number: of the task.
-            job: see `wire.Job`.
+            message: of a `wire.Job`.
             memory: references, in the order of its tokens.
             demand: what else there is to be said.
 
@@ -128,7 +143,7 @@ class Engine(Protocol):
             What the others know it by.
         """
 
-    def fetch(self, handles: Sequence[Any]) -> "list[tuple[Any, ...] | Lost]":
+    def fetch(self, handles: Sequence[Any]) -> "list[Message | Lost]":
         """The replies of tasks that have arrived."""
 
     def cancel(self, handle: Any) -> None:

@@ -23,8 +23,8 @@ def run_for(timeout: float, call: Callable[[], R]) -> R:
     """
     from .ray import note_late
 
-    killer = threading.Timer(timeout + _GRACE, _kill, (note_late(),))
-    killer.daemon = True
+    done, note = threading.Event(), note_late()
+    killer = threading.Thread(target=_kill_late, args=(done, timeout, note), daemon=True)
     before = signal.signal(signal.SIGALRM, _interrupt)
     try:
         killer.start()
@@ -32,11 +32,14 @@ def run_for(timeout: float, call: Callable[[], R]) -> R:
         return call()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        killer.cancel()
+        done.set()
         signal.signal(signal.SIGALRM, before)
 
 
-def _kill(note: Callable[[], object]) -> None:
+def _kill_late(done: threading.Event, timeout: float, note: Callable[[], object]) -> None:
+    # One after the other: where all stands still for a while, the task has its grace afterwards.
+    if done.wait(timeout) or done.wait(_GRACE):
+        return
     try:
         note()
     finally:

@@ -22,7 +22,7 @@ from .. import _pickling
 from .._forkless import Shared, SharedBuffer, SharedBytes, SharedDict, SharedList, address_of, find_shared
 from .blocks import Block, token_of
 
-__all__ = ["LocalObject", "Packed", "load_report", "loads", "pack", "size_of"]
+__all__ = ["LocalObject", "Packed", "kept_memory", "load_report", "loads", "pack", "size_of"]
 
 # Buffers from this size on travel beside the pickle, in bytes.
 _BESIDE = 1 << 14
@@ -141,14 +141,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
         """An array over shared memory: that memory, and how to look at it."""
         if type(array) is not sys.modules["numpy"].ndarray:
             return NotImplemented
-        memory = _pickling.buffer_of(array)
+        memory = _memory_of(array)
         if isinstance(memory, SharedBytes) and not memory.sealed:
             raise TypeError(
                 "an array of forkless.empty() is writable memory of this machine, which a task elsewhere "
                 "cannot write to: seal it first (forkless.seal(array), or forkless.share(array), copies "
                 "nothing), or send a copy (array.copy())"
             )
-        if not isinstance(memory, (SharedBuffer, SharedBytes)):
+        if memory is None:
             return NotImplemented
         strides = array.strides if array.size else None
         place = _pickling.place_of(array, memory)
@@ -156,6 +156,22 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # which has no types
 
     def _token(self, memory: Any) -> "_Given":
         return _Given(self.beside.name(memory))
+
+
+def _memory_of(array: Any) -> Any:
+    """The memory that an array is a view of, if that has a token, or can get one."""
+    memory = kept_memory(array)
+    if memory is None:
+        memory = _pickling.buffer_of(array)
+        if not isinstance(memory, (SharedBuffer, SharedBytes)):
+            return None
+    return memory
+
+
+def kept_memory(array: Any) -> Any:
+    """The memory that an array is a view of, if an engine has that; see `kept`."""
+    kept = sys.modules.get(f"{__package__}.kept")
+    return None if kept is None else kept.memory_of(array)
 
 
 # Classes that live on one machine, by the module of ours that they, or a base of theirs, are of.
@@ -314,10 +330,7 @@ def _arrived(buffer: Any, writable: bool) -> Any:
     if isinstance(buffer, tuple):
         token, offset, length = buffer
         return _given(token)[offset : offset + length]
-    view: memoryview = buffer.view
-    if writable and view.readonly:
-        return bytearray(view)
-    return view if writable else view.toreadonly()
+    return buffer.own() if writable else buffer.view.toreadonly()
 
 
 def load_report(payload: bytes, handles: list[Any], buffers: list[Any]) -> Any:

@@ -13,8 +13,9 @@ from typing import Any
 import ray
 from ray.experimental import internal_kv
 
+from .blocks import Block
 from .engine import Address, Demand, Lost, unreachable
-from .wire import run
+from .wire import Message, run
 
 __all__ = ["Ray"]
 
@@ -142,10 +143,23 @@ class Ray:
         with self._scope():
             return ray.put(memory)
 
-    def start(self, number: int, job: tuple[Any, ...], memory: list[Any], demand: Demand) -> Any:
+    @property
+    def can_keep(self) -> bool:
+        """See `engine.Engine`.
+
+        Only where it is us who disconnect: afterwards Ray may use the memory for what others put there.
+        """
+        return self._client is None and self._is_ours
+
+    def keep(self, block: Block) -> tuple[memoryview, Any]:
+        """See `engine.Engine`."""
+        reference = ray.put(block)
+        return ray.get(reference).view, reference
+
+    def start(self, number: int, message: Message, memory: list[Any], demand: Demand) -> Any:
         """See `engine.Engine`."""
         with self._scope():
-            reference = self._function(demand).remote(job, *memory)
+            reference = self._function(demand).remote(message, *memory)
             future: Future[Any] = reference.future()
         future.add_done_callback(lambda _: self.arrived(number))
         return Handle(reference, future)
@@ -161,14 +175,14 @@ class Ray:
             self._functions[key] = function
         return function
 
-    def fetch(self, handles: Sequence[Any]) -> "list[tuple[Any, ...] | Lost]":
+    def fetch(self, handles: Sequence[Any]) -> "list[Message | Lost]":
         """See `engine.Engine`."""
         return [self._fetch_one(handle.future) for handle in handles]
 
-    def _fetch_one(self, future: "Future[Any]") -> "tuple[Any, ...] | Lost":
+    def _fetch_one(self, future: "Future[Any]") -> "Message | Lost":
         error = future.exception()
         if error is None:
-            reply: tuple[Any, ...] = future.result()
+            reply: Message = future.result()
             return reply
         return self._explain(error)
 

@@ -23,11 +23,13 @@ from .. import _errors, _evidence, _exit
 from .._insights import PoolStatistics
 from .._retries import Retries
 from .._scheduler import name_of
+from .._state import SchedulerState
 from ..exceptions import BrokenPool, TaskInterrupted, WorkerDied
 from . import outcomes, pickles, wire
 from .blocks import Shelf
 from .engine import Address, Demand, Engine, Lost
 from .future import ClusterFuture
+from .sharing import Sharing
 from .tally import Tally
 from .task import Published, Task
 
@@ -40,7 +42,7 @@ _TICK, _RECOUNT = 0.5, 2.0
 _BATCH = 256
 
 
-class ClusterScheduler:
+class ClusterScheduler(SchedulerState):
     """Has a cluster run tasks.
 
     Args:
@@ -59,11 +61,14 @@ class ClusterScheduler:
     publish = Published
 
     def __init__(self, address: Address, engine: Engine, timeout: float) -> None:
+        super().__init__(
+            f"the connection to {address} belongs",
+            RuntimeError("cannot schedule new futures after shutdown"),
+            "the executor was terminated before this task was done",
+        )
         self.address, self.engine = address, engine
         engine.arrived = self.arrived
-        self.closed = self.terminated = self.over = False
-        self._failure: tuple[str, BaseException | None] | None = None
-        self._owner = os.getpid()
+        self.over = False
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._tasks: dict[int, Task] = {}
@@ -73,20 +78,12 @@ class ClusterScheduler:
         self._retries = Retries(self)
         self._tally = Tally()
         self._shelf = Shelf(engine.put, self.later)
+        self._sharing = Sharing(engine, self._shelf, self.later)
+        self._exits = self._is_open = False
         self._slots, self._next_look, self._next_count = 1, 0.0, 0.0
         self._connect(timeout)
 
     # What the executor calls, from any thread.
-
-    @property
-    def state(self) -> str:
-        """One of "RUN", "CLOSE" and "TERMINATE"."""
-        return "TERMINATE" if self.terminated else "CLOSE" if self.closed else "RUN"
-
-    @property
-    def complaint(self) -> str | None:
-        """Why nothing runs any more, or None."""
-        return None if self._failure is None else self._failure[0]
 
     @property
     def size(self) -> int:
@@ -102,19 +99,24 @@ class ClusterScheduler:
         sink: "ClusterFuture[Any]",
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
         options: "ClusterOptions | None" = None,
+        published: Published | None = None,
     ) -> None:
-        """Accepts a task, pickled as it is now; as `_scheduler.Scheduler.submit`."""
+        """Accepts a task, pickled as it is now, or but for its function; as `_scheduler.Scheduler.submit`."""
         self.check()
         function, args, kwargs = call
         try:
-            packed = pickles.pack(call, ("function", "args", "kwargs"))
+            if published is None:
+                packed = pickles.pack(call, ("function", "args", "kwargs"))
+            else:
+                packed = pickles.pack((args, kwargs), ("args", "kwargs"))
         except Exception as error:
             from .._pickling import of_call
 
             sink.settle(False, of_call(error, function))
             return
         name = name_of(function) if options is None or options.name is None else options.name
-        self._accept(sink, packed, None, options, (name, _evidence.describe_arguments(args, kwargs)))
+        described = name, _evidence.describe_arguments(args, kwargs)
+        self._accept(sink, packed, published, False, options, described)
 
     def submit_chunk(
         self,
@@ -132,35 +134,33 @@ class ClusterScheduler:
             sink.settle(False, error)
             return
         name = name_of(function.function) if options is None or options.name is None else options.name
-        self._accept(sink, packed, function, options, (f"{name} ({len(items)} items)", ""))
+        self._accept(sink, packed, function, True, options, (f"{name} ({len(items)} items)", ""))
+
+    def share(self, obj: Any) -> Any:
+        """As `forkless.share`, and sends it, before a task uses it.
+
+        Raises:
+            BrokenPool: the cluster cannot be used any more.
+            RuntimeError: the executor was shut down.
+        """
+        self.check()
+        return self._sharing.share(obj)
 
     def _accept(
         self,
         sink: "ClusterFuture[Any]",
         call: pickles.Packed,
         function: Published | None,
+        is_chunk: bool,
         options: "ClusterOptions | None",
         described: tuple[str, str],
     ) -> None:
-        task = Task(next(self._numbers), sink, call, function, options, described)
+        task = Task(next(self._numbers), sink, call, function, is_chunk, options, described)
         sink.adopt(self, task)
         self._tasks[task.number] = task
         self.later(lambda: self._take_in(task))
         if self.over:  # It came to its end meanwhile, and may not have seen this one.
-            self._fail(task, *self._end())
-
-    def check(self) -> None:
-        """Raises what `submit` would raise now."""
-        if self._owner != os.getpid():
-            raise BrokenPool(
-                f"the connection to {self.address} belongs to process {self._owner}, which this one was "
-                "forked from: make an executor here"
-            )
-        if self._failure is not None:
-            text, cause = self._failure
-            raise BrokenPool(text) from cause
-        if self.closed or self.terminated:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            self._settle(task, False, self._not_done())
 
     def close(self) -> None:
         """Accepts no more tasks; the connection ends when all accepted ones are done. Does not wait."""
@@ -240,11 +240,15 @@ class ClusterScheduler:
 
     def at_exit(self) -> None:
         """The interpreter exits: in peace, what was accepted is done first."""
+        self._exits = True
         if not _exit._was_interrupted():
             self.close()
             self.join()
         self.terminate()
         self.join(_exit.grace() + 5)
+        if self._is_open:
+            self._is_open = False
+            self.engine.close()
 
     def _begin(self, connected: "queue.SimpleQueue[BaseException | None]", timeout: float) -> None:
         try:
@@ -268,20 +272,15 @@ class ClusterScheduler:
                 self.engine.cancel(task.handle)
         self.over = True
         for task in list(self._tasks.values()):
-            self._fail(task, *self._end())
+            self._settle(task, False, self._not_done())
         self._shelf.clear()
+        if self._sharing.is_read and not self._exits:
+            self._is_open = True  # Until the exit: what is shared is read where the engine has it.
+            return
         try:
             self.engine.close()
         finally:
             atexit.unregister(self.at_exit)
-
-    def _end(self) -> tuple[str, BaseException | None]:
-        return self._failure or ("the executor was terminated before this task was done", None)
-
-    def _break(self, text: str, cause: BaseException | None) -> None:
-        if self._failure is None and not self.terminated:
-            self._failure = text, cause
-        self.terminated = True
 
     # The collector's own.
 
@@ -364,12 +363,13 @@ class ClusterScheduler:
                 wire.FORMAT,
                 None if function is None else function.packed.parts,
                 task.call.parts,
+                task.is_chunk,
                 task.limit,
                 tuple(memory),
                 f"{self.engine.title} worker",
             )
             demand = Demand(task.described[0], task.priority, {} if options is None else options.resources)
-            task.handle = self.engine.start(task.number, tuple(job), references, demand)
+            task.handle = self.engine.start(task.number, wire.encode(job), references, demand)
             self._sent += 1
         except Exception as error:
             self._settle(task, False, self._refusal(task, error))
@@ -405,11 +405,12 @@ class ClusterScheduler:
             if isinstance(reply, Lost):
                 self._lose(task, reply, handle)
             else:
-                self._receive(task, wire.Reply(*reply))
+                self._receive(task, reply)
 
-    def _receive(self, task: Task, reply: wire.Reply) -> None:
-        self._tally.add(self.engine.title, reply, task)
+    def _receive(self, task: Task, message: wire.Message) -> None:
         try:
+            reply = wire.Reply(*wire.decode(message))
+            self._tally.add(self.engine.title, reply, task)
             (value,) = pickles.loads(reply.value)
         except Exception as problem:
             self._settle(task, False, outcomes.unreadable(task, problem))
@@ -425,7 +426,7 @@ class ClusterScheduler:
     def _lose(self, task: Task, lost: Lost, handle: Any) -> None:
         if lost.kind == "gone":
             self._break(lost.text, lost.cause)
-            self._fail(task, lost.text, lost.cause)
+            self._settle(task, False, self._not_done())
             return
         error = outcomes.of_lost(task, lost)
         if isinstance(error, WorkerDied):
@@ -459,11 +460,6 @@ class ClusterScheduler:
     def _settle(self, task: Task, done: bool, value: Any) -> None:
         self._tasks.pop(task.number, None)
         task.future.settle(done, value)
-
-    def _fail(self, task: Task, text: str, cause: BaseException | None) -> None:
-        error = BrokenPool(text)
-        error.__cause__ = cause
-        self._settle(task, False, error)
 
 
 def _nothing() -> None:

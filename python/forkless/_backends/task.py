@@ -29,11 +29,12 @@ class Task:
         future: "ClusterFuture[Any]",
         call: pickles.Packed,
         function: Published | None,
+        is_chunk: bool,
         options: "ClusterOptions | None",
         described: tuple[str, str],
     ) -> None:
         self.number, self.future, self.options = number, future, options
-        self.call, self.function, self.described = call, function, described
+        self.call, self.function, self.is_chunk, self.described = call, function, is_chunk, described
         self.handle: Any = None  # the engine's, from when it was handed over until its reply
         self.is_sent = False
         self.priority = 0 if options is None else options.priority

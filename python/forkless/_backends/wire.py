@@ -1,10 +1,12 @@
 """What travels between an executor and the nodes of its cluster: tasks there, replies back.
 
-The engines carry plain tuples, with pickles of our own in them (`pickles`). `run` is the task as the engines
-know it; it is all that runs on a node.
+Both are *messages*: plain bytes, which engines carry as they are, or a tuple of bytes and a `Block` for each
+large buffer, which they need not copy. In the bytes are pickles of our own (`pickles`). `run` is the task as
+the engines know it; it is all that runs on a node.
 """
 
 import os
+import pickle
 import socket
 import time
 from collections.abc import Sequence
@@ -12,22 +14,26 @@ from typing import Any, NamedTuple
 
 from .. import _errors
 from .._pickling import PicklingError
-from .blocks import arrived
+from .blocks import Block, arrived
 from .pickles import Packed, loads, pack
 
-__all__ = ["FORMAT", "Job", "Reply", "run"]
+__all__ = ["FORMAT", "Job", "Message", "Reply", "decode", "encode", "run"]
 
 # Changed whenever nodes could not understand what is sent any more.
-FORMAT = 1
+FORMAT = 2
+
+Message = bytes | tuple[bytes | Block, ...]
 
 
 class Job(NamedTuple):
-    """A task on its way. Sent as a plain tuple.
+    """A task on its way.
 
     Attributes:
         format: `FORMAT` of the sender.
         function: parts of the pickled function of a `map`; None if it is in the call.
-        call: parts of the pickled call, (function, args, kwargs), or of the items of a chunk.
+        call: parts of the pickled call, (function, args, kwargs), or (args, kwargs) where the function is
+            by itself, or of the items of a chunk.
+        is_chunk: whether it is a chunk.
         timeout: after how many seconds to break it off; None for never.
         tokens: of the shared memory that comes with it, in order.
         worker: what messages call a process that runs it.
@@ -36,13 +42,14 @@ class Job(NamedTuple):
     format: int
     function: tuple[Any, ...] | None
     call: tuple[Any, ...]
+    is_chunk: bool
     timeout: float | None
     tokens: tuple[str, ...]
     worker: str
 
 
 class Reply(NamedTuple):
-    """What comes back. Sent as a plain tuple.
+    """What comes back.
 
     Attributes:
         done: whether the value is the result, rather than a report of an exception.
@@ -59,18 +66,36 @@ class Reply(NamedTuple):
     seconds: float
 
 
+def encode(what: Job | Reply) -> Message:
+    """The message that is sent for it."""
+    large: list[pickle.PickleBuffer] = []
+    # As a plain tuple: where another version of forkless is, its class may be another one.
+    head = pickle.dumps((*what,), 5, buffer_callback=large.append)
+    return (head, *map(Block, large)) if large else head
+
+
+def decode(message: Message) -> tuple[Any, ...]:
+    """The fields of a `Job` or `Reply`."""
+    head, *large = (message,) if isinstance(message, bytes) else message
+    fields: tuple[Any, ...] = pickle.loads(head, buffers=[block.view for block in large])  # type: ignore[arg-type, union-attr]
+    return fields
+
+
 # On a node.
 
 
-def run(job: tuple[Any, ...], *memory: Any) -> tuple[Any, ...]:
-    """Runs a task, or those of a chunk, and returns a `Reply`. Raises nothing.
+def run(message: Message, *memory: Any) -> Message:
+    """Runs a task, or those of a chunk. Raises nothing.
 
     Args:
-        job: a `Job`.
+        message: of a `Job`.
         memory: what its tokens stand for: what `blocks.portable` made.
+
+    Returns:
+        The message of a `Reply`.
     """
-    sent = Job(*job)
     started = time.monotonic()
+    sent = Job(*decode(message))
     try:
         if sent.format != FORMAT:
             raise RuntimeError(
@@ -81,7 +106,8 @@ def run(job: tuple[Any, ...], *memory: Any) -> tuple[Any, ...]:
         done, value = True, _pack_result(_limited(sent, table))
     except BaseException as error:
         done, value = False, _pack_report(error, sent.worker)
-    return tuple(Reply(done, value.parts, socket.gethostname(), os.getpid(), time.monotonic() - started))
+    seconds = time.monotonic() - started
+    return encode(Reply(done, value.parts, socket.gethostname(), os.getpid(), seconds))
 
 
 def _limited(job: Job, table: dict[str, Any]) -> Any:
@@ -97,6 +123,9 @@ def _call(job: Job, table: dict[str, Any]) -> Any:
         function, args, kwargs = _loaded(job.call, table)
         return function(*args, **kwargs)
     (function,) = _loaded(job.function, table)
+    if not job.is_chunk:
+        args, kwargs = _loaded(job.call, table)
+        return function(*args, **kwargs)
     return [function(*each) for each in _loaded(job.call, table)]
 
 

@@ -199,6 +199,12 @@ def sharing(executor):
     yield "bytes", [repr(part) for part in executor.submit(head, mp.share(b"abc" * 50_000)).result(60)]
     view = memoryview(mp.share(b"abc" * 50_000))[3:]
     yield "view", [repr(part) for part in executor.submit(head, view).result(60)]
+    mine = executor.share(numpy.arange(200_000.0).reshape(400, 500))
+    yield "shared by the executor", executor.submit(look, mine.T[::2], (1, 3)).result(60)
+    yield "read here", [type(mine).__name__, mine.flags.writeable, float(mine[1, 1])]
+    yield "shared once", executor.share(mine) is mine
+    more = executor.share([{"name": "Ada"}, {"name": "Alan"}])
+    yield "list of the executor", executor.submit(first, more).result(60)
     import pandas
 
     frame = mp.share(pandas.DataFrame({"a": range(20_000), "b": 1.5}))

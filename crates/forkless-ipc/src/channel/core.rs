@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use forkless_shm::{Acquired, Arena, Attempt, Error, Wait};
 use forkless_sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use forkless_sys::futex::{self, Woken};
-use forkless_sys::time::{Deadline, SLICE};
+use forkless_sys::time::{Deadline, Patience, SLICE};
 use forkless_sys::{bell, crash, process};
 
 /// The words that are written seldom and read by everybody. The block's payload begins 16 bytes into a cache line, and what
@@ -220,8 +220,8 @@ impl Core {
         if bound.is_zero() && attempt == Attempt::Again {
             // A holder asleep on an empty channel keeps the lock; then there is nothing to be had anyway. A holder that
             // was stopped, by a debugger or a terminal, must not keep those who do not want to wait.
-            let patience = Deadline::after(HOLDER_PATIENCE);
-            while attempt == Attempt::Again && self.worth_waiting(side)? && !patience.passed() {
+            let mut patience = Patience::new(HOLDER_PATIENCE);
+            while attempt == Attempt::Again && self.worth_waiting(side)? && !patience.is_over() {
                 attempt = self.arena.acquire_within(word, me, &mut wait, SLICE);
             }
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use forkless_ipc::{Channel, Claim, Content, Message, Parcel, Sent};
 use forkless_shm::{Arena, Error, Lease};
 use forkless_sys::atomic::AtomicU32;
-use forkless_sys::time::{Deadline, SLICE, monotonic_ns};
+use forkless_sys::time::{Patience, SLICE, monotonic_ns};
 
 use super::schedule::{Rank, Schedule, Stage};
 
@@ -412,11 +412,11 @@ impl<T> Dispatch<T> {
 /// Sends what is packed; there is always room.
 fn complete(mut send: impl FnMut(Duration) -> Result<Sent, Error>) -> Result<(), Error> {
     // Whoever has the lock and was stopped is told to go on; who cannot is dead before this is over.
-    let patience = Deadline::after(Duration::from_secs(30));
+    let mut patience = Patience::new(Duration::from_secs(30));
     loop {
         match send(SLICE)? {
             Sent::Sent | Sent::Closed => return Ok(()),
-            Sent::Full | Sent::Interrupted if patience.passed() => {
+            Sent::Full | Sent::Interrupted if patience.is_over() => {
                 return Err(Error::Corrupt("a channel that nobody sends to, and somebody locked"));
             }
             Sent::Full | Sent::Interrupted => {}

@@ -2,8 +2,8 @@
 //! then (deaths, deadlines, retries, new workers) is for `forkless._scheduler`, its subclass.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant};
 
 use forkless_ipc::{Message as IpcMessage, Parcel};
 use forkless_process::pool::{Accepts, Arrived, Board, Dispatch, Order, Payload, Rank, Stage, Tag};
@@ -29,6 +29,8 @@ use crate::memory::SharedBytes;
 use crate::shared::{Shared, home};
 use crate::wait;
 
+/// What the collector sleeps longer than it can counts if it is longer than this: then the machine or this process stood still.
+const STALL: Duration = Duration::from_millis(500);
 /// Items of a `map` that are packed before they are handed over.
 const BATCH: usize = 256;
 /// Answers that are received at once.
@@ -115,6 +117,8 @@ pub(crate) struct Dispatcher {
     turn: Turn,
     /// Nothing more is to come: `_step` returns when all is done.
     draining: AtomicBool,
+    /// For how long `_step` has slept longer than it can, in nanoseconds.
+    stalled: AtomicU64,
 }
 
 /// What packs calls.
@@ -166,7 +170,8 @@ impl Dispatcher {
         Board::of(&board.get().memory).set_owner(arena.me().or_raise(py)?.word()).or_raise(py)?;
         let (size, foreign) = (AtomicUsize::new(workers), Arc::default());
         let (functions, draining) = (PyDict::new(py).unbind(), AtomicBool::new(false));
-        Ok(Self { dispatch, arena, board, functions, size, foreign, turn: Turn::new(), draining })
+        let (turn, stalled) = (Turn::new(), AtomicU64::new(0));
+        Ok(Self { dispatch, arena, board, functions, size, foreign, turn, draining, stalled })
     }
 
     /// What a worker is given: where tasks come from, where answers go, the board.
@@ -322,6 +327,7 @@ impl Dispatcher {
             let mut refused = Vec::new();
             let bound = deadline.remaining(SLICE);
             let received = py.detach(|| {
+                let _stall = this.note_stalls(2 * SLICE);
                 this.turn.rest(bound, || changed() || this.dispatch.counts().2 > 0);
                 let Some(_turn) = this.turn.take() else {
                     // A leader receives, who is soon done or hands over.
@@ -351,6 +357,12 @@ impl Dispatcher {
             }
             py.check_signals()?;
         }
+    }
+
+    /// For how many seconds this process, or the whole machine, has stood still while `_step` was asleep: stopped by a signal
+    /// or a debugger, paused, frozen, or without a processor.
+    fn _stalled(&self) -> f64 {
+        Duration::from_nanos(self.stalled.load(Ordering::Relaxed)).as_secs_f64()
     }
 
     /// From now on `_step` also returns when there are no tasks left.
@@ -636,7 +648,27 @@ impl Sink {
     }
 }
 
+/// What begins a sleep of a known length. What is longer when this is dropped counts as a stall.
+struct Sleeping<'a> {
+    stalled: &'a AtomicU64,
+    begun: Instant,
+    most: Duration,
+}
+
+impl Drop for Sleeping<'_> {
+    fn drop(&mut self) {
+        let over = self.begun.elapsed().saturating_sub(self.most);
+        if over > STALL {
+            self.stalled.fetch_add(u64::try_from(over.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+}
+
 impl Dispatcher {
+    fn note_stalls(&self, most: Duration) -> Sleeping<'_> {
+        Sleeping { stalled: &self.stalled, begun: Instant::now(), most }
+    }
+
     fn is_drained(&self) -> bool {
         self.draining.load(Ordering::Acquire) && self.dispatch.counts().0 == 0
     }
@@ -711,7 +743,9 @@ impl Dispatcher {
     /// One answer at a time, so that whatever runs when it is loaded finds no answer that was received and not given out.
     pub(crate) fn lead(slf: &Bound<'_, Self>, future: &BaseFuture, deadline: Deadline) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
-        while !future.is_done() && !deadline.passed() {
+        while !future.is_done() {
+            // Looks once more after the deadline: this process may have been stopped until then.
+            let is_last = deadline.passed();
             let mut refused = Vec::new();
             let hands = this.turn.hold();
             let received = py.detach(|| {
@@ -753,6 +787,9 @@ impl Dispatcher {
                 this.turn.rouse();
             }
             py.check_signals()?;
+            if is_last {
+                break;
+            }
         }
         Ok(future.is_done())
     }

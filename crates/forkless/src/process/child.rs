@@ -97,7 +97,8 @@ impl Process {
     fn settle(&self) -> Result<Option<ExitStatus>, Error> {
         let mut end = locked(&self.end);
         if end.is_none() && process::ended(self.descriptor.as_fd()) {
-            let status = process::reap(self.pid).flatten();
+            // A debugger may want to see its end first.
+            let Some(status) = process::reap(self.pid) else { return Ok(None) };
             let known = status.map_or(End::Unknown, End::Status);
             *end = Some(known);
             self.arena.clean(self.owner, known)?;
@@ -118,14 +119,19 @@ impl Process {
 
     fn wait(&self, deadline: Deadline) -> Result<Option<ExitStatus>, Error> {
         loop {
+            let bound = deadline.remaining(SLICE);
             if let Some(status) = self.settle()? {
                 return Ok(Some(status));
             }
-            if deadline.passed() {
+            if bound.is_zero() {
                 return Ok(None);
             }
-            // Interrupted by a signal: looks again.
-            let _ = process::readable(&[self.descriptor.as_fd()], deadline.remaining(SLICE));
+            // Interrupted by a signal: looks again. One that a debugger is still to see has ended, and cannot be slept on.
+            let _ = if process::ended(self.descriptor.as_fd()) {
+                process::readable(&[], bound.min(Duration::from_millis(1)))
+            } else {
+                process::readable(&[self.descriptor.as_fd()], bound)
+            };
             tend();
         }
     }
@@ -268,7 +274,11 @@ impl Drop for Child {
         }
         if matches!(self.process.settle(), Ok(None)) {
             let _ = self.kill();
-            let _ = self.process.wait(Deadline::after(LAST_BREATH));
+            if matches!(self.process.wait(Deadline::after(LAST_BREATH)), Ok(None)) {
+                // Whoever waits for something later sees to it, and gives back its slot.
+                let _ = arena.disown(owner);
+                std::mem::forget(Arc::clone(&self.process));
+            }
         }
         let _ = arena.return_slot(owner);
     }

@@ -4,7 +4,7 @@ import multiprocessing as mp
 
 
 def wait(event):
-    print("child sees the event set:", event.wait(10))
+    print("child sees the event set:", event.wait(60))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import multiprocessing as mp
 
 
 def wait(event):
-    return event.wait(10)
+    return event.wait(60)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import forkless as mp
 
 
 def wait(event):
-    print("child sees the event set:", event.wait(10))
+    print("child sees the event set:", event.wait(60))
 
 
 for method in ("forkserver", "spawn"):

@@ -4,7 +4,7 @@ import forkless as mp
 
 
 def wait(event):
-    return event.wait(10)
+    return event.wait(60)
 
 
 event = mp.Event()
