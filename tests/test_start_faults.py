@@ -110,23 +110,24 @@ sys.path.insert(0, {str(tmp_path)!r})
 os.environ["DOOM"] = {str(tmp_path / "doom")!r}
 EARLY = {EARLY!r}
 
-def somebody_has_died():
+def deaths():
     with open("/proc/self/fd/2") as file:
-        return any(line.endswith("dies at " + os.environ["POINT"]) for line in file.read().splitlines())
+        return sum(line.endswith("dies at " + os.environ["POINT"]) for line in file.read().splitlines())
 
 def rounds():
     for method, os.environ["POINT"], passes in {points!r}:
         os.environ["PASSES"] = str(passes)
         open(os.environ["DOOM"], "x").close()
         forkless.set_forkserver_preload(["doom"])
+        before = deaths()
         ends = [run(method)]
         # The standbys are next, if they live; those that the fate is for cannot be waited for.
         if not os.environ["POINT"].startswith(EARLY):
             assert eventually(lambda: roles()["standby"] == 2 or not roles()["template"])
         ends += [run(method) for _ in range(2)]
         # Standbys are made when there is nothing else to do, and end with their template.
-        if os.environ["POINT"].startswith(EARLY):
-            assert eventually(somebody_has_died)
+        if os.environ["POINT"].startswith((*EARLY, "standby.forked")):
+            assert eventually(lambda: deaths() > before)
         if {until_death}:
             assert eventually(lambda: ends.append(run(method)) or ends[-1])
         yield ends
