@@ -128,7 +128,7 @@ TWINS = {
         concurrent.futures.ProcessPoolExecutor,
         forkless.Executor,
         # The last two are there from 3.14 on.
-        {"insights", "options", "statistics", "stream", "kill_workers", "terminate_workers"},
+        {"insights", "options", "share", "statistics", "stream", "kill_workers", "terminate_workers"},
     ),
     "Future": Twins(concurrent.futures.Future, forkless.executor.Future, {"give_up"}),
     "AsyncResult": Twins(multiprocessing.pool.AsyncResult, forkless.pool.AsyncResult, _FUTURE),
