@@ -326,8 +326,9 @@ impl Dispatcher {
         loop {
             let mut refused = Vec::new();
             let bound = deadline.remaining(SLICE);
+            // Until this thread has the interpreter again: it may be stopped as it waits for that.
+            let sleeping = this.note_stalls(2 * SLICE);
             let received = py.detach(|| {
-                let _stall = this.note_stalls(2 * SLICE);
                 this.turn.rest(bound, || changed() || this.dispatch.counts().2 > 0);
                 let Some(_turn) = this.turn.take() else {
                     // A leader receives, who is soon done or hands over.
@@ -340,6 +341,7 @@ impl Dispatcher {
                 arrived.splice(0..0, left);
                 Ok(arrived)
             });
+            drop(sleeping);
             let arrived = received.or_raise(py)?;
             this.refuse(py, refused)?;
             let any = !arrived.is_empty();
