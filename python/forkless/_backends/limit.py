@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .._interrupted import TaskInterrupted
 
@@ -24,27 +24,36 @@ def run_for(timeout: float, call: Callable[[], R]) -> R:
     from .ray import note_late
 
     done, note = threading.Event(), note_late()
-    killer = threading.Thread(target=_kill_late, args=(done, timeout, note), daemon=True)
-    before = signal.signal(signal.SIGALRM, _interrupt)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not done.is_set():
+            raise TaskInterrupted
+
+    me = threading.get_ident()
+    killer = threading.Thread(target=_end_late, args=(me, done, timeout, note), daemon=True)
+    before = signal.signal(signal.SIGALRM, interrupt)
     try:
         killer.start()
-        signal.setitimer(signal.ITIMER_REAL, timeout)
-        return call()
+        try:
+            return call()
+        finally:
+            done.set()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        # Once more: the only interruption there is may have come just before.
         done.set()
+        killer.join()
         signal.signal(signal.SIGALRM, before)
 
 
-def _kill_late(done: threading.Event, timeout: float, note: Callable[[], object]) -> None:
+def _end_late(caller: int, done: threading.Event, timeout: float, note: Callable[[], object]) -> None:
     # One after the other: where all stands still for a while, the task has its grace afterwards.
-    if done.wait(timeout) or done.wait(_GRACE):
+    if done.wait(timeout):
+        return
+    # Not by a timer of the process, whose signal another thread may get: the caller would sleep on.
+    signal.pthread_kill(caller, signal.SIGALRM)
+    if done.wait(_GRACE):
         return
     try:
         note()
     finally:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> Any:
-    raise TaskInterrupted
