@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
-from support import PATIENCE, Holdings, Outcome, left_behind
+from support import PATIENCE, Holdings, Outcome, hear_interrupts, left_behind
 from support import run_program as run_program_text
 
 # The same examples on each run, and no deadline: two cores may be busy with other things.
 settings.register_profile("forkless", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("forkless")
 
-# A shell has what it runs in the background ignore Ctrl-C, and so would all programs that tests start.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+hear_interrupts()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -244,6 +244,15 @@ def run_program(
         return program.finish(timeout, grace)
 
 
+def hear_interrupts() -> None:
+    """Has Ctrl-C do what it does, in this process and in the programs that it runs.
+
+    A shell has what it runs in the background ignore it, and so would all that is started from there.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> bool:
     """Waits for what no event tells about.
 

@@ -10,6 +10,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from support import hear_interrupts
+
 from .expected import INTERNAL_CASES, METHODS, is_slow, methods_of
 from .judge import Judge, Verdict
 from .table import MODULES, TARGET, Summary, table_of
@@ -20,6 +22,7 @@ SHOWN_FROM = 4.0  # seconds that a test took
 def main() -> int:
     """Prints a line for each test case and start method; what is wrong goes to standard error."""
     options = _parser().parse_args()
+    hear_interrupts()
     began = time.monotonic()
     summary = Summary(standard=options.standard)
     with tempfile.TemporaryDirectory(prefix="forkless-conformance-") as folder:
