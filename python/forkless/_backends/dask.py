@@ -95,8 +95,8 @@ class Dask:
         return self._client.scatter(memory, broadcast=True, hash=False, direct=self._reaches_workers())
 
     def keep(self, block: Block) -> tuple[memoryview, Any]:
-        """See `engine.Engine`."""
-        raise NotImplementedError
+        """See `engine.Engine`: not for Dask, whose memory this process cannot read."""
+        raise NotImplementedError("Dask keeps data in other processes: ask can_keep before")
 
     def _reaches_workers(self) -> bool:
         """Whether data can go to workers straight away: through the scheduler it takes much longer."""
